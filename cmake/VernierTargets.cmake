@@ -1,0 +1,48 @@
+# How every library, program and test of the project is built: one function each.
+
+add_library(vernier_options INTERFACE)
+target_include_directories(vernier_options INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(vernier_options INTERFACE
+  -Wall -Wextra -Werror -Wvla -Walloca -Wshadow -Wno-missing-field-initializers
+  -fstack-protector-strong -fno-math-errno -ffp-contract=off
+  # Debian's Abseil headers warn about themselves under -Wextra with GCC 12.
+  -Wno-unused-parameter)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(vernier_options INTERFACE -Wthread-safety)
+endif()
+if(VERNIER_SANITIZE)
+  target_compile_options(vernier_options INTERFACE
+    -fsanitize=${VERNIER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(vernier_options INTERFACE -fsanitize=${VERNIER_SANITIZE})
+endif()
+target_link_options(vernier_options INTERFACE -Wl,-z,relro,-z,now)
+target_link_libraries(vernier_options INTERFACE Threads::Threads)
+
+# vernier_library(NAME SOURCES... DEPS...): a static library, one a folder.
+function(vernier_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_link_libraries(${name} PUBLIC vernier_options ${arg_DEPS})
+endfunction()
+
+# vernier_program(NAME SOURCES... DEPS...): an executable in bin/.
+function(vernier_program name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE vernier_options ${arg_DEPS})
+endfunction()
+
+# vernier_test(NAME SOURCES... DEPS... [LABELS...] [TIMEOUT seconds]): one GoogleTest binary a folder,
+# run by ctest as one test. Tests find their data through VERNIER_TEST_DATA and, where it is there,
+# the larger sets through VERNIER_SHARED_DATA.
+function(vernier_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 900)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE vernier_options ${arg_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+    ENVIRONMENT "VERNIER_TEST_DATA=${CMAKE_SOURCE_DIR}/tests/data;VERNIER_SHARED_DATA=${CMAKE_SOURCE_DIR}/../shared/data;VERNIER_BIN=${CMAKE_BINARY_DIR}/bin;VERNIER_MODELS=${CMAKE_SOURCE_DIR}/models")
+endfunction()

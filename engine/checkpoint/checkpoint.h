@@ -1,0 +1,60 @@
+// Opens a model as people have it: a Hugging Face folder (safetensors) or a GGUF file, behind
+// canonical tensor names.
+//
+// Canonical names, used by every rule, message and report:
+//   embed · position_embed · final_norm.{weight,bias} · lm_head[.bias]
+//   layers.{i}.attention_norm.{weight,bias} · layers.{i}.attention.{q,k,v,o}[.bias]
+//   layers.{i}.mlp_norm.{weight,bias} · layers.{i}.mlp.{gate,up,down}[.bias]
+// Matrices are [outputs, inputs] whatever the file's orientation; fused ones are split, GGUF's
+// rotary permutation undone. Files are hostile: every size is checked, nothing larger than the file
+// is allocated, and files are read, never mapped.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/model_config.h"
+#include "engine/text/tokenizer_source.h"
+#include "kernels/tensor.h"
+
+namespace vernier {
+
+struct TensorInfo {
+  std::string name;       // canonical; the file's own for tensors that no architecture row uses
+  std::string file_name;  // as the file calls it
+  std::string type;       // as the file stores it, lower case: "bf16", "q4_1"
+  std::vector<int64_t> shape;
+  int64_t bytes = 0;  // in the file
+};
+
+class Checkpoint {
+ public:
+  // `path`: a folder with config.json, or a .gguf file. NOT_FOUND; INVALID_ARGUMENT for a broken
+  // file, naming the tensor or key, the value and what was expected; UNIMPLEMENTED naming an
+  // architecture, tensor type or file version that is not supported.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path);
+  virtual ~Checkpoint() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual const std::vector<TensorInfo>& tensors() const = 0;
+  // Weight type before us: "bf16", or "q4_1 (dequantized)" when most bytes of it are quantized.
+  virtual std::string source() const = 0;
+  virtual bool source_is_quantized() const = 0;
+  virtual int64_t disk_bytes() const = 0;
+  // SHA-256 over the weight files in order, 64 hex digits; reads them.
+  virtual absl::StatusOr<std::string> WeightsSha256() const = 0;
+  // What the tokenizer is made from; tokenizer_source().kind == kNone with a reason when there is
+  // none.
+  virtual const TokenizerSource& tokenizer_source() const = 0;
+
+  virtual bool Has(const std::string& name) const = 0;
+  // Reads the tensor's bytes once and keeps them while the source lives; rows are decoded on
+  // demand, from any thread.
+  virtual absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const = 0;
+  virtual absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const = 0;
+};
+
+}  // namespace vernier

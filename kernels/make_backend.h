@@ -1,0 +1,25 @@
+// Chooses and opens a backend: the only door to kernels/cpu (and, where it is built, to the CUDA
+// module).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+
+namespace vernier {
+
+struct BackendOptions {
+  std::string kind = "auto";  // auto | cpu | reference (slow, obvious, for tests)
+  // auto | portable | avx2 | avx512: instruction set of the CPU backend. auto takes the best that
+  // the processor has.
+  std::string isa = "auto";
+  int threads = 0;  // compute threads; 0: every processor the process may run on
+};
+
+// INVALID_ARGUMENT for an unknown kind or isa; FAILED_PRECONDITION for one that this build or
+// processor lacks.
+absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options);
+
+}  // namespace vernier
