@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/clock.h"
-#include "engine/model.h"
+#include "engine/model/model.h"
 #include "engine/request.h"
 #include "engine/reservation.h"
 #include "kernels/backend.h"
