@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 / Ubuntu 24.04 packages that Vernier needs: `deploy/packages.sh [build] [test] [analysis]`.
+# Asks for root (or sudo) only when something is missing; a second run takes a moment.
+set -euo pipefail
+
+build=(build-essential cmake ninja-build ccache pkg-config python3 python3-pip
+  libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libssl-dev
+  prometheus-cpp-dev libboost-dev libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libcli11-dev)
+test=(libgtest-dev libgmock-dev jq)
+analysis=(clang clang-tidy clang-format libclang-rt-dev)
+
+wanted=()
+for group in "${@:-build}"; do
+  case "$group" in
+    build) wanted+=("${build[@]}") ;;
+    test) wanted+=("${test[@]}") ;;
+    analysis) wanted+=("${analysis[@]}") ;;
+    *) echo "packages.sh: unknown group '$group' (build, test, analysis)" >&2; exit 64 ;;
+  esac
+done
+
+command -v dpkg-query >/dev/null || {
+  echo "packages.sh: this is neither Debian nor Ubuntu; install by hand: ${wanted[*]}" >&2; exit 69; }
+missing=()
+for package in "${wanted[@]}"; do
+  [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+run=()
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || {
+    echo "packages.sh: run as root, or install sudo; wanted: ${missing[*]}" >&2; exit 77; }
+  run=(sudo)
+fi
+echo "installing ${#missing[@]} packages: ${missing[*]}"
+"${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null ||
+  echo "packages.sh: apt-get update failed; trying with the lists at hand" >&2
+"${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" || {
+  echo "packages.sh: apt-get could not install them; see its message above" >&2; exit 69; }

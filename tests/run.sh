@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds, and runs them all: `tests/run.sh [--release|--asan|--tsan|--tidy] [CTEST ARGS]`.
+#   --release  everything, as it is served (default)
+#   --asan     everything but the long end-to-end cases, under AddressSanitizer and UndefinedBehaviorSanitizer
+#   --tsan     kernels and engine under ThreadSanitizer
+#   --tidy     clang with thread-safety analysis as errors, and each fuzz target for 30 s
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+preset=release
+case "${1:-}" in
+  --release|--asan|--tsan|--tidy) preset=${1#--}; shift ;;
+  --help|-h) sed -n '2,7s/^# //p' "$0"; exit 0 ;;
+esac
+
+groups=(build test)
+[ "$preset" = tidy ] && groups+=(analysis)
+deploy/packages.sh "${groups[@]}"
+# The tests on a real model skip by name where it cannot be had.
+[ "$preset" = release ] && { deploy/fetch_model.sh >/dev/null || echo "run.sh: no model fetched; its tests are skipped" >&2; }
+
+cmake --preset "$preset" >/dev/null || { cmake --preset "$preset"; exit 1; }
+cmake --build --preset "$preset"
+select=()
+case "$preset" in
+  asan) select=(-LE long) ;;
+  tidy) select=(-L "fuzz|tidy") ;;
+esac
+ctest --preset "$preset" "${select[@]}" "$@"
