@@ -42,9 +42,9 @@ deploy/packages.sh build || fail "the packages could not be installed: see the m
 echo "all there"
 
 step 2 "Build (about ten minutes on two cores the first time, seconds later)"
-cmake --preset release -DVERNIER_BUILD_TESTS=OFF >build.log 2>&1 || {
-  tail -n 20 build.log >&2; fail "cmake failed; the whole output is in build.log" 1; }
-rm -f build.log
+mkdir -p build
+cmake --preset release -DVERNIER_BUILD_TESTS=OFF >build/configure.log 2>&1 || {
+  tail -n 20 build/configure.log >&2; fail "cmake failed; the whole output is in build/configure.log" 1; }
 cmake --build --preset release --target vernierd vernier ||
   fail "the build failed; the compiler's message stands above. With little memory: cmake --build --preset release -j1"
 

@@ -19,7 +19,8 @@ deploy/packages.sh "${groups[@]}"
 # The tests on a real model skip by name where it cannot be had.
 [ "$preset" = release ] && { deploy/fetch_model.sh >/dev/null || echo "run.sh: no model fetched; its tests are skipped" >&2; }
 
-cmake --preset "$preset" >/dev/null || { cmake --preset "$preset"; exit 1; }
+mkdir -p build
+cmake --preset "$preset" -DVERNIER_BUILD_TESTS=ON >build/configure.log 2>&1 || { cat build/configure.log >&2; exit 1; }
 cmake --build --preset "$preset"
 select=()
 case "$preset" in
