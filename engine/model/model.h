@@ -18,6 +18,8 @@
 
 namespace vernier {
 
+class Checkpoint;
+
 // "layers.*.mlp.down" -> int8. `*` matches any run of characters; first match wins.
 struct FormatRule {
   std::string pattern;
@@ -30,9 +32,13 @@ struct VariantSpec {
   ScalarType kv = ScalarType::kF16;
 };
 
-// The spec that a bare format name on a command line means: embeddings and lm_head in 16 bits, the
-// rest in `format`.
+// The spec that a bare format name on a command line means: embeddings and lm_head in fp16, the
+// rest in `format`; a format of 16 bits or more is used throughout, and fp32 keeps its KV in fp32.
 VariantSpec DefaultVariant(FormatId format);
+
+// INVALID_ARGUMENT naming the first variant with a malformed or repeated name or without a rule, or
+// when there is none.
+absl::Status CheckVariants(const std::vector<VariantSpec>& variants);
 
 struct LayerWeights {
   Norm attention_norm, mlp_norm;
@@ -48,8 +54,11 @@ struct Variant {
   std::vector<LayerWeights> layers;
   Norm final_norm;
   Linear lm_head;
-  int64_t own_bytes = 0;     // packed weights that no other variant uses
+  int64_t own_bytes = 0;     // packed weights and vectors that no other variant uses
   int64_t shared_bytes = 0;  // that others use too
+  // Of the second tensor of a tied lm_head whose format is not the embedding's; part of the above.
+  int64_t tied_copy_bytes = 0;
+  // Reading and packing; a tensor's time is divided equally among the variants that use it.
   double load_seconds = 0;
 };
 
@@ -89,10 +98,18 @@ struct LoadProgress {
 
 // Reads each tensor once and packs it into every format that a variant wants. Peak memory is the
 // result plus the two largest tensors. Errors name the tensor: those of the checkpoint,
-// INVALID_ARGUMENT for values that are not finite or a rule set that leaves a weight without a
-// format, CANCELLED when `progress` returns false.
+// INVALID_ARGUMENT for values that are not finite, a shape that the config contradicts, a rule set
+// that leaves a weight without a format or a tokenizer larger than the vocabulary; those of
+// CheckVariants; CANCELLED when `progress` (null: none; called before the first tensor and after
+// each) returns false. A tokenizer or chat template that is missing or not supported is no error:
+// the reason is in the result.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(
     const std::string& path, const std::string& name, const std::vector<VariantSpec>& variants,
+    Backend* backend, const std::function<bool(const LoadProgress&)>& progress);
+
+// The same from a checkpoint that is open already.
+absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(
+    const Checkpoint& checkpoint, const std::string& name, const std::vector<VariantSpec>& variants,
     Backend* backend, const std::function<bool(const LoadProgress&)>& progress);
 
 }  // namespace vernier

@@ -1,0 +1,288 @@
+#include "engine/model/model.h"
+
+#include <array>
+#include <chrono>
+#include <future>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/model/load_plan.h"
+#include "kernels/base/check.h"
+
+namespace vernier {
+namespace {
+
+using ProgressFunction = std::function<bool(const LoadProgress&)>;
+
+bool IsVariantName(absl::string_view name) {
+  if (name.empty() || name.size() > 63) return false;
+  auto is_alphanumeric = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); };
+  for (const char c : name) {
+    if (!is_alphanumeric(c) && absl::string_view("._+-").find(c) == absl::string_view::npos) {
+      return false;
+    }
+  }
+  return is_alphanumeric(name[0]);
+}
+
+// Counts tensors and asks whether to go on.
+class ProgressCounter {
+ public:
+  ProgressCounter(const LoadPlan& plan, const ProgressFunction& report) : report_(report) {
+    progress_.tensors_total = static_cast<int64_t>(plan.matrices.size() + plan.vectors.size());
+  }
+  absl::Status Report() const {
+    if (report_ == nullptr || report_(progress_)) return absl::OkStatus();
+    return absl::CancelledError(absl::StrCat("loading was cancelled after ", progress_.tensors_done,
+                                             " of ", progress_.tensors_total, " tensors"));
+  }
+  absl::Status Done() {
+    ++progress_.tensors_done;
+    return Report();
+  }
+
+ private:
+  const ProgressFunction& report_;
+  LoadProgress progress_;
+};
+
+absl::Status LoadMatrix(const Checkpoint& checkpoint, const MatrixPlan& plan, Backend* backend,
+                        Model* model) {
+  // The file's bytes live in `source`: they are gone before the next tensor is opened.
+  absl::StatusOr<WeightSource> source = checkpoint.OpenMatrix(plan.name);
+  if (!source.ok()) return source.status();
+  if (source->rows != plan.rows || source->cols != plan.cols) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", plan.name, " is [", source->rows,
+                                                   ", ", source->cols, "], the config makes it [",
+                                                   plan.rows, ", ", plan.cols, "]"));
+  }
+  absl::StatusOr<std::vector<Weight>> packed = backend->CreateWeights(*source, plan.formats);
+  if (!packed.ok()) return packed.status();
+  VERNIER_CHECK(packed->size() == plan.formats.size());
+  const size_t first = model->weights.size();
+  for (Weight& weight : *packed) {
+    model->weights.push_back(std::make_unique<Weight>(std::move(weight)));
+  }
+  for (const MatrixPlan::Use& use : plan.uses) {
+    *use.target = model->weights[first + use.format].get();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadVector(const Checkpoint& checkpoint, const VectorPlan& plan, Backend* backend,
+                        Model* model) {
+  const absl::StatusOr<std::vector<float>> values = checkpoint.ReadVector(plan.name);
+  if (!values.ok()) return values.status();
+  if (static_cast<int64_t>(values->size()) != plan.size) {
+    return absl::InvalidArgumentError(absl::StrCat("tensor ", plan.name, " has ", values->size(),
+                                                   " values, the config makes it ", plan.size));
+  }
+  absl::StatusOr<Vector> vector = backend->CreateVector(*values);
+  if (!vector.ok()) return vector.status();
+  model->vectors.push_back(std::make_unique<Vector>(*std::move(vector)));
+  for (const Vector** target : plan.targets) *target = model->vectors.back().get();
+  return absl::OkStatus();
+}
+
+absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Backend* backend,
+                         const ProgressFunction& report, Model* model) {
+  using Clock = std::chrono::steady_clock;
+  ProgressCounter progress(plan, report);
+  if (absl::Status status = progress.Report(); !status.ok()) return status;
+  for (const MatrixPlan& matrix : plan.matrices) {
+    const Clock::time_point start = Clock::now();
+    if (absl::Status status = LoadMatrix(checkpoint, matrix, backend, model); !status.ok()) {
+      return status;
+    }
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    for (const MatrixPlan::Use& use : matrix.uses) {
+      model->variants[use.variant].load_seconds +=
+          seconds / static_cast<double>(matrix.uses.size());
+    }
+    if (absl::Status status = progress.Done(); !status.ok()) return status;
+  }
+  for (const VectorPlan& vector : plan.vectors) {
+    if (absl::Status status = LoadVector(checkpoint, vector, backend, model); !status.ok()) {
+      return status;
+    }
+    if (absl::Status status = progress.Done(); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadRotary(Backend* backend, Model* model) {
+  if (model->config.learned_positions) return absl::OkStatus();
+  absl::StatusOr<Vector> frequencies = backend->CreateVector(model->config.inverse_frequencies);
+  if (!frequencies.ok()) return frequencies.status();
+  model->vectors.push_back(std::make_unique<Vector>(*std::move(frequencies)));
+  model->rotary.inverse_frequencies = model->vectors.back().get();
+  return absl::OkStatus();
+}
+
+// What the file has of text: absent or unsupported parts leave a reason, broken ones are errors.
+absl::Status LoadText(const TokenizerSource& source, Model* model) {
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Create(source);
+  if (absl::IsUnimplemented(tokenizer.status()) || absl::IsFailedPrecondition(tokenizer.status())) {
+    model->no_tokenizer_reason = std::string(tokenizer.status().message());
+    model->no_chat_reason = absl::StrCat("no tokenizer: ", model->no_tokenizer_reason);
+    return absl::OkStatus();
+  }
+  if (!tokenizer.ok()) return tokenizer.status();
+  if ((*tokenizer)->vocab_size() > model->config.vocab) {
+    return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", (*tokenizer)->vocab_size(),
+                                                   " tokens, the model's vocabulary ",
+                                                   model->config.vocab));
+  }
+  model->tokenizer = *std::move(tokenizer);
+  model->memory.tokenizer_bytes = model->tokenizer->bytes();
+
+  if (source.chat_template.empty()) {
+    model->no_chat_reason = "the checkpoint has no chat template";
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat = ChatTemplate::Create(source.chat_template);
+  if (absl::IsUnimplemented(chat.status())) {
+    model->no_chat_reason = std::string(chat.status().message());
+    return absl::OkStatus();
+  }
+  if (!chat.ok()) return chat.status();
+  model->chat_template = *std::move(chat);
+  return absl::OkStatus();
+}
+
+FormatId PrecisionOf(const Variant& variant) {
+  std::array<int64_t, kNumFormats> bytes{};
+  for (const LayerWeights& layer : variant.layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      if (linear->weight == nullptr) continue;
+      bytes[static_cast<size_t>(linear->weight->format)] += linear->weight->bytes;
+    }
+  }
+  FormatId most = FormatId::kF32;
+  for (const QuantFormat& format : QuantFormats()) {
+    if (bytes[static_cast<size_t>(format.id)] > bytes[static_cast<size_t>(most)]) most = format.id;
+  }
+  return most;
+}
+
+// Sums what each variant holds alone and what it shares. Vectors serve every variant.
+void AccountMemory(const LoadPlan& plan, Model* model) {
+  std::unordered_map<const Weight*, std::set<int>> users;
+  for (const MatrixPlan& matrix : plan.matrices) {
+    for (const MatrixPlan::Use& use : matrix.uses) users[*use.target].insert(use.variant);
+  }
+  int64_t vector_bytes = 0;
+  for (const auto& vector : model->vectors) {
+    vector_bytes += vector->size * static_cast<int64_t>(sizeof(float));
+  }
+  auto account = [&](int64_t bytes, const std::set<int>& variants) {
+    const bool shared = variants.size() > 1;
+    model->memory.weight_bytes += bytes;
+    if (shared) model->memory.shared_weight_bytes += bytes;
+    for (const int i : variants) {
+      (shared ? model->variants[i].shared_bytes : model->variants[i].own_bytes) += bytes;
+    }
+  };
+  std::set<int> everyone;
+  for (size_t i = 0; i < model->variants.size(); ++i) everyone.insert(static_cast<int>(i));
+  account(vector_bytes, everyone);
+  for (const auto& [weight, variants] : users) account(weight->bytes, variants);
+}
+
+}  // namespace
+
+VariantSpec DefaultVariant(FormatId format) {
+  const QuantFormat& row = FormatOf(format);
+  VariantSpec spec{.name = row.name};
+  if (row.bits < 16) spec.formats = {{"lm_head", FormatId::kF16}, {"embed", FormatId::kF16}};
+  spec.formats.push_back({"*", format});
+  if (row.bits > 16) spec.kv = ScalarType::kF32;
+  return spec;
+}
+
+absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {
+  if (variants.empty()) return absl::InvalidArgumentError("a model needs at least one variant");
+  std::set<std::string> names;
+  for (const VariantSpec& variant : variants) {
+    if (!IsVariantName(variant.name)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("variant name \"", variant.name,
+                       "\": 1 to 63 of a-z, 0-9 and ._+-, beginning with a letter or digit"));
+    }
+    if (!names.insert(variant.name).second) {
+      return absl::InvalidArgumentError(absl::StrCat("variant ", variant.name, " is there twice"));
+    }
+    if (variant.formats.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("variant ", variant.name, " has no format rule"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+int Model::FindVariant(absl::string_view variant_name) const {
+  for (size_t i = 0; i < variants.size(); ++i) {
+    if (variants[i].name == variant_name) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, const std::string& name,
+                                                 const std::vector<VariantSpec>& variants,
+                                                 Backend* backend,
+                                                 const ProgressFunction& progress) {
+  const absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(path);
+  if (!checkpoint.ok()) return checkpoint.status();
+  return LoadModelFrom(**checkpoint, name, variants, backend, progress);
+}
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoint,
+                                                     const std::string& name,
+                                                     const std::vector<VariantSpec>& variants,
+                                                     Backend* backend,
+                                                     const ProgressFunction& progress) {
+  if (absl::Status status = CheckVariants(variants); !status.ok()) return status;
+  auto model = std::make_unique<Model>();
+  model->name = name;
+  model->source = checkpoint.source();
+  model->source_is_quantized = checkpoint.source_is_quantized();
+  model->config = checkpoint.config();
+  model->memory.disk_bytes = checkpoint.disk_bytes();
+  model->variants.resize(variants.size());
+  for (size_t i = 0; i < variants.size(); ++i) {
+    model->variants[i].name = variants[i].name;
+    model->variants[i].kv = variants[i].kv;
+  }
+  // What is cheap to refuse comes before what takes long.
+  if (absl::Status status = LoadText(checkpoint.tokenizer_source(), model.get()); !status.ok()) {
+    return status;
+  }
+  absl::StatusOr<LoadPlan> plan = PlanLoad(checkpoint, variants, model.get());
+  if (!plan.ok()) return plan.status();
+
+  // Hashing is bound by one core, packing by memory: side by side. The future waits when it goes.
+  std::future<absl::StatusOr<std::string>> sha256 =
+      std::async(std::launch::async, [&checkpoint] { return checkpoint.WeightsSha256(); });
+  if (absl::Status status = LoadTensors(checkpoint, *plan, backend, progress, model.get());
+      !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = LoadRotary(backend, model.get()); !status.ok()) return status;
+  absl::StatusOr<std::string> digest = sha256.get();
+  if (!digest.ok()) return digest.status();
+  model->weights_sha256 = *std::move(digest);
+
+  AccountMemory(*plan, model.get());
+  for (Variant& variant : model->variants) {
+    variant.precision = PrecisionOf(variant);
+    const bool copied = model->config.tied_lm_head && variant.lm_head.weight != variant.embed.table;
+    if (copied) variant.tied_copy_bytes = variant.lm_head.weight->bytes;
+  }
+  return model;
+}
+
+}  // namespace vernier
