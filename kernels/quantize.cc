@@ -1,0 +1,323 @@
+#include "kernels/quantize.h"
+
+#include <algorithm>
+#include <array>
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
+
+namespace vernier {
+namespace {
+
+// Row-major fp32 values read at a time: 1 MiB, or one row where that is longer.
+constexpr int64_t kChunkValues = 256 * 1024;
+
+// bitsandbytes, functional.py get_4bit_type("nf4").
+constexpr std::array<float, 16> kNf4Values = {-1.0f,
+                                              -0.6961928009986877f,
+                                              -0.5250730514526367f,
+                                              -0.39491748809814453f,
+                                              -0.28444138169288635f,
+                                              -0.18477343022823334f,
+                                              -0.09105003625154495f,
+                                              0.0f,
+                                              0.07958029955625534f,
+                                              0.16093020141124725f,
+                                              0.24611230194568634f,
+                                              0.33791524171829224f,
+                                              0.44070982933044434f,
+                                              0.5626170039176941f,
+                                              0.7229568362236023f,
+                                              1.0f};
+
+// csrc/kernels.cu dQuantizeNF4: a code is the number of thresholds strictly below x / absmax.
+constexpr std::array<float, 15> kNf4Thresholds = {
+    -0.8480964004993439f,  -0.6106329262256622f,  -0.4599952697753906f,   -0.33967943489551544f,
+    -0.23460740596055984f, -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f,
+    0.1202552504837513f,   0.2035212516784668f,   0.2920137718319893f,    0.3893125355243683f,
+    0.5016634166240692f,   0.6427869200706482f,   0.8614784181118011f};
+constexpr uint8_t kNf4Zero = 7;
+
+constexpr int64_t DivideUp(int64_t value, int64_t by) { return value / by + (value % by != 0); }
+
+float AbsMax(std::span<const float> values) {
+  float largest = 0;
+  for (const float v : values) largest = std::max(largest, std::fabs(v));
+  return largest;
+}
+
+// ---- Encoders: `values` start at flat index `first`, a multiple of the codec's alignment ----
+
+void EncodeF32(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
+  std::memcpy(out->codes.data() + first * 4, values.data(), values.size_bytes());
+}
+
+template <uint16_t (*kConvert)(float)>
+void Encode16(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
+  uint8_t* codes = out->codes.data() + first * 2;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const uint16_t bits = kConvert(values[i]);
+    std::memcpy(codes + i * 2, &bits, 2);
+  }
+}
+
+void EncodeInt8(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
+  for (size_t start = 0; start < values.size(); start += out->cols) {
+    const std::span<const float> row = values.subspan(start, out->cols);
+    const int64_t row_index = (first + static_cast<int64_t>(start)) / out->cols;
+    const float absmax = AbsMax(row);
+    out->scales[row_index] = absmax / 127;
+    uint8_t* codes = out->codes.data() + row_index * out->cols;
+    if (absmax == 0) {
+      std::fill_n(codes, row.size(), uint8_t{0});
+      continue;
+    }
+    // In double: w * 127 could overflow fp32, and one rounding is the definition.
+    for (size_t i = 0; i < row.size(); ++i) {
+      const auto code = static_cast<int8_t>(std::lrint(row[i] * 127.0 / absmax));
+      codes[i] = static_cast<uint8_t>(code);
+    }
+  }
+}
+
+void EncodeNf4(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
+  for (size_t start = 0; start < values.size(); start += kNf4Block) {
+    const std::span<const float> block =
+        values.subspan(start, std::min<size_t>(kNf4Block, values.size() - start));
+    const int64_t index = first + static_cast<int64_t>(start);
+    const float absmax = AbsMax(block);
+    out->scales[index / kNf4Block] = absmax;
+    // Of an all-zero block the inverse is infinite and every product NaN, which lies above no
+    // threshold: code 0, as on CUDA, worth -1 times the absmax of zero.
+    const float inverse = 1.0f / absmax;
+    uint8_t code[kNf4Block] = {};
+    for (const float threshold : kNf4Thresholds) {
+      for (size_t i = 0; i < block.size(); ++i) code[i] += block[i] * inverse > threshold;
+    }
+    if (block.size() % 2 != 0) code[block.size()] = kNf4Zero;
+    uint8_t* packed = out->codes.data() + index / 2;
+    for (size_t i = 0; i < block.size(); i += 2) {
+      packed[i / 2] = static_cast<uint8_t>(code[i] << 4 | code[i + 1]);
+    }
+  }
+}
+
+// ---- Last steps, once every value is encoded ----
+
+// The index of the nearest value of DynamicMap(), the lower of two equally near.
+uint8_t NearestDynamic(float x) {
+  const std::span<const float, 256> map = DynamicMap();
+  const auto above = std::lower_bound(map.begin(), map.end(), x);
+  if (above == map.begin()) return 0;
+  if (above == map.end()) return 255;
+  const float midpoint = (*above + *(above - 1)) * 0.5f;
+  return static_cast<uint8_t>(above - map.begin() - (x > midpoint ? 0 : 1));
+}
+
+void NestScales(QuantizedMatrix* out) {
+  double sum = 0;
+  for (const float scale : out->scales) sum += scale;
+  out->nested_offset = static_cast<float>(sum / static_cast<double>(out->scales.size()));
+  const int64_t blocks = static_cast<int64_t>(out->scales.size());
+  out->nested_codes.resize(blocks);
+  out->nested_scales.resize(DivideUp(blocks, kNestedBlock));
+  for (float& scale : out->scales) scale -= out->nested_offset;
+  for (int64_t start = 0; start < blocks; start += kNestedBlock) {
+    const int64_t count = std::min<int64_t>(kNestedBlock, blocks - start);
+    const std::span<const float> block(out->scales.data() + start, count);
+    const float absmax = AbsMax(block);
+    const float inverse = absmax > 0 ? 1.0f / absmax : 0.0f;
+    out->nested_scales[start / kNestedBlock] = absmax;
+    for (int64_t i = 0; i < count; ++i) {
+      out->nested_codes[start + i] = NearestDynamic(block[i] * inverse);
+    }
+  }
+  std::vector<float>().swap(out->scales);
+}
+
+// ---- Decoders: `count` values from flat index `first` ----
+
+void DecodeF32(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
+  std::memcpy(out, matrix.codes.data() + first * 4, count * 4);
+}
+
+template <float (*kConvert)(uint16_t)>
+void Decode16(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
+  const uint8_t* codes = matrix.codes.data() + first * 2;
+  for (int64_t i = 0; i < count; ++i) {
+    uint16_t bits;
+    std::memcpy(&bits, codes + i * 2, 2);
+    out[i] = kConvert(bits);
+  }
+}
+
+float F32FromBF16Bits(uint16_t bits) { return F32FromBF16(bits); }
+
+void DecodeInt8(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const auto code = static_cast<int8_t>(matrix.codes[first + i]);
+    out[i] = static_cast<float>(code) * matrix.scales[(first + i) / matrix.cols];
+  }
+}
+
+float Nf4AbsMax(const QuantizedMatrix& matrix, int64_t block) {
+  return matrix.nested_codes.empty() ? matrix.scales[block]
+                                     : DynamicMap()[matrix.nested_codes[block]] *
+                                               matrix.nested_scales[block / kNestedBlock] +
+                                           matrix.nested_offset;
+}
+
+void DecodeNf4(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
+  for (int64_t i = first; i < first + count;) {
+    const float absmax = Nf4AbsMax(matrix, i / kNf4Block);
+    const int64_t end = std::min(first + count, (i / kNf4Block + 1) * kNf4Block);
+    for (; i < end; ++i) {
+      const uint8_t pair = matrix.codes[i / 2];
+      out[i - first] = kNf4Values[i % 2 == 0 ? pair >> 4 : pair & 15] * absmax;
+    }
+  }
+}
+
+// How one format's numbers are made, beside its row in QuantFormats().
+struct Codec {
+  FormatId id;
+  int alignment;  // values that an encoder must see together, counted from the matrix's first
+  float limit;    // the largest magnitude that stays finite
+  void (*encode)(std::span<const float> values, int64_t first, QuantizedMatrix* out);
+  void (*finish)(QuantizedMatrix* out);  // null: nothing is left to do
+  void (*decode)(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out);
+};
+
+constexpr float kF16Limit = std::bit_cast<float>(0x477fefffu);   // below 65520
+constexpr float kBF16Limit = std::bit_cast<float>(0x7f7f7fffu);  // below 2^128 - 2^119
+
+constexpr Codec kCodecs[kNumFormats] = {
+    {FormatId::kF32, 1, FLT_MAX, EncodeF32, nullptr, DecodeF32},
+    {FormatId::kF16, 1, kF16Limit, Encode16<F16FromF32>, nullptr, Decode16<F32FromF16>},
+    {FormatId::kBF16, 1, kBF16Limit, Encode16<BF16FromF32>, nullptr, Decode16<F32FromBF16Bits>},
+    {FormatId::kInt8, 1, FLT_MAX, EncodeInt8, nullptr, DecodeInt8},
+    {FormatId::kNf4, kNf4Block, FLT_MAX, EncodeNf4, nullptr, DecodeNf4},
+    {FormatId::kNf4Dq, kNf4Block, FLT_MAX, EncodeNf4, NestScales, DecodeNf4},
+};
+
+const Codec& CodecOf(FormatId id) {
+  const Codec& codec = kCodecs[static_cast<int>(FormatOf(id).id)];
+  VERNIER_CHECK(codec.id == id);
+  return codec;
+}
+
+absl::Status CheckFinite(const WeightSource& source, const Codec& codec, int64_t first,
+                         std::span<const float> values) {
+  bool good = true;
+  for (const float v : values) good &= std::fabs(v) <= codec.limit;
+  if (good) return absl::OkStatus();
+  size_t i = 0;
+  while (std::fabs(values[i]) <= codec.limit) ++i;
+  const int64_t index = first + static_cast<int64_t>(i);
+  const char* reason = std::isfinite(values[i]) ? "too large for " : "not finite, for ";
+  return absl::InvalidArgumentError(
+      absl::StrCat(source.name, ": value ", values[i], " at row ", index / source.cols, ", column ",
+                   index % source.cols, " is ", reason, FormatOf(codec.id).name));
+}
+
+absl::Status CheckShape(const WeightSource& source) {
+  // 2^46 weights keep every size below in range with room to spare.
+  constexpr int64_t kMaxWeights = int64_t{1} << 46;
+  if (source.rows > 0 && source.cols > 0 && source.rows <= kMaxWeights / source.cols) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(source.name, ": shape [", source.rows, ", ",
+                                                 source.cols, "] is not a weight's"));
+}
+
+}  // namespace
+
+std::span<const float, 16> Nf4Values() { return kNf4Values; }
+
+std::span<const float, 256> DynamicMap() {
+  // For each of 7 exponents the midpoints of 2^i + 1 even steps from 0.1 to 1, scaled by 10^(i-6),
+  // with both signs; 0 and 1. Each step is one fused multiply-add, counted from the nearer end,
+  // which reproduces the table that bitsandbytes publishes to the bit.
+  static const std::array<float, 256> map = [] {
+    constexpr float kScales[7] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1.0f};
+    std::array<float, 256> values{};
+    size_t used = 0;
+    for (int exponent = 0; exponent < 7; ++exponent) {
+      const int steps = 1 << exponent;
+      const float step = (1.0f - 0.1f) / static_cast<float>(steps);
+      const auto boundary = [&](int i) {
+        return i < (steps + 1) / 2 ? std::fma(step, static_cast<float>(i), 0.1f)
+                                   : std::fma(-step, static_cast<float>(steps - i), 1.0f);
+      };
+      for (int i = 0; i < steps; ++i) {
+        const float value = kScales[exponent] * ((boundary(i) + boundary(i + 1)) / 2);
+        values[used++] = value;
+        values[used++] = -value;
+      }
+    }
+    values[used++] = 0.0f;
+    values[used++] = 1.0f;
+    VERNIER_CHECK(used == values.size());
+    std::sort(values.begin(), values.end());
+    return values;
+  }();
+  return map;
+}
+
+absl::StatusOr<QuantizedMatrix> Quantize(const WeightSource& source, FormatId format) {
+  if (absl::Status status = CheckShape(source); !status.ok()) return status;
+  const Codec& codec = CodecOf(format);
+  const QuantFormat& row = FormatOf(format);
+  const int64_t weights = source.rows * source.cols;
+
+  QuantizedMatrix out{.format = format, .rows = source.rows, .cols = source.cols};
+  out.codes.resize(DivideUp(weights * row.bits, 8));
+  if (row.group != 0) out.scales.resize(row.group < 0 ? source.rows : DivideUp(weights, row.group));
+
+  // Values of a block that the chunk's last row leaves unfinished wait at the buffer's front.
+  const int64_t chunk_rows = std::clamp<int64_t>(kChunkValues / source.cols, 1, source.rows);
+  std::vector<float> buffer(codec.alignment - 1 + chunk_rows * source.cols);
+  int64_t encoded = 0;
+  int64_t waiting = 0;
+  for (int64_t first_row = 0; first_row < source.rows; first_row += chunk_rows) {
+    const int64_t count = std::min(chunk_rows, source.rows - first_row);
+    float* fresh = buffer.data() + waiting;
+    if (absl::Status status = source.read(first_row, count, fresh); !status.ok()) return status;
+    const std::span<const float> read(fresh, count * source.cols);
+    absl::Status finite = CheckFinite(source, codec, first_row * source.cols, read);
+    if (!finite.ok()) return finite;
+
+    const int64_t available = waiting + count * source.cols;
+    const bool last = first_row + count == source.rows;
+    const int64_t usable = last ? available : available - available % codec.alignment;
+    codec.encode(std::span<const float>(buffer.data(), usable), encoded, &out);
+    encoded += usable;
+    waiting = available - usable;
+    std::memmove(buffer.data(), buffer.data() + usable, waiting * sizeof(float));
+  }
+  if (codec.finish != nullptr) codec.finish(&out);
+  return out;
+}
+
+void Dequantize(const QuantizedMatrix& matrix, int64_t first_row, int64_t count, float* out) {
+  VERNIER_CHECK(first_row >= 0 && count >= 0 && first_row + count <= matrix.rows);
+  CodecOf(matrix.format).decode(matrix, first_row * matrix.cols, count * matrix.cols, out);
+}
+
+WeightSource SourceOf(std::span<const float> values, int64_t rows, int64_t cols) {
+  VERNIER_CHECK(rows >= 0 && cols >= 0 && static_cast<int64_t>(values.size()) == rows * cols);
+  return {.name = "matrix",
+          .rows = rows,
+          .cols = cols,
+          .read = [values, cols](int64_t first_row, int64_t count, float* out) {
+            std::copy_n(values.data() + first_row * cols, count * cols, out);
+            return absl::OkStatus();
+          }};
+}
+
+}  // namespace vernier
