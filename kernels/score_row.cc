@@ -49,7 +49,11 @@ Divergences CompareRows(std::span<const float> logits, double log_sum_exp,
     from[lane] += q > 0 ? q * (other - own) : 0.0;
     to[lane] += p > 0 ? p * (own - other) : 0.0;
   };
-  for (size_t i = 0; i < logits.size(); ++i) take(i % kLanes, i);
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) take(lane, i + lane);
+  }
+  for (size_t lane = 0; i < logits.size(); ++i, ++lane) take(lane, i);
   Divergences sums;
   for (size_t lane = 0; lane < kLanes; ++lane) {
     sums.from_reference += from[lane];
