@@ -1,0 +1,371 @@
+// Which tensors are read, packed, shared and counted; no numbers are computed here.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/model/forward.h"
+#include "engine/model/load_plan.h"
+#include "engine/model/model.h"
+#include "tests/testing/counting_backend.h"
+#include "tests/testing/fake_checkpoint.h"
+
+namespace vernier {
+namespace {
+
+using testing::CountingBackend;
+using ::testing::Each;
+using ::testing::ElementsAre;
+using testing::FakeCheckpoint;
+using ::testing::HasSubstr;
+using testing::MemoryLedger;
+using ::testing::Pair;
+
+class LoadTest : public ::testing::Test {
+ protected:
+  absl::StatusOr<std::unique_ptr<Model>> Load(const std::vector<VariantSpec>& variants) {
+    return LoadModelFrom(checkpoint_, "tiny", variants, &backend_, nullptr);
+  }
+  absl::StatusOr<std::unique_ptr<Model>> LoadFormats(const std::vector<FormatId>& formats) {
+    std::vector<VariantSpec> variants;
+    for (const FormatId format : formats) variants.push_back(DefaultVariant(format));
+    return Load(variants);
+  }
+
+  MemoryLedger ledger_;
+  FakeCheckpoint checkpoint_{&ledger_};
+  CountingBackend backend_{&ledger_};
+};
+
+TEST(MatchesPatternTest, StarStandsForAnyRunOfCharacters) {
+  EXPECT_TRUE(MatchesPattern("*", ""));
+  EXPECT_TRUE(MatchesPattern("*", "layers.0.attention.q"));
+  EXPECT_TRUE(MatchesPattern("layers.*.mlp.down", "layers.12.mlp.down"));
+  EXPECT_TRUE(MatchesPattern("*.down", "layers.down.mlp.down"));
+  EXPECT_TRUE(MatchesPattern("a*b*c**", "aXbYbZc"));
+  EXPECT_FALSE(MatchesPattern("layers.*.mlp.down", "layers.12.mlp.up"));
+  EXPECT_FALSE(MatchesPattern("embed", "position_embed"));
+  EXPECT_FALSE(MatchesPattern("embed", "embedding"));
+  EXPECT_FALSE(MatchesPattern("", "embed"));
+  EXPECT_FALSE(MatchesPattern("a*b", "a"));
+}
+
+TEST(MatchesPatternTest, ManyStarsAreNotExponential) {
+  std::string pattern;
+  for (int i = 0; i < 500; ++i) pattern += "*a";
+  EXPECT_FALSE(MatchesPattern(pattern + "b", std::string(5000, 'a')));
+}
+
+TEST(DefaultVariantTest, KeepsEmbeddingAndHeadInSixteenBits) {
+  const VariantSpec nf4 = DefaultVariant(FormatId::kNf4);
+  EXPECT_EQ(nf4.name, "nf4");
+  ASSERT_EQ(nf4.formats.size(), 3u);
+  EXPECT_EQ(nf4.formats[0].format, FormatId::kF16);
+  EXPECT_EQ(nf4.formats[1].format, FormatId::kF16);
+  EXPECT_EQ(nf4.formats[2].pattern, "*");
+  EXPECT_EQ(nf4.formats[2].format, FormatId::kNf4);
+  EXPECT_EQ(nf4.kv, ScalarType::kF16);
+}
+
+TEST(DefaultVariantTest, Fp32IsFp32Throughout) {
+  const VariantSpec fp32 = DefaultVariant(FormatId::kF32);
+  ASSERT_EQ(fp32.formats.size(), 1u);
+  EXPECT_EQ(fp32.formats[0].format, FormatId::kF32);
+  EXPECT_EQ(fp32.kv, ScalarType::kF32);
+}
+
+TEST(CheckVariantsTest, RefusesMalformedSets) {
+  const FormatRule all{"*", FormatId::kF16};
+  EXPECT_TRUE(CheckVariants({{"a", {all}}, {"a.b_c+d-2", {all}}}).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(CheckVariants({})));
+  EXPECT_THAT(CheckVariants({{"a", {all}}, {"a", {all}}}).message(), HasSubstr("a is there twice"));
+  EXPECT_THAT(CheckVariants({{"a", {}}}).message(), HasSubstr("no format rule"));
+  for (const char* name : {"", "A", "-a", "a b", "a\n", "\xc3\xa9"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(CheckVariants({{name, {all}}}))) << name;
+  }
+  EXPECT_FALSE(CheckVariants({{std::string(64, 'a'), {all}}}).ok());
+}
+
+TEST_F(LoadTest, EachTensorIsOpenedAndPackedOnce) {
+  const auto model = LoadFormats({FormatId::kF16, FormatId::kInt8, FormatId::kNf4});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ(checkpoint_.opened().size(), checkpoint_.matrices.size());
+  EXPECT_THAT(checkpoint_.opened(), Each(Pair(::testing::_, 1)));
+  EXPECT_EQ(backend_.create_calls(), static_cast<int>(checkpoint_.matrices.size()));
+  EXPECT_THAT(backend_.packed().at("layers.1.mlp.down"),
+              ElementsAre(FormatId::kF16, FormatId::kInt8, FormatId::kNf4));
+  EXPECT_THAT(backend_.packed().at("embed"), ElementsAre(FormatId::kF16));
+}
+
+TEST_F(LoadTest, FirstMatchingRuleDecides) {
+  const auto model = Load(
+      {{"mixed",
+        {{"layers.1.*", FormatId::kInt8}, {"*.mlp.down", FormatId::kNf4}, {"*", FormatId::kF16}}}});
+  ASSERT_TRUE(model.ok()) << model.status();
+  const Variant& variant = (*model)->variants[0];
+  EXPECT_EQ(variant.layers[0].q.weight->format, FormatId::kF16);
+  EXPECT_EQ(variant.layers[0].down.weight->format, FormatId::kNf4);
+  EXPECT_EQ(variant.layers[1].down.weight->format, FormatId::kInt8);
+  EXPECT_EQ(variant.embed.table->format, FormatId::kF16);
+}
+
+TEST_F(LoadTest, NormsAndBiasesAreSharedAndNeverMatched) {
+  checkpoint_.vectors["layers.0.attention.q.bias"] = 16;
+  checkpoint_.vectors["final_norm.bias"] = 16;
+  checkpoint_.config_mutable.norm = NormKind::kLayer;
+  const auto model = LoadFormats({FormatId::kInt8, FormatId::kNf4});
+  ASSERT_TRUE(model.ok()) << model.status();
+  for (const auto& [name, formats] : backend_.packed()) {
+    EXPECT_TRUE(checkpoint_.matrices.contains(name)) << name;
+  }
+  const Variant& a = (*model)->variants[0];
+  const Variant& b = (*model)->variants[1];
+  ASSERT_NE(a.layers[0].q.bias, nullptr);
+  EXPECT_EQ(a.layers[0].q.bias, b.layers[0].q.bias);
+  EXPECT_EQ(a.layers[0].k.bias, nullptr);
+  EXPECT_EQ(a.layers[1].mlp_norm.weight, b.layers[1].mlp_norm.weight);
+  EXPECT_NE(a.final_norm.bias, nullptr);
+  EXPECT_EQ(a.layers[0].mlp_norm.bias, nullptr);
+  EXPECT_EQ(a.final_norm.kind, NormKind::kLayer);
+  EXPECT_EQ(a.final_norm.epsilon, 1e-5f);
+}
+
+TEST_F(LoadTest, PositionEmbedFollowsTheRuleForEmbed) {
+  checkpoint_.config_mutable.learned_positions = true;
+  checkpoint_.config_mutable.inverse_frequencies.clear();
+  checkpoint_.matrices["position_embed"] = {32, 16};
+  const auto model = Load(
+      {{"v",
+        {{"position_embed", FormatId::kNf4}, {"embed", FormatId::kBF16}, {"*", FormatId::kInt8}}}});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ((*model)->variants[0].embed.positions->format, FormatId::kBF16);
+  EXPECT_EQ((*model)->rotary.inverse_frequencies, nullptr);
+}
+
+TEST_F(LoadTest, EqualFormatsAreOneWeight) {
+  const auto model = LoadFormats({FormatId::kF16, FormatId::kInt8});
+  ASSERT_TRUE(model.ok()) << model.status();
+  const Variant& fp16 = (*model)->variants[0];
+  const Variant& int8 = (*model)->variants[1];
+  EXPECT_EQ(fp16.embed.table, int8.embed.table);
+  EXPECT_EQ(fp16.lm_head.weight, fp16.embed.table);  // tied
+  EXPECT_NE(fp16.layers[0].q.weight, int8.layers[0].q.weight);
+  EXPECT_EQ(fp16.tied_copy_bytes, 0);
+}
+
+TEST_F(LoadTest, TiedHeadOfAnotherFormatIsReportedAsACopy) {
+  const auto model = Load({{"a", {{"lm_head", FormatId::kInt8}, {"*", FormatId::kF16}}},
+                           {"b", {{"*", FormatId::kF16}}}});
+  ASSERT_TRUE(model.ok()) << model.status();
+  const Variant& a = (*model)->variants[0];
+  EXPECT_NE(a.lm_head.weight, a.embed.table);
+  EXPECT_EQ(a.tied_copy_bytes, FormatBytes(FormatId::kInt8, 64, 16));
+  EXPECT_EQ((*model)->variants[1].tied_copy_bytes, 0);
+  EXPECT_EQ(checkpoint_.opened().at("embed"), 1);
+}
+
+TEST_F(LoadTest, UntiedHeadIsATensorOfItsOwn) {
+  checkpoint_.config_mutable.tied_lm_head = false;
+  checkpoint_.matrices["lm_head"] = {64, 16};
+  const auto model = LoadFormats({FormatId::kF16});
+  ASSERT_TRUE(model.ok()) << model.status();
+  const Variant& variant = (*model)->variants[0];
+  EXPECT_NE(variant.lm_head.weight, variant.embed.table);
+  EXPECT_EQ(variant.tied_copy_bytes, 0);
+}
+
+TEST_F(LoadTest, BytesAddUp) {
+  const auto loaded = Load({DefaultVariant(FormatId::kF16),
+                            DefaultVariant(FormatId::kInt8),
+                            {"half", {{"*.mlp.*", FormatId::kNf4}, {"*", FormatId::kF16}}}});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const Model& model = **loaded;
+  int64_t everything = 0, own = 0;
+  for (const auto& weight : model.weights) everything += weight->bytes;
+  for (const auto& vector : model.vectors) everything += vector->size * 4;
+  for (const Variant& variant : model.variants) own += variant.own_bytes;
+  EXPECT_EQ(model.memory.weight_bytes, everything);
+  EXPECT_EQ(own + model.memory.shared_weight_bytes, everything);
+
+  // By hand: norms and rotary, the embedding for all three; attention between fp16 and half.
+  const int64_t common = (5 * 16 + 2) * 4 + 64 * 16 * 2;
+  const int64_t attention = 2 * (16 + 8 + 8 + 16) * 16;  // values of both layers
+  const int64_t mlp = 2 * 3 * 32 * 16;
+  EXPECT_EQ(model.variants[0].own_bytes, mlp * 2);
+  EXPECT_EQ(model.variants[0].shared_bytes, common + attention * 2);
+  EXPECT_EQ(model.variants[1].own_bytes,
+            mlp + attention + 2 * (16 + 8 + 8 + 16 + 32 + 32 + 16) * 4);
+  EXPECT_EQ(model.variants[1].shared_bytes, common);
+  EXPECT_EQ(model.variants[2].own_bytes, mlp / 2 + mlp / 64 * 4);
+  EXPECT_EQ(model.memory.shared_weight_bytes, common + attention * 2);
+  EXPECT_EQ(model.memory.disk_bytes, 12345);
+}
+
+TEST_F(LoadTest, ALoneVariantSharesNothing) {
+  const auto model = LoadFormats({FormatId::kInt8});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ((*model)->variants[0].shared_bytes, 0);
+  EXPECT_EQ((*model)->memory.shared_weight_bytes, 0);
+  EXPECT_EQ((*model)->variants[0].own_bytes, (*model)->memory.weight_bytes);
+}
+
+TEST_F(LoadTest, PeakIsTheResultAndTheTwoLargestTensors) {
+  const auto model = LoadFormats({FormatId::kF16, FormatId::kInt8, FormatId::kNf4});
+  ASSERT_TRUE(model.ok()) << model.status();
+  int64_t result = 0;
+  for (const auto& weight : (*model)->weights) result += weight->bytes;
+  std::vector<int64_t> files;
+  for (const auto& [name, shape] : checkpoint_.matrices) {
+    files.push_back(checkpoint_.FileBytes(name));
+  }
+  std::sort(files.rbegin(), files.rend());
+  EXPECT_EQ(ledger_.live_bytes, result);
+  EXPECT_LE(ledger_.peak_bytes, result + files[0] + files[1]);
+}
+
+TEST_F(LoadTest, Nf4AloneKeepsNoOtherCopyOfAQuantizedTensor) {
+  auto model = LoadFormats({FormatId::kNf4});
+  ASSERT_TRUE(model.ok()) << model.status();
+  for (const auto& [name, formats] : backend_.packed()) {
+    EXPECT_THAT(formats, ElementsAre(name == "embed" ? FormatId::kF16 : FormatId::kNf4)) << name;
+  }
+  int64_t result = 0;
+  for (const auto& weight : (*model)->weights) result += weight->bytes;
+  EXPECT_EQ(ledger_.live_bytes, result);
+  model->reset();
+  EXPECT_EQ(ledger_.live_bytes, 0);
+}
+
+TEST_F(LoadTest, PrecisionIsTheFormatOfMostLayerBytes) {
+  const auto model = Load({{"a", {{"*.mlp.*", FormatId::kInt8}, {"*", FormatId::kF16}}},
+                           {"b", {{"*.attention.q", FormatId::kInt8}, {"*", FormatId::kNf4}}},
+                           {"c", {{"layers.*", FormatId::kNf4Dq}, {"*", FormatId::kF32}}}});
+  ASSERT_TRUE(model.ok()) << model.status();
+  // Attention has 768 values a layer and the MLP 1536: as many bytes in fp16 as in int8, but int8
+  // has scales too.
+  EXPECT_EQ((*model)->variants[0].precision, FormatId::kInt8);
+  EXPECT_EQ((*model)->variants[1].precision, FormatId::kNf4);
+  EXPECT_EQ((*model)->variants[2].precision, FormatId::kNf4Dq);
+}
+
+TEST_F(LoadTest, AWeightWithoutAFormatIsNamed) {
+  const auto model = Load({{"v", {{"layers.*", FormatId::kInt8}, {"lm_head", FormatId::kF16}}}});
+  EXPECT_TRUE(absl::IsInvalidArgument(model.status()));
+  EXPECT_THAT(model.status().message(), HasSubstr("variant v: no rule gives embed a format"));
+  EXPECT_EQ(backend_.create_calls(), 0);
+}
+
+TEST_F(LoadTest, AMissingTensorIsNamed) {
+  checkpoint_.matrices.erase("layers.1.mlp.gate");
+  const auto model = LoadFormats({FormatId::kF16});
+  EXPECT_TRUE(absl::IsInvalidArgument(model.status()));
+  EXPECT_THAT(model.status().message(), HasSubstr("layers.1.mlp.gate"));
+}
+
+TEST_F(LoadTest, AMissingNormIsNamed) {
+  checkpoint_.vectors.erase("final_norm.weight");
+  EXPECT_THAT(LoadFormats({FormatId::kF16}).status().message(), HasSubstr("final_norm.weight"));
+}
+
+TEST_F(LoadTest, AShapeThatTheConfigContradictsIsRefused) {
+  checkpoint_.matrices["layers.0.attention.k"] = {16, 16};
+  const auto model = LoadFormats({FormatId::kF16});
+  EXPECT_TRUE(absl::IsInvalidArgument(model.status()));
+  EXPECT_THAT(model.status().message(),
+              HasSubstr("layers.0.attention.k is [16, 16], the config makes it [8, 16]"));
+
+  checkpoint_.matrices["layers.0.attention.k"] = {8, 16};
+  checkpoint_.vectors["layers.0.mlp_norm.weight"] = 15;
+  EXPECT_THAT(LoadFormats({FormatId::kF16}).status().message(),
+              HasSubstr("layers.0.mlp_norm.weight has 15 values"));
+}
+
+TEST_F(LoadTest, LayersThatTheFileCannotHoldSizeNothing) {
+  checkpoint_.config_mutable.num_layers = int64_t{1} << 40;
+  EXPECT_TRUE(absl::IsInvalidArgument(LoadFormats({FormatId::kF16}).status()));
+}
+
+TEST_F(LoadTest, AnErrorOfTheFileIsPassedOn) {
+  checkpoint_.broken["layers.1.attention.o"] = absl::InvalidArgumentError("row 3 is not finite");
+  const auto model = LoadFormats({FormatId::kF16});
+  EXPECT_EQ(model.status(), absl::InvalidArgumentError("row 3 is not finite"));
+  EXPECT_EQ(ledger_.live_bytes, 0);
+}
+
+TEST_F(LoadTest, ProgressCountsEveryTensorAndCanCancel) {
+  std::vector<int64_t> done;
+  int64_t total = 0;
+  const std::vector<VariantSpec> variants{DefaultVariant(FormatId::kF16)};
+  auto count = [&](const LoadProgress& progress) {
+    done.push_back(progress.tensors_done);
+    total = progress.tensors_total;
+    return true;
+  };
+  ASSERT_TRUE(LoadModelFrom(checkpoint_, "tiny", variants, &backend_, count).ok());
+  EXPECT_EQ(total, static_cast<int64_t>(checkpoint_.matrices.size() + checkpoint_.vectors.size()));
+  ASSERT_EQ(static_cast<int64_t>(done.size()), total + 1);
+  for (int64_t i = 0; i <= total; ++i) EXPECT_EQ(done[i], i);
+
+  auto stop = [](const LoadProgress& progress) { return progress.tensors_done < 3; };
+  const auto model = LoadModelFrom(checkpoint_, "tiny", variants, &backend_, stop);
+  EXPECT_TRUE(absl::IsCancelled(model.status()));
+  EXPECT_THAT(model.status().message(), HasSubstr("after 3 of"));
+  EXPECT_EQ(ledger_.live_bytes, 0);
+}
+
+TEST_F(LoadTest, AModelWithoutATokenizerSaysWhy) {
+  const auto model = LoadFormats({FormatId::kF16});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ((*model)->tokenizer, nullptr);
+  EXPECT_THAT((*model)->no_tokenizer_reason, HasSubstr("the test has no tokenizer"));
+  EXPECT_EQ((*model)->chat_template, nullptr);
+  EXPECT_THAT((*model)->no_chat_reason, HasSubstr("no tokenizer"));
+}
+
+TEST_F(LoadTest, ABrokenTokenizerIsAnError) {
+  checkpoint_.tokenizer_mutable.kind = TokenizerSource::Kind::kHuggingFace;
+  checkpoint_.tokenizer_mutable.tokenizer_json = "{\"model\": ";
+  EXPECT_TRUE(absl::IsInvalidArgument(LoadFormats({FormatId::kF16}).status()));
+}
+
+TEST_F(LoadTest, ATokenizerLargerThanTheVocabularyIsRefused) {
+  TokenizerSource& source = checkpoint_.tokenizer_mutable;
+  source.kind = TokenizerSource::Kind::kGguf;
+  source.gguf.model = "gpt2";
+  source.gguf.pre = "smollm";
+  for (int i = 0; i < 65; ++i) {
+    source.gguf.tokens.push_back(absl::StrCat("t", i));
+    source.gguf.types.push_back(1);
+  }
+  const auto model = LoadFormats({FormatId::kF16});
+  EXPECT_TRUE(absl::IsInvalidArgument(model.status())) << model.status();
+  EXPECT_THAT(model.status().message(), HasSubstr("65 tokens, the model's vocabulary 64"));
+}
+
+TEST_F(LoadTest, VariantsAreFoundByName) {
+  const auto model = LoadFormats({FormatId::kF16, FormatId::kNf4});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ((*model)->FindVariant("nf4"), 1);
+  EXPECT_EQ((*model)->FindVariant("int8"), -1);
+  EXPECT_EQ((*model)->weights_sha256, std::string(64, 'a'));
+  EXPECT_EQ((*model)->source, "fp32");
+}
+
+TEST_F(LoadTest, WorkspaceHoldsTheWidestCache) {
+  const auto model = LoadFormats({FormatId::kF16, FormatId::kF32});
+  ASSERT_TRUE(model.ok()) << model.status();
+  const WorkspacePlan plan = PlanWorkspace(**model, 8, 4, 32, 10);
+  EXPECT_EQ(plan.widest_kv, ScalarType::kF32);
+  EXPECT_EQ(plan.max_rows, 8);
+  EXPECT_EQ(plan.max_logit_rows, 4);
+  EXPECT_EQ(plan.max_context, 32);
+  EXPECT_EQ(plan.kv_blocks, 10);
+  EXPECT_EQ(plan.vocab, 64);
+  EXPECT_EQ(plan.num_layers, 2);
+}
+
+}  // namespace
+}  // namespace vernier

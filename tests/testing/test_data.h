@@ -1,0 +1,57 @@
+// Finds and reads the files that tests compare with.
+//
+// Committed data is always there (VERNIER_TEST_DATA); models are where somebody fetched them.
+#pragma once
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace vernier::testing {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
+inline std::string PathFrom(const char* variable, const std::string& relative) {
+  const char* root = std::getenv(variable);
+  return std::string(root == nullptr ? "." : root) + "/" + relative;
+}
+
+inline std::string TestDataPath(const std::string& relative) {
+  return PathFrom("VERNIER_TEST_DATA", relative);
+}
+
+// Empty when the model was not fetched.
+inline std::string ModelPath(const std::string& file) {
+  const std::string path = PathFrom("VERNIER_MODELS", file);
+  return std::filesystem::exists(path) ? path : "";
+}
+
+// A discarded value when the file is missing or malformed.
+inline nlohmann::json ReadJson(const std::string& path) {
+  std::ifstream file(path);
+  return nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+}
+
+inline std::vector<nlohmann::json> ReadJsonLines(const std::string& path) {
+  std::vector<nlohmann::json> lines;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    lines.push_back(nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false));
+  }
+  return lines;
+}
+
+}  // namespace vernier::testing
