@@ -71,7 +71,10 @@ void EncodeInt8(std::span<const float> values, int64_t first, QuantizedMatrix* o
     const std::span<const float> row = values.subspan(start, out->cols);
     const int64_t row_index = (first + static_cast<int64_t>(start)) / out->cols;
     const float absmax = AbsMax(row);
-    out->scales[row_index] = absmax / 127;
+    float scale = absmax / 127;
+    // Near the largest float the quotient may have been rounded up too far for code 127.
+    if (std::isinf(scale * 127)) scale = std::nextafter(scale, 0.0f);
+    out->scales[row_index] = scale;
     uint8_t* codes = out->codes.data() + row_index * out->cols;
     if (absmax == 0) {
       std::fill_n(codes, row.size(), uint8_t{0});
