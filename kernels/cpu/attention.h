@@ -1,0 +1,58 @@
+// Attention of a batch's rows over the paged cache, spread over the threads.
+//
+// A row takes its keys block by block, ascending from position 0 (or its window's first), with a
+// running maximum and sum (Milakov and Gimelshein 2018), so its result depends on its own position
+// and context alone.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/buffer.h"
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace vernier {
+
+// The cache: [block][layer][K|V][kv_head][kBlockTokens][head_dim] of a scalar type that may differ
+// from step to step; blocks lie block_bytes apart, which the widest type needs.
+struct KvCache {
+  uint8_t* data = nullptr;
+  int64_t block_bytes = 0;
+
+  // The kBlockTokens rows of one head; `value` 0 for keys, 1 for values.
+  uint8_t* head(int64_t block, int layer, int value, int kv_head, const AttentionShape& shape,
+                ScalarType type) const {
+    const int64_t index = (int64_t{layer} * 2 + value) * shape.num_kv_heads + kv_head;
+    return data + block * block_bytes + index * kBlockTokens * shape.head_dim * ScalarBytes(type);
+  }
+};
+
+// Rows of one sequence that share the reading of keys and values.
+struct AttentionTask {
+  int32_t sequence = 0;
+  int32_t first_row = 0;
+  int32_t num_rows = 0;
+};
+inline constexpr int kAttentionTaskRows = 4;
+
+struct AttentionRuntime {
+  const KernelTable* kernels = nullptr;
+  ThreadPool* pool = nullptr;
+  Rows scratch;  // [threads][AttentionScratchFloats]
+  KvCache cache;
+};
+
+// Floats of one thread's scratch; -1 when that overflows.
+int64_t AttentionScratchFloats(const AttentionShape& shape);
+
+// The tasks of a batch, into `tasks`, whose capacity is the batch's rows.
+void MakeAttentionTasks(const Batch& batch, std::vector<AttentionTask>* tasks);
+
+// a [num_rows, heads * head_dim] from q of the same shape; a is zeroed to its padded columns.
+void Attend(const AttentionRuntime& runtime, const Batch& batch, const AttentionArgs& args,
+            const std::vector<AttentionTask>& tasks, Rows q, Rows a);
+
+}  // namespace vernier

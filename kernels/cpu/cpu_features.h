@@ -1,0 +1,39 @@
+// What the processor and the operating system offer: instruction sets and how many threads may run.
+//
+// Pure reads of CPUID, the affinity mask and the control group; thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace vernier {
+
+// Ascending by what they need; the index of an instruction set's row of kernels.
+enum class CpuIsa : uint8_t { kPortable, kAvx2, kAvx512 };
+inline constexpr int kNumCpuIsas = 3;
+
+// "portable", "avx2" or "avx512".
+const char* CpuIsaName(CpuIsa isa);
+
+// True when the processor has every instruction that the files of `isa` are compiled for, the
+// operating system saves its registers, and this build holds its kernels.
+bool CpuSupports(CpuIsa isa);
+
+// `name` is auto (the best supported) or an isa's name. INVALID_ARGUMENT for an unknown name,
+// FAILED_PRECONDITION for one that is not supported here.
+absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name);
+
+// Processors that the process may use: the affinity mask, cut by the control group's quota; at
+// least 1.
+int UsableProcessors();
+
+// The processors of a cgroup v2 `cpu.max` line ("200000 100000" is 2, "max 100000" is 0: no quota),
+// rounded up; 0 where it cannot be read.
+int ProcessorsOfQuota(const std::string& cpu_max);
+
+// The processor's own name, or "unknown".
+std::string ProcessorName();
+
+}  // namespace vernier

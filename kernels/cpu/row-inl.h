@@ -1,0 +1,233 @@
+// Norms, activations and attention of one row, written once over the vectors of an instruction set,
+// and the table of all kernels.
+//
+// Included after dot-inl.h, by one file an instruction set; internal linkage throughout.
+#pragma once
+
+#include "kernels/cpu/dot-inl.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace vernier {
+namespace {
+
+// ---- Norms: lane sums over whole vectors, then the rest one by one ----
+
+inline float SumOf(const float* x, int64_t n) {
+  Vec sum = Zero();
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) sum = Add(sum, Load(x + i));
+  float total = SumLanes(sum);
+  for (; i < n; ++i) total += x[i];
+  return total;
+}
+
+inline float SumOfSquares(const float* x, float minus, int64_t n) {
+  const Vec center = Set1(minus);
+  Vec sum = Zero();
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Vec d = Sub(Load(x + i), center);
+    sum = Fma(d, d, sum);
+  }
+  float total = SumLanes(sum);
+  for (; i < n; ++i) total += (x[i] - minus) * (x[i] - minus);
+  return total;
+}
+
+inline void ScaleShift(const float* x, float minus, float scale, const float* weight,
+                       const float* bias, int64_t n, float* out) {
+  const Vec center = Set1(minus), factor = Set1(scale);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    Vec y = Mul(Mul(Sub(Load(x + i), center), factor), Load(weight + i));
+    if (bias != nullptr) y = Add(y, Load(bias + i));
+    Store(out + i, y);
+  }
+  for (; i < n; ++i) {
+    const float y = (x[i] - minus) * scale * weight[i];
+    out[i] = bias != nullptr ? y + bias[i] : y;
+  }
+}
+
+void RmsNorm(const float* x, const float* weight, const float* bias, float epsilon, int64_t n,
+             float* out) {
+  const float mean_square = SumOfSquares(x, 0, n) / static_cast<float>(n);
+  ScaleShift(x, 0, 1 / __builtin_sqrtf(mean_square + epsilon), weight, bias, n, out);
+}
+
+void LayerNorm(const float* x, const float* weight, const float* bias, float epsilon, int64_t n,
+               float* out) {
+  const float mean = SumOf(x, n) / static_cast<float>(n);
+  const float variance = SumOfSquares(x, mean, n) / static_cast<float>(n);
+  ScaleShift(x, mean, 1 / __builtin_sqrtf(variance + epsilon), weight, bias, n, out);
+}
+
+// ---- Exponentials ----
+
+// exp(x) within 2 ulp: x = n ln 2 + r, the Taylor polynomial of degree 7 on |r| <= ln(2) / 2, then
+// 2^n in two factors, so that overflow gives infinity and underflow is gradual. NaN stays NaN: Min
+// and Max return their second argument when they meet one.
+inline Vec Exp(Vec x) {
+  const Vec clamped = Max(Set1(-110.0f), Min(Set1(100.0f), x));
+  const Vec n = Round(Mul(clamped, Set1(1.44269504f)));
+  Vec r = Fma(n, Set1(-0.693145752f), clamped);  // ln 2 in two parts; n * the first is exact
+  r = Fma(n, Set1(-1.42860677e-6f), r);
+  Vec p = Set1(1.0f / 5040);
+  p = Fma(p, r, Set1(1.0f / 720));
+  p = Fma(p, r, Set1(1.0f / 120));
+  p = Fma(p, r, Set1(1.0f / 24));
+  p = Fma(p, r, Set1(1.0f / 6));
+  p = Fma(p, r, Set1(0.5f));
+  p = Fma(p, r, Set1(1.0f));
+  p = Fma(p, r, Set1(1.0f));
+  const Vec half = Round(Mul(n, Set1(0.5f)));
+  return Mul(Mul(p, PowerOf2(half)), PowerOf2(Sub(n, half)));
+}
+
+// x / (1 + exp(-x)); within 5 ulp.
+inline Vec Silu(Vec x) { return Div(x, Add(Set1(1.0f), Exp(Sub(Zero(), x)))); }
+
+// x / 2 (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3); relative error
+// (8 + 8 |u|) 2^-24: the roundings of u are an exponential's argument.
+inline Vec GeluTanh(Vec x) {
+  const Vec cube = Mul(Mul(x, x), x);
+  const Vec u = Mul(Set1(-1.59576912f), Fma(Set1(0.044715f), cube, x));
+  return Div(x, Add(Set1(1.0f), Exp(u)));
+}
+
+// x Phi(x) by erfc(z) = exp(-z^2) P(t), t = 1 / (1 + z/2), z = |x| / sqrt(2): a Chebyshev fit of
+// degree 9 in t on z in [0, 10]. Relative error (20 + 2 x^2) 2^-24.
+inline Vec GeluErf(Vec x) {
+  const Vec z = Mul(Max(x, Sub(Zero(), x)), Set1(0.707106781f));
+  const Vec t = Div(Set1(1.0f), Fma(z, Set1(0.5f), Set1(1.0f)));
+  const Vec u = Fma(t, Set1(2.4f), Set1(-1.4f));
+  Vec p = Set1(-1.7927734e-5f);
+  p = Fma(p, u, Set1(-2.1949631e-5f));
+  p = Fma(p, u, Set1(2.4582518e-4f));
+  p = Fma(p, u, Set1(7.6753095e-5f));
+  p = Fma(p, u, Set1(-2.9235824e-3f));
+  p = Fma(p, u, Set1(-1.1008204e-3f));
+  p = Fma(p, u, Set1(4.5990393e-2f));
+  p = Fma(p, u, Set1(0.19544284f));
+  p = Fma(p, u, Set1(0.42863479f));
+  p = Fma(p, u, Set1(0.33367366f));
+  const Vec tail = Mul(Mul(p, Exp(Sub(Zero(), Mul(z, z)))), Set1(0.5f));  // Phi(-|x|)
+  return Mul(x, Select(Less(x, Zero()), tail, Sub(Set1(1.0f), tail)));
+}
+
+template <Vec (*kActivation)(Vec)>
+void Activate(float* gate, const float* up, int64_t n) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    Vec y = kActivation(Load(gate + i));
+    if (up != nullptr) y = Mul(y, Load(up + i));
+    Store(gate + i, y);
+  }
+}
+
+// ---- The cache's scalars ----
+
+template <class Element>
+void LoadScalars(const void* in, int64_t n, float* out) {
+  const uint8_t* from = static_cast<const uint8_t*>(in);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) Store(out + i, Element::Get(from + i * Element::kBytes));
+  if (i == n) return;
+  alignas(64) uint8_t last[kLanes * 4] = {};
+  alignas(64) float values[kLanes];
+  __builtin_memcpy(last, from + i * Element::kBytes, (n - i) * Element::kBytes);
+  Store(values, Element::Get(last));
+  for (int64_t j = i; j < n; ++j) out[j] = values[j - i];
+}
+
+template <int kBytes, void (*kPut)(uint8_t*, Vec)>
+void StoreScalars(const float* in, int64_t n, void* out) {
+  uint8_t* to = static_cast<uint8_t*>(out);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) kPut(to + i * kBytes, Load(in + i));
+  if (i == n) return;
+  alignas(64) float values[kLanes] = {};
+  alignas(64) uint8_t last[kLanes * 4];
+  for (int64_t j = i; j < n; ++j) values[j - i] = in[j];
+  kPut(last, Load(values));
+  __builtin_memcpy(to + i * kBytes, last, (n - i) * kBytes);
+}
+
+inline void StoreF32(uint8_t* p, Vec v) { Store(reinterpret_cast<float*>(p), v); }
+
+// ---- Attention over one block of keys ----
+
+void ScoreKeys(const float* q, const float* keys, int64_t stride, int64_t n, float scale,
+               float* scores) {
+  for (int key = 0; key < kKeyBlock; key += 8) {
+    const float* rows = keys + key * stride;
+    Vec acc[8];
+    VERNIER_UNROLL for (int j = 0; j < 8; ++j) acc[j] = Zero();
+    for (int64_t k = 0; k < n; k += kLanes) {
+      const Vec x = Load(q + k);
+      VERNIER_UNROLL for (int j = 0; j < 8; ++j) {
+        acc[j] = Fma(Load(rows + j * stride + k), x, acc[j]);
+      }
+    }
+    Reduce8(acc, scores + key);
+  }
+  const Vec factor = Set1(scale);
+  for (int j = 0; j < kKeyBlock; j += kLanes) Store(scores + j, Mul(Load(scores + j), factor));
+}
+
+float ExpSum(float* scores, float max) {
+  const Vec top = Set1(max);
+  Vec sum = Zero();
+  for (int j = 0; j < kKeyBlock; j += kLanes) {
+    const Vec p = Exp(Sub(Load(scores + j), top));
+    Store(scores + j, p);
+    sum = Add(sum, p);
+  }
+  return SumLanes(sum);
+}
+
+void AddValues(const float* p, int first, int last, const float* values, int64_t n, float keep,
+               float* acc) {
+  const Vec factor = Set1(keep);
+  constexpr int kTile = kChunk >= 2 * kLanes ? kChunk : 2 * kLanes;
+  int64_t i = 0;
+  for (; i + kTile <= n; i += kTile) {
+    Vec sum[kTile / kLanes];
+    VERNIER_UNROLL for (int t = 0; t < kTile / kLanes; ++t) {
+      sum[t] = Mul(Load(acc + i + t * kLanes), factor);
+    }
+    for (int j = first; j < last; ++j) {
+      const Vec weight = Set1(p[j]);
+      VERNIER_UNROLL for (int t = 0; t < kTile / kLanes; ++t) {
+        sum[t] = Fma(weight, Load(values + j * n + i + t * kLanes), sum[t]);
+      }
+    }
+    VERNIER_UNROLL for (int t = 0; t < kTile / kLanes; ++t) Store(acc + i + t * kLanes, sum[t]);
+  }
+  for (; i < n; i += kLanes) {
+    Vec sum = Mul(Load(acc + i), factor);
+    for (int j = first; j < last; ++j) sum = Fma(Set1(p[j]), Load(values + j * n + i), sum);
+    Store(acc + i, sum);
+  }
+}
+
+// Rows in the order of PanelLayout, ActivationKind and ScalarType.
+constexpr KernelTable kKernels = {
+    {ElementKernels<ElementF32>(nullptr),
+     ElementKernels<ElementF16>(DecodeElements<ElementF16>),
+     ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
+     ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
+     Nf4Kernels<PlainScales>(),
+     Nf4Kernels<NestedScales>(),
+     {{nullptr, nullptr, nullptr}, DecodeNf4Straddled}},
+    RmsNorm,
+    LayerNorm,
+    {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},
+    {LoadScalars<ElementF32>, LoadScalars<ElementF16>, LoadScalars<ElementBF16>},
+    {StoreScalars<4, StoreF32>, StoreScalars<2, StoreF16>, StoreScalars<2, StoreBF16>},
+    ScoreKeys,
+    ExpSum,
+    AddValues,
+};
+
+}  // namespace
+}  // namespace vernier

@@ -1,0 +1,122 @@
+#include "kernels/cpu/workspace.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/packed_weight.h"
+
+namespace vernier {
+namespace {
+
+absl::Status CheckPlan(const WorkspacePlan& plan) {
+  const struct {
+    const char* name;
+    int64_t value;
+    int64_t min;
+  } sizes[] = {
+      {"max_rows", plan.max_rows, 1},
+      {"max_logit_rows", plan.max_logit_rows, 0},
+      {"max_context", plan.max_context, 1},
+      {"hidden", plan.hidden, 1},
+      {"intermediate", plan.intermediate, 0},
+      {"vocab", plan.vocab, 1},
+      {"num_layers", plan.num_layers, 0},
+      {"num_heads", plan.attention.num_heads, 1},
+      {"num_kv_heads", plan.attention.num_kv_heads, 1},
+      {"head_dim", plan.attention.head_dim, 1},
+      {"kv_blocks", plan.kv_blocks, 0},
+  };
+  for (const auto& size : sizes) {
+    if (size.value < size.min) {
+      return absl::InvalidArgumentError(absl::StrCat("workspace ", size.name, " is ", size.value,
+                                                     ", must be at least ", size.min));
+    }
+  }
+  if (plan.attention.num_heads % plan.attention.num_kv_heads != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("workspace num_heads ", plan.attention.num_heads,
+                                                   " is no multiple of num_kv_heads ",
+                                                   plan.attention.num_kv_heads));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RowBuffer> NewRows(int64_t rows, int64_t cols, absl::string_view what) {
+  RowBuffer buffer;
+  buffer.rows = rows;
+  buffer.stride = cols;
+  absl::StatusOr<Buffer> memory =
+      Buffer::Allocate(CheckedMultiply(CheckedMultiply(rows, cols), sizeof(float)), what);
+  if (!memory.ok()) return memory.status();
+  buffer.memory = *std::move(memory);
+  return buffer;
+}
+
+// KvBlockBytes with every product checked.
+int64_t CheckedKvBlockBytes(const WorkspacePlan& plan, int64_t kv_cols) {
+  return CheckedMultiply(CheckedMultiply(CheckedMultiply(plan.num_layers, 2), kv_cols),
+                         kBlockTokens * ScalarBytes(plan.widest_kv));
+}
+
+}  // namespace
+
+int64_t Workspace::bytes() const {
+  int64_t sum = 0;
+  for (const RowBuffer* rows : {&residual, &x, &q, &k, &v, &attention, &hidden, &rotary, &logits[0],
+                                &logits[1], &linear_scratch, &attention_scratch}) {
+    sum += rows->memory.bytes();
+  }
+  for (const SampleScratch& scratch : sampling) {
+    sum += (scratch.adjusted.capacity() + scratch.scaled.capacity()) * sizeof(float);
+    sum += (scratch.top.capacity() + scratch.reference_top.capacity()) * sizeof(Candidate);
+  }
+  return sum + tasks.capacity() * sizeof(AttentionTask);
+}
+
+absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, int threads) {
+  if (absl::Status status = CheckPlan(plan); !status.ok()) return status;
+  Workspace workspace;
+  workspace.plan = plan;
+  workspace.q_cols = int64_t{plan.attention.num_heads} * plan.attention.head_dim;
+  workspace.kv_cols = int64_t{plan.attention.num_kv_heads} * plan.attention.head_dim;
+  const int64_t widest = std::max({plan.hidden, plan.intermediate, workspace.q_cols});
+  const struct {
+    RowBuffer* buffer;
+    int64_t rows;
+    int64_t cols;
+    const char* name;
+  } wanted[] = {
+      {&workspace.residual, plan.max_rows, plan.hidden, "the residual"},
+      {&workspace.x, plan.max_rows, PaddedCols(plan.hidden), "the norms"},
+      {&workspace.q, plan.max_rows, workspace.q_cols, "queries"},
+      {&workspace.k, plan.max_rows, workspace.kv_cols, "keys"},
+      {&workspace.v, plan.max_rows, workspace.kv_cols, "values"},
+      {&workspace.attention, plan.max_rows, PaddedCols(workspace.q_cols), "attention"},
+      {&workspace.hidden, plan.max_rows, PaddedCols(plan.intermediate), "the hidden layer"},
+      {&workspace.rotary, plan.max_rows, plan.attention.head_dim, "rotary angles"},
+      {&workspace.logits[0], plan.max_logit_rows, plan.vocab, "logits"},
+      {&workspace.logits[1], plan.max_logit_rows, plan.vocab, "reference logits"},
+      {&workspace.linear_scratch, threads, LinearScratchFloats(widest), "product scratch"},
+      {&workspace.attention_scratch, threads, AttentionScratchFloats(plan.attention),
+       "attention scratch"},
+  };
+  for (const auto& row : wanted) {
+    absl::StatusOr<RowBuffer> rows = NewRows(row.rows, row.cols, row.name);
+    if (!rows.ok()) return rows.status();
+    *row.buffer = *std::move(rows);
+  }
+  workspace.kv_block_bytes = CheckedKvBlockBytes(plan, workspace.kv_cols);
+  absl::StatusOr<Buffer> kv =
+      Buffer::Allocate(CheckedMultiply(workspace.kv_block_bytes, plan.kv_blocks), "the KV cache");
+  if (!kv.ok()) return kv.status();
+  workspace.kv = *std::move(kv);
+  workspace.sampling.resize(threads);
+  if (plan.max_logit_rows > 0) {
+    for (SampleScratch& scratch : workspace.sampling) scratch.Reserve(plan.vocab);
+  }
+  workspace.tasks.reserve(plan.max_rows);
+  return workspace;
+}
+
+}  // namespace vernier

@@ -1,0 +1,49 @@
+#include "kernels/cpu/buffer.h"
+
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "gtest/gtest.h"
+
+namespace vernier {
+namespace {
+
+TEST(BufferTest, IsZeroAlignedAndCountsItsPadding) {
+  for (const int64_t bytes : {int64_t{1}, int64_t{65}, (int64_t{1} << 20) + 1}) {
+    const absl::StatusOr<Buffer> buffer = Buffer::Allocate(bytes, "test");
+    ASSERT_TRUE(buffer.ok()) << buffer.status();
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % 64, 0u);
+    EXPECT_EQ(buffer->bytes(), (bytes + 63) / 64 * 64);
+    for (int64_t i = 0; i < buffer->bytes(); ++i) ASSERT_EQ(buffer->data()[i], 0);
+  }
+}
+
+TEST(BufferTest, MovingLeavesNothingBehind) {
+  Buffer first = *Buffer::Allocate(100, "test");
+  const uint8_t* data = first.data();
+  const Buffer second = std::move(first);
+  EXPECT_EQ(second.data(), data);
+}
+
+TEST(BufferTest, SizesThatCannotBeAreResourceExhausted) {
+  EXPECT_EQ(Buffer::Allocate(-1, "test").status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Buffer::Allocate(int64_t{1} << 60, "test").status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST(CheckedTest, OverflowAndNegativesStayNegative) {
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(CheckedMultiply(3, 4), 12);
+  EXPECT_EQ(CheckedMultiply(kMax, 2), -1);
+  EXPECT_EQ(CheckedMultiply(-1, 0), -1);
+  EXPECT_EQ(CheckedAdd(kMax, 1), -1);
+  EXPECT_EQ(CheckedAdd(-1, 5), -1);
+  EXPECT_EQ(CheckedRoundUp(65, 64), 128);
+  EXPECT_EQ(CheckedRoundUp(64, 64), 64);
+  EXPECT_EQ(CheckedRoundUp(kMax, 64), -1);
+}
+
+}  // namespace
+}  // namespace vernier

@@ -1,0 +1,203 @@
+// Packed weights against Dequantize: decoded values to the bit, products against double, and one
+// result for every number of rows.
+#include "kernels/cpu/packed_weight.h"
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/quantize.h"
+#include "tests/kernels/cpu/supported_isas.h"
+
+namespace vernier {
+namespace {
+
+constexpr FormatId kFormats[] = {FormatId::kF32,  FormatId::kF16, FormatId::kBF16,
+                                 FormatId::kInt8, FormatId::kNf4, FormatId::kNf4Dq};
+
+// Values in (-1, 1), the same for a seed.
+std::vector<float> Values(int64_t count, uint32_t seed) {
+  std::vector<float> values(count);
+  for (float& value : values) {
+    seed = seed * 1664525u + 1013904223u;
+    value = static_cast<float>(static_cast<int32_t>(seed)) * 0x1p-31f;
+  }
+  return values;
+}
+
+struct Shape {
+  int64_t rows, cols;
+};
+// Partial panels, chunks and NF4 blocks; rows whose NF4 blocks straddle; more than one chunk of 64.
+constexpr Shape kShapes[] = {{1, 1},   {3, 5},    {8, 16},  {9, 64},  {7, 63},   {16, 65},
+                             {40, 96}, {65, 128}, {70, 48}, {5, 576}, {130, 100}};
+
+class PackedWeightTest : public testing::TestWithParam<IsaKernels> {
+ protected:
+  ThreadPool pool_{2};
+
+  Weight Pack(const std::vector<float>& values, const Shape& shape, FormatId format) {
+    const WeightSource source = SourceOf(values, shape.rows, shape.cols);
+    absl::StatusOr<std::vector<Weight>> weights = PackWeights(source, {{format}}, &pool_);
+    EXPECT_TRUE(weights.ok()) << weights.status();
+    return (*weights)[0];
+  }
+
+  // y [rows, weight rows] = x W^T by Project.
+  std::vector<float> Multiply(const PackedWeight& weight, std::vector<float> x, int64_t rows) {
+    const int64_t stride = PaddedCols(weight.cols);
+    std::vector<float> padded(rows * stride, 0.0f);
+    for (int64_t m = 0; m < rows; ++m) {
+      std::copy_n(x.data() + m * weight.cols, weight.cols, padded.data() + m * stride);
+    }
+    const int64_t scratch_floats = LinearScratchFloats(weight.cols);
+    std::vector<float> scratch(pool_.threads() * scratch_floats);
+    const LinearRuntime runtime{GetParam().table, &pool_, {scratch.data(), scratch_floats}};
+    std::vector<float> y(rows * weight.rows, -7.0f);
+    const Projection projection{.weight = &weight, .out = {y.data(), weight.rows}};
+    Project(runtime, {padded.data(), stride}, rows, {&projection, 1});
+    return y;
+  }
+};
+
+TEST_P(PackedWeightTest, RowsDecodeToTheFormatsValues) {
+  for (const Shape& shape : kShapes) {
+    const std::vector<float> values = Values(shape.rows * shape.cols, 7);
+    for (const FormatId format : kFormats) {
+      const Weight weight = Pack(values, shape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      const QuantizedMatrix matrix = *Quantize(SourceOf(values, shape.rows, shape.cols), format);
+      std::vector<float> expected(shape.rows * shape.cols), row(shape.cols);
+      Dequantize(matrix, 0, shape.rows, expected.data());
+      std::vector<float> scratch(LinearScratchFloats(shape.cols));
+      for (int64_t r = 0; r < shape.rows; ++r) {
+        DecodeRow(*GetParam().table, packed, r, scratch.data(), row.data());
+        for (int64_t k = 0; k < shape.cols; ++k) {
+          ASSERT_EQ(row[k], expected[r * shape.cols + k])
+              << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "] at " << r
+              << ", " << k;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
+  constexpr int64_t kRows = 7;
+  for (const Shape& shape : kShapes) {
+    const std::vector<float> values = Values(shape.rows * shape.cols, 11);
+    const std::vector<float> x = Values(kRows * shape.cols, 13);
+    for (const FormatId format : kFormats) {
+      const Weight weight = Pack(values, shape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      std::vector<float> w(shape.rows * shape.cols);
+      Dequantize(*Quantize(SourceOf(values, shape.rows, shape.cols), format), 0, shape.rows,
+                 w.data());
+      const std::vector<float> all = Multiply(packed, x, kRows);
+      for (int64_t m = 0; m < kRows; ++m) {
+        for (int64_t r = 0; r < shape.rows; ++r) {
+          double sum = 0, magnitude = 0;
+          for (int64_t k = 0; k < shape.cols; ++k) {
+            const double product =
+                static_cast<double>(w[r * shape.cols + k]) * x[m * shape.cols + k];
+            sum += product;
+            magnitude += std::fabs(product);
+          }
+          // A rounding a step of the sum, and two for a product and a row scale.
+          const double tolerance = (shape.cols + 4.0) * 0x1p-24 * magnitude + 1e-30;
+          ASSERT_NEAR(all[m * shape.rows + r], sum, tolerance) << FormatOf(format).name;
+        }
+      }
+      for (int64_t rows = 1; rows < kRows; ++rows) {
+        for (int64_t first = 0; first + rows <= kRows; ++first) {
+          const std::vector<float> part = Multiply(
+              packed, {x.begin() + first * shape.cols, x.begin() + (first + rows) * shape.cols},
+              rows);
+          for (size_t i = 0; i < part.size(); ++i) {
+            ASSERT_EQ(part[i], all[first * shape.rows + i])
+                << FormatOf(format).name << " " << rows << " rows from " << first;
+          }
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AllSupported, PackedWeightTest, testing::ValuesIn(SupportedIsas()),
+                         [](const auto& param) { return std::string(param.param.name); });
+
+TEST(PackWeightsTest, SizesAreThoseOfTheLayouts) {
+  ThreadPool pool(1);
+  const std::vector<float> values = Values(16 * 128, 3);
+  const absl::StatusOr<std::vector<Weight>> weights =
+      PackWeights(SourceOf(values, 16, 128), kFormats, &pool);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  const int64_t expected[] = {16 * 128 * 4,  16 * 128 * 2,          16 * 128 * 2,
+                              16 * 128 + 64, 16 * 128 / 2 + 32 * 4, 16 * 128 / 2 + 2 * 64 + 64};
+  for (int i = 0; i < kNumFormats; ++i) {
+    EXPECT_EQ((*weights)[i].format, kFormats[i]);
+    EXPECT_EQ((*weights)[i].bytes, expected[i]) << FormatOf(kFormats[i]).name;
+    EXPECT_GE((*weights)[i].bytes, FormatBytes(kFormats[i], 16, 128));
+  }
+}
+
+TEST(PackWeightsTest, TheSourceIsReadOnceForAllButDoubleQuantization) {
+  ThreadPool pool(1);
+  const std::vector<float> values = Values(200 * 40, 5);
+  WeightSource source = SourceOf(values, 200, 40);
+  int64_t rows_read = 0;
+  source.read = [&rows_read, read = source.read](int64_t first, int64_t count, float* out) {
+    rows_read += count;
+    return read(first, count, out);
+  };
+  ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}}, &pool).ok());
+  EXPECT_EQ(rows_read, 200);
+}
+
+TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
+  ThreadPool pool(2);
+  const int64_t rows = 2000, cols = 400;  // two chunks
+  std::vector<float> values = Values(rows * cols, 5);
+  values[1999 * cols + 7] = std::numeric_limits<float>::infinity();
+  WeightSource source = SourceOf(values, rows, cols);
+  source.name = "layers.0.mlp.up";
+  for (const FormatId format : kFormats) {
+    const absl::Status status = PackWeights(source, {{format}}, &pool).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
+    EXPECT_EQ(status, Quantize(source, format).status());
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("layers.0.mlp.up"));
+  }
+}
+
+TEST(PackWeightsTest, TheSourcesErrorComesThrough) {
+  ThreadPool pool(2);
+  const WeightSource source = {
+      "embed", 100, 8, [](int64_t, int64_t, float*) { return absl::DataLossError("cut short"); }};
+  for (const FormatId format : kFormats) {
+    EXPECT_EQ(PackWeights(source, {{format}}, &pool).status().code(), absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST(PackWeightsTest, ImpossibleShapesAreStatuses) {
+  ThreadPool pool(1);
+  const auto read = [](int64_t, int64_t, float*) { return absl::InternalError("not reached"); };
+  for (const FormatId format : kFormats) {
+    EXPECT_EQ(PackWeights({"w", 0, 8, read}, {{format}}, &pool).status().code(),
+              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}}, &pool)
+                  .status()
+                  .code(),
+              absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, &pool).status().code(),
+              absl::StatusCode::kResourceExhausted);
+  }
+}
+
+}  // namespace
+}  // namespace vernier
