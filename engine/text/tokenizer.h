@@ -42,9 +42,10 @@ class Tokenizer {
   virtual absl::StatusOr<std::vector<int32_t>> EncodeSpans(std::span<const PromptSpan> spans,
                                                            Begin begin) const = 0;
 
-  // The bytes a token stands for; empty for special tokens unless `special_as_text`. REQUIRES: 0 <=
-  // id < vocab_size().
+  // The bytes a token stands for; empty for special tokens unless `special_as_text`, and for ids
+  // outside [0, vocab_size()), which a model with a larger vocabulary may draw.
   virtual std::string TokenBytes(int32_t id, bool special_as_text) const = 0;
+  // The bytes of all `ids` as whole UTF-8: ill-formed ones become U+FFFD.
   virtual std::string Decode(std::span<const int32_t> ids, bool special_as_text) const = 0;
 
   virtual int32_t vocab_size()
