@@ -1,0 +1,387 @@
+#include "server/config.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "kernels/quant_format.h"
+
+namespace vernier {
+namespace {
+
+// The values of one mapping, by key. A reader adds what is wrong to `errors`.
+class Reader {
+ public:
+  using Take = std::function<void(const YAML::Node& value, const std::string& path)>;
+  using Keys = std::map<std::string, Take>;
+
+  explicit Reader(ParsedConfig* parsed) : parsed_(parsed) {}
+
+  void Error(const YAML::Node& node, const std::string& message) {
+    parsed_->errors.push_back({node.Mark().line + 1, message});
+  }
+
+  void ReadMap(const YAML::Node& node, const std::string& prefix, const Keys& keys) {
+    if (!node.IsMap()) {
+      return Error(node, absl::StrCat(prefix.empty() ? "the file" : prefix,
+                                      " must be a mapping of keys to values"));
+    }
+    std::set<std::string> seen;
+    for (const auto& entry : node) {
+      const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
+      const std::string path = prefix.empty() ? name : absl::StrCat(prefix, ".", name);
+      const auto take = keys.find(name);
+      if (take == keys.end()) {
+        Error(entry.first,
+              absl::StrCat("unknown key ", Shown(path), "; known here: ",
+                           absl::StrJoin(keys, ", ", [](std::string* out, const auto& key) {
+                             out->append(key.first);
+                           })));
+        continue;
+      }
+      if (!seen.insert(name).second) {
+        Error(entry.first, absl::StrCat(Shown(path), " is given twice"));
+        continue;
+      }
+      parsed_->lines.try_emplace(path, entry.first.Mark().line + 1);
+      take->second(entry.second, path);
+    }
+  }
+
+  // A value as messages may quote it.
+  static std::string Shown(const std::string& text) {
+    std::string out;
+    for (const char c : text.substr(0, 64)) out += c >= 0x20 && c <= 0x7e ? c : '?';
+    return out.empty() ? "(empty)" : out;
+  }
+
+  Take Text(std::string* out) {
+    return [this, out](const YAML::Node& node, const std::string& path) {
+      if (!node.IsScalar()) return Error(node, absl::StrCat(path, " must be a text"));
+      *out = node.Scalar();
+    };
+  }
+
+  Take Bool(bool* out) {
+    return [this, out](const YAML::Node& node, const std::string& path) {
+      const std::string text = node.IsScalar() ? node.Scalar() : "";
+      if (text != "true" && text != "false") {
+        return Error(node, absl::StrCat(path, " must be true or false"));
+      }
+      *out = text == "true";
+    };
+  }
+
+  template <typename Integer>
+  Take Whole(Integer* out, int64_t least, int64_t most) {
+    return [this, out, least, most](const YAML::Node& node, const std::string& path) {
+      int64_t value = 0;
+      if (!node.IsScalar() || !absl::SimpleAtoi(node.Scalar(), &value)) {
+        return Error(node, absl::StrCat(path, " must be a whole number"));
+      }
+      if (value < least || value > most) {
+        return Error(node, absl::StrCat(path, " is ", value, ", must be ", least, " to ", most));
+      }
+      *out = static_cast<Integer>(value);
+    };
+  }
+
+  Take Seconds(absl::Duration* out, double least) {
+    return [this, out, least](const YAML::Node& node, const std::string& path) {
+      double value = 0;
+      if (!node.IsScalar() || !absl::SimpleAtod(node.Scalar(), &value)) {
+        return Error(node, absl::StrCat(path, " must be a number of seconds"));
+      }
+      if (!std::isfinite(value) || value < least || value > 1e6) {
+        return Error(node,
+                     absl::StrCat(path, " is ", value, ", must be ", least, " to 1e6 seconds"));
+      }
+      *out = absl::Seconds(value);
+    };
+  }
+
+  Take OneOf(std::string* out, std::vector<std::string> values) {
+    return [this, out, values](const YAML::Node& node, const std::string& path) {
+      const std::string text = node.IsScalar() ? node.Scalar() : "";
+      if (std::find(values.begin(), values.end(), text) == values.end()) {
+        return Error(node, absl::StrCat(path, " must be one of ", absl::StrJoin(values, ", ")));
+      }
+      *out = text;
+    };
+  }
+
+  Take Address(std::string* out) {
+    return [this, out](const YAML::Node& node, const std::string& path) {
+      if (!node.IsScalar() || !IsAddress(node.Scalar())) {
+        return Error(node, absl::StrCat(path, " must be HOST:PORT"));
+      }
+      *out = node.Scalar();
+    };
+  }
+
+ private:
+  ParsedConfig* const parsed_;
+};
+
+bool IsVariantName(absl::string_view name) {
+  if (name.empty() || name.size() > 63) return false;
+  for (size_t i = 0; i < name.size(); ++i) {
+    const char c = name[i];
+    const bool inner = c == '.' || c == '_' || c == '+' || c == '-';
+    if (!absl::ascii_islower(c) && !absl::ascii_isdigit(c) && !(i > 0 && inner)) return false;
+  }
+  return true;
+}
+
+void ReadFormats(Reader* reader, const YAML::Node& node, std::vector<FormatRule>* formats) {
+  if (!node.IsSequence()) {
+    return reader->Error(node, "formats must be a list of [pattern, format]");
+  }
+  for (const YAML::Node& rule : node) {
+    if (!rule.IsSequence() || rule.size() != 2 || !rule[0].IsScalar() || !rule[1].IsScalar()) {
+      reader->Error(rule, "a rule of formats must be [pattern, format]");
+      continue;
+    }
+    auto format = ParseFormat(rule[1].Scalar());
+    if (!format.ok()) {
+      reader->Error(rule[1], absl::StrCat("unknown format ", Reader::Shown(rule[1].Scalar())));
+      continue;
+    }
+    formats->push_back({rule[0].Scalar(), *format});
+  }
+  if (node.size() == 0 || formats->empty() || formats->back().pattern != "*") {
+    reader->Error(node, "the last rule of formats must have the pattern \"*\"");
+  }
+}
+
+void ReadVariants(Reader* reader, const YAML::Node& node, std::vector<VariantSpec>* variants) {
+  if (!node.IsSequence()) return reader->Error(node, "variants must be a list");
+  if (node.size() == 0) return reader->Error(node, "no variant: at least one is needed");
+  for (const YAML::Node& entry : node) {
+    VariantSpec spec;
+    std::string kv = "fp16";
+    bool has_formats = false;
+    reader->ReadMap(entry, "variants",
+                    {{"name", reader->Text(&spec.name)},
+                     {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
+                     {"formats", [&](const YAML::Node& formats, const std::string&) {
+                        has_formats = true;
+                        ReadFormats(reader, formats, &spec.formats);
+                      }}});
+    if (!entry.IsMap()) continue;
+    spec.kv = kv == "fp16" ? ScalarType::kF16 : kv == "bf16" ? ScalarType::kBF16 : ScalarType::kF32;
+    if (!IsVariantName(spec.name)) {
+      reader->Error(entry, "a variant's name must match [a-z0-9][a-z0-9._+-]{0,62}");
+    }
+    if (std::any_of(variants->begin(), variants->end(),
+                    [&](const VariantSpec& v) { return v.name == spec.name; })) {
+      reader->Error(entry, absl::StrCat("variant ", Reader::Shown(spec.name), " is given twice"));
+    }
+    if (!has_formats) {
+      // A bare format name is a variant of its own.
+      if (auto format = ParseFormat(spec.name); format.ok()) {
+        spec.formats = DefaultVariant(*format).formats;
+      } else {
+        reader->Error(entry, absl::StrCat("variant ", Reader::Shown(spec.name), " has no formats"));
+      }
+    }
+    variants->push_back(std::move(spec));
+  }
+}
+
+void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
+  EngineOptions& engine = config->engine;
+  std::string reflection = "auto";
+  const auto section = [&](Reader::Keys keys) {
+    return [reader, keys = std::move(keys)](const YAML::Node& node, const std::string& path) {
+      reader->ReadMap(node, path, keys);
+    };
+  };
+  constexpr int64_t kMany = int64_t{1} << 40;
+  reader->ReadMap(
+      root, "",
+      {{"model", section({{"path", reader->Text(&config->model_path)},
+                          {"name", reader->Text(&config->model_name)}})},
+       {"backend", reader->OneOf(&config->backend, {"auto", "cpu", "reference"})},
+       {"deterministic", reader->Bool(&config->deterministic)},
+       {"variants", [&](const YAML::Node& node,
+                        const std::string&) { ReadVariants(reader, node, &config->variants); }},
+       {"listen", reader->Address(&config->listen)},
+       {"http", reader->Address(&config->http)},
+       {"health", reader->Address(&config->health)},
+       {"threads", reader->Whole(&config->threads, 0, 1024)},
+       {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512"})},
+       {"admission",
+        section(
+            {{"max_requests", reader->Whole(&engine.admission.max_requests, 1, int64_t{1} << 20)},
+             {"max_tokens", reader->Whole(&engine.admission.max_tokens, 1, kMany)}})},
+       {"engine", section({{"max_sequences", reader->Whole(&engine.max_sequences, 1, 4096)},
+                           {"step_tokens", reader->Whole(&engine.step_tokens, 1, 16384)},
+                           {"max_logit_rows", reader->Whole(&engine.max_logit_rows, 1, 4096)},
+                           {"kv_blocks", reader->Whole(&engine.kv_blocks, 0, kMany)},
+                           {"kv_bytes", reader->Whole(&engine.kv_bytes, 0, kMany)},
+                           {"max_context", reader->Whole(&engine.max_context, 0, int64_t{1} << 24)},
+                           {"max_preemptions", reader->Whole(&engine.max_preemptions, 0, 100)},
+                           {"planning_depth", reader->Whole(&engine.planning_depth, 1, 2)}})},
+       {"deadlines",
+        section({{"default_seconds", reader->Seconds(&config->default_deadline, 0.001)},
+                 {"max_seconds", reader->Seconds(&config->max_deadline, 0.001)}})},
+       {"max_message_bytes", reader->Whole(&config->max_message_bytes, 1024, 4 << 20)},
+       {"drain_seconds", reader->Seconds(&config->drain, 0)},
+       {"slow_consumer_seconds", reader->Seconds(&config->slow_consumer, 0.1)},
+       {"reflection", reader->OneOf(&reflection, {"auto", "on", "off"})},
+       {"min_ready_variants", reader->Whole(&config->min_ready_variants, 1, 1024)},
+       {"tokenizer_threads", reader->Whole(&config->tokenizer_threads, 1, 64)},
+       {"writer_threads", reader->Whole(&config->writer_threads, 1, 64)},
+       {"behind_proxy", reader->Bool(&config->behind_proxy)}});
+  config->reflection = reflection == "on"    ? Reflection::kOn
+                       : reflection == "off" ? Reflection::kOff
+                                             : Reflection::kAuto;
+}
+
+}  // namespace
+
+bool IsAddress(absl::string_view text) {
+  const size_t colon = text.rfind(':');
+  int port = -1;
+  return colon != absl::string_view::npos && colon > 0 && text.size() <= 300 &&
+         absl::SimpleAtoi(text.substr(colon + 1), &port) && port >= 0 && port <= 65535 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+std::string ServerConfig::EffectiveModelName() const {
+  if (!model_name.empty()) return model_name;
+  absl::string_view path = absl::StripSuffix(model_path, "/");
+  path = path.substr(path.rfind('/') + 1);
+  std::string name = absl::AsciiStrToLower(absl::StripSuffix(path, ".gguf"));
+  // A colon in an address divides name and variant.
+  std::replace(name.begin(), name.end(), ':', '-');
+  return name.empty() ? "model" : name;
+}
+
+ParsedConfig ParseConfig(absl::string_view text) {
+  ParsedConfig parsed;
+  if (text.size() > kMaxConfigBytes) {
+    parsed.errors.push_back({0, absl::StrCat("the file is larger than ", kMaxConfigBytes)});
+    return parsed;
+  }
+  try {
+    const YAML::Node root = YAML::Load(std::string(text));
+    Reader reader(&parsed);
+    if (!root.IsNull()) ReadRoot(&reader, root, &parsed.config);
+  } catch (const YAML::Exception& error) {
+    parsed.errors.push_back({error.mark.line + 1, absl::StrCat("not YAML: ", error.msg)});
+  }
+  std::stable_sort(parsed.errors.begin(), parsed.errors.end(),
+                   [](const ConfigError& a, const ConfigError& b) { return a.line < b.line; });
+  return parsed;
+}
+
+void CheckConfig(ParsedConfig* parsed) {
+  const ServerConfig& config = parsed->config;
+  const EngineOptions& engine = config.engine;
+  const auto error = [&](const std::string& key, const std::string& message) {
+    const auto line = parsed->lines.find(key);
+    parsed->errors.push_back({line == parsed->lines.end() ? 0 : line->second, message});
+  };
+  if (config.model_path.empty()) error("model.path", "no model: give model.path, or --model");
+  if (config.model_name.find(':') != std::string::npos) {
+    error("model.name", "model.name must have no colon: it divides name and variant");
+  }
+  // An empty list has been reported where it stands.
+  if (config.variants.empty() && parsed->lines.count("variants") == 0) {
+    error("variants", "no variant: give variants, or --variants");
+  }
+  if (!config.variants.empty() &&
+      config.min_ready_variants > static_cast<int>(config.variants.size())) {
+    error("min_ready_variants", absl::StrCat("min_ready_variants is ", config.min_ready_variants,
+                                             ", there are ", config.variants.size(), " variants"));
+  }
+  if (config.default_deadline > config.max_deadline) {
+    error("deadlines.default_seconds", "deadlines.default_seconds is above max_seconds");
+  }
+  if (engine.kv_blocks > 0 && engine.max_context > 0 &&
+      engine.kv_blocks * kBlockTokens < engine.max_context) {
+    error("engine.kv_blocks",
+          absl::StrCat("engine.kv_blocks hold ", engine.kv_blocks * kBlockTokens,
+                       " tokens, less than engine.max_context"));
+  }
+  if (engine.kv_blocks == 0 && engine.kv_bytes == 0) {
+    error("engine.kv_bytes", "engine.kv_bytes and engine.kv_blocks are both 0");
+  }
+  if (engine.max_context > engine.admission.max_tokens) {
+    error("admission.max_tokens", "admission.max_tokens is less than engine.max_context");
+  }
+  if (engine.max_sequences > engine.admission.max_requests) {
+    error("engine.max_sequences", "engine.max_sequences is above admission.max_requests");
+  }
+  const std::pair<std::string, std::string> listeners[] = {
+      {"listen", config.listen}, {"http", config.http}, {"health", config.health}};
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const auto& [key, address] = listeners[i];
+      if (!address.empty() && address == listeners[j].second && !absl::EndsWith(address, ":0")) {
+        error(key, absl::StrCat(key, " is the same address as ", listeners[j].first));
+      }
+    }
+  }
+}
+
+void SetVariants(absl::string_view names, ParsedConfig* parsed) {
+  parsed->config.variants.clear();
+  parsed->lines.try_emplace("variants", 0);
+  for (const absl::string_view name : absl::StrSplit(names, ',')) {
+    const auto format = ParseFormat(name);
+    if (!format.ok()) {
+      parsed->errors.push_back({0, absl::StrCat("--variants: ", format.status().message())});
+      continue;
+    }
+    VariantSpec spec = DefaultVariant(*format);
+    if (std::any_of(parsed->config.variants.begin(), parsed->config.variants.end(),
+                    [&](const VariantSpec& v) { return v.name == spec.name; })) {
+      parsed->errors.push_back({0, absl::StrCat("--variants: ", spec.name, " is given twice")});
+      continue;
+    }
+    parsed->config.variants.push_back(std::move(spec));
+  }
+}
+
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat("cannot read ", path));
+  std::string text;
+  char buffer[4096];
+  while (file.read(buffer, sizeof(buffer)) || file.gcount() > 0) {
+    text.append(buffer, static_cast<size_t>(file.gcount()));
+    if (static_cast<int64_t>(text.size()) > kMaxConfigBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(path, " is larger than ", kMaxConfigBytes));
+    }
+  }
+  return text;
+}
+
+std::string FormatErrors(const std::string& file, const std::vector<ConfigError>& errors) {
+  std::string out;
+  for (const ConfigError& error : errors) {
+    if (error.line > 0) {
+      absl::StrAppend(&out, file, ":", error.line, ": ", error.message, "\n");
+    } else {
+      absl::StrAppend(&out, "vernierd: ", error.message, "\n");
+    }
+  }
+  return out;
+}
+
+}  // namespace vernier

@@ -1,0 +1,78 @@
+// The daemon's configuration: one YAML file, flags over it, and every error at once.
+//
+// deploy/vernierd.example.yaml describes each key with its default and range. Pure functions, no
+// file or network is touched but by ReadConfigFile.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "engine/model/model.h"
+
+namespace vernier {
+
+enum class Reflection { kAuto, kOn, kOff };  // auto: on loopback listeners
+
+struct ServerConfig {
+  std::string model_path;
+  std::string model_name;  // empty: from the path
+  std::string backend = "auto";
+  bool deterministic = false;
+  std::vector<VariantSpec> variants;
+  std::string listen = "127.0.0.1:50051";
+  std::string http = "127.0.0.1:9090";
+  std::string health;  // empty: no listener of its own
+  EngineOptions engine;
+  int threads = 0;
+  std::string isa = "auto";
+  absl::Duration default_deadline = absl::Seconds(600);
+  absl::Duration max_deadline = absl::Hours(1);
+  absl::Duration drain = absl::Seconds(90);
+  absl::Duration slow_consumer = absl::Seconds(5);
+  int64_t max_message_bytes = 1 << 20;
+  Reflection reflection = Reflection::kAuto;
+  int min_ready_variants = 1;
+  int tokenizer_threads = 1;
+  int writer_threads = 2;
+  bool behind_proxy = false;
+
+  // As configured, else the last part of the path, lower case, without ".gguf".
+  std::string EffectiveModelName() const;
+};
+
+struct ConfigError {
+  int line = 0;  // 1-based; 0: of a flag, or of the whole
+  std::string message;
+};
+
+struct ParsedConfig {
+  ServerConfig config;
+  std::vector<ConfigError> errors;   // in the order of their lines
+  std::map<std::string, int> lines;  // of each key that was given, by path: "engine.kv_bytes"
+};
+
+inline constexpr int64_t kMaxConfigBytes = 1 << 20;
+
+// Every error of single keys. An empty text is a configuration of defaults.
+ParsedConfig ParseConfig(absl::string_view text);
+// Appends what is wrong with the configuration as a whole: what is missing, what contradicts. After
+// flags were applied.
+void CheckConfig(ParsedConfig* parsed);
+// Sets `variants` from format names: "fp16,int8,nf4".
+void SetVariants(absl::string_view names, ParsedConfig* parsed);
+// True for HOST:PORT with a port of at most 65535.
+bool IsAddress(absl::string_view text);
+
+// NOT_FOUND, or INVALID_ARGUMENT above kMaxConfigBytes.
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
+
+// One line an error: "FILE:LINE: MESSAGE".
+std::string FormatErrors(const std::string& file, const std::vector<ConfigError>& errors);
+
+}  // namespace vernier

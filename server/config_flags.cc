@@ -1,0 +1,106 @@
+#include "server/config_flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/str_cat.h"
+
+namespace vernier {
+namespace {
+
+struct Flags {
+  std::string config, model, name, variants, listen, http, health, isa, backend;
+  int threads = -1;
+  int64_t kv_bytes = -1, max_context = -1;
+  bool check = false, behind_proxy = false;
+};
+
+void Declare(CLI::App* app, Flags* flags) {
+  app->add_option("--config", flags->config, "Configuration, YAML; flags override its keys");
+  app->add_option("--model", flags->model, "GGUF file or Hugging Face folder (model.path)");
+  app->add_option("--name", flags->name, "Name that clients use (model.name)");
+  app->add_option("--variants", flags->variants, "Formats to serve: fp16,int8,nf4 (variants)");
+  app->add_option("--listen", flags->listen, "gRPC on HOST:PORT, port 0 picks one (listen)");
+  app->add_option("--http", flags->http, "Metrics on HOST:PORT (http)");
+  app->add_option("--health", flags->health, "Health alone on HOST:PORT (health)");
+  app->add_option("--threads", flags->threads, "Compute threads, 0: all processors (threads)")
+      ->check(CLI::Range(0, 1024));
+  app->add_option("--isa", flags->isa, "auto, portable, avx2 or avx512 (isa)")
+      ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512"}));
+  app->add_option("--backend", flags->backend, "auto, cpu or reference (backend)")
+      ->check(CLI::IsMember({"auto", "cpu", "reference"}));
+  app->add_option("--kv-bytes", flags->kv_bytes, "Size of the KV pool (engine.kv_bytes)")
+      ->check(CLI::NonNegativeNumber);
+  app->add_option("--max-context", flags->max_context, "Tokens (engine.max_context)")
+      ->check(CLI::NonNegativeNumber);
+  app->add_flag("--behind-proxy", flags->behind_proxy,
+                "A proxy shields the port: no warning about gRPC's age (behind_proxy)");
+  app->add_flag("--check-config", flags->check, "Report every error and end");
+  app->set_version_flag("--version", absl::StrCat("vernierd ", kVersion));
+}
+
+void Address(const std::string& flag, const std::string& value, std::string* out,
+             ParsedConfig* parsed) {
+  if (value.empty()) return;
+  if (!IsAddress(value)) {
+    parsed->errors.push_back({0, absl::StrCat(flag, " must be HOST:PORT")});
+    return;
+  }
+  *out = value;
+}
+
+void Override(const Flags& flags, ParsedConfig* parsed) {
+  ServerConfig& config = parsed->config;
+  if (!flags.model.empty()) config.model_path = flags.model;
+  if (!flags.name.empty()) config.model_name = flags.name;
+  if (!flags.variants.empty()) SetVariants(flags.variants, parsed);
+  Address("--listen", flags.listen, &config.listen, parsed);
+  Address("--http", flags.http, &config.http, parsed);
+  Address("--health", flags.health, &config.health, parsed);
+  if (flags.threads >= 0) config.threads = flags.threads;
+  if (!flags.isa.empty()) config.isa = flags.isa;
+  if (!flags.backend.empty()) config.backend = flags.backend;
+  if (flags.kv_bytes >= 0) {
+    config.engine.kv_bytes = flags.kv_bytes;
+    config.engine.kv_blocks = 0;
+  }
+  if (flags.max_context >= 0) config.engine.max_context = flags.max_context;
+  config.behind_proxy = config.behind_proxy || flags.behind_proxy;
+}
+
+}  // namespace
+
+CommandLine ParseCommandLine(int argc, const char* const* argv) {
+  CommandLine out;
+  Flags flags;
+  CLI::App app(
+      "Serves one language model in several precisions. Exit codes: 0 stopped, 64 usage or\n"
+      "configuration, 65 weights, 69 port in use, 70 engine lost, 71 system resource.",
+      "vernierd");
+  Declare(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream text, errors;
+    out.exit_code = app.exit(error, text, errors) == 0 ? 0 : 64;
+    out.message = text.str() + errors.str();
+    return out;
+  }
+  out.check_config = flags.check;
+  out.config_file = flags.config;
+  std::string text;
+  if (!flags.config.empty()) {
+    auto read = ReadConfigFile(flags.config);
+    if (!read.ok()) {
+      out.message = absl::StrCat("vernierd: ", read.status().message(), "\n");
+      out.exit_code = 64;
+      return out;
+    }
+    text = *std::move(read);
+  }
+  out.parsed = ParseConfig(text);
+  Override(flags, &out.parsed);
+  CheckConfig(&out.parsed);
+  return out;
+}
+
+}  // namespace vernier

@@ -1,0 +1,271 @@
+#include "server/daemon.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "kernels/base/log.h"
+#include "kernels/quant_format.h"
+#include "server/grpc_server.h"
+#include "server/http.h"
+#include "server/liveness.h"
+#include "server/process_stats.h"
+#include "server/replies.h"
+#include "server/server_state.h"
+
+namespace vernier {
+namespace {
+
+constexpr absl::Duration kWriterTick = absl::Milliseconds(250);
+constexpr absl::Duration kDialTimeout = absl::Seconds(3);
+constexpr absl::Duration kStopGrace = absl::Seconds(2);  // for statuses to reach their clients
+
+std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
+  std::vector<VariantLabels> labels;
+  for (const VariantSpec& spec : config.variants) {
+    // The last rule matches what is left, most of the weights.
+    labels.push_back({spec.name, FormatOf(spec.formats.back().format).name});
+  }
+  return labels;
+}
+
+ServerLimits LimitsOf(const ServerConfig& config) {
+  ServerLimits limits;
+  limits.max_message_bytes = config.max_message_bytes;
+  limits.default_deadline = config.default_deadline;
+  limits.max_deadline = config.max_deadline;
+  return limits;
+}
+
+class RealDaemon : public Daemon {
+ public:
+  RealDaemon(const ServerConfig& config, const Clock* clock)
+      : config_(config),
+        clock_(clock),
+        metrics_(config.EffectiveModelName(), LabelsOf(config),
+                 config.engine.max_context > 0 ? config.engine.max_context : 100000),
+        state_(LimitsOf(config), &metrics_, &health_, clock),
+        writers_(config.writer_threads, kWriterTick),
+        tasks_(config.tokenizer_threads) {}
+  ~RealDaemon() override { Stop(); }
+
+  absl::Status Bind();
+  absl::Status Load(std::unique_ptr<Backend> backend, const std::function<bool()>& stopping,
+                    std::function<void(const absl::Status&)> engine_lost) override;
+  void Drain(const std::function<bool()>& stopping) override;
+  void Stop() override;
+
+  std::string ReadyLine() const override {
+    return absl::StrCat(
+        "ready grpc=", grpc_address(), " http=", http_address(),
+        config_.health.empty() ? "" : absl::StrCat(" health=", health_address()),
+        " model=", model_->name,
+        " variants=", absl::StrJoin(model_->variants, ",", [](std::string* out, const Variant& v) {
+          out->append(v.name);
+        }));
+  }
+  std::string grpc_address() const override { return grpc_->address(); }
+  std::string http_address() const override { return http_->address(); }
+  std::string health_address() const override { return grpc_->health_address(); }
+  Metrics* metrics() override { return &metrics_; }
+  EngineSnapshot snapshot() const override { return engine_->Snapshot(); }
+
+ private:
+  void SetHealth(bool serving);
+  std::string RenderPage(PageFormat format);
+  v1::Model Describe() const;
+  void Serve(std::function<void(const absl::Status&)> engine_lost, int64_t before_load_bytes);
+
+  const ServerConfig config_;
+  const Clock* const clock_;
+  Metrics metrics_;
+  HealthBoard health_;
+  ServerState state_;
+  std::atomic<uint64_t> next_request_id_{1};
+  std::atomic<int64_t> peak_load_bytes_{0};
+  std::atomic<bool> ready_{false};
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> loaded_{false};  // the engine may be asked for a snapshot
+
+  // Destroyed from the last to the first: calls hold on to what stands above them.
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Engine> engine_;
+  WriterPool writers_;
+  TaskPool tasks_;
+  Served served_;
+  std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<Liveness> liveness_;
+};
+
+void RealDaemon::SetHealth(bool serving) {
+  health_.Set("readiness", serving);
+  health_.Set("", serving);
+  for (const VariantSpec& spec : config_.variants) {
+    health_.Set(absl::StrCat("vernier.v1.Inference/", spec.name), serving);
+  }
+}
+
+absl::Status RealDaemon::Bind() {
+  health_.Set("liveness", true);
+  SetHealth(false);
+  GrpcOptions grpc;
+  grpc.listen = config_.listen;
+  grpc.health_listen = config_.health;
+  grpc.reflection = config_.reflection == Reflection::kOn ||
+                    (config_.reflection == Reflection::kAuto && IsLoopback(config_.listen));
+  grpc.longest_stream = config_.max_deadline;
+  auto started = GrpcServer::Start(grpc, &state_);
+  if (!started.ok()) return started.status();
+  grpc_ = *std::move(started);
+  HttpOptions http;
+  http.listen = config_.http;
+  auto web = HttpServer::Start(
+      http, [this](PageFormat format) { return RenderPage(format); },
+      [this] { return ready_.load(std::memory_order_acquire); });
+  if (!web.ok()) return web.status();
+  http_ = *std::move(web);
+  return absl::OkStatus();
+}
+
+std::string RealDaemon::RenderPage(PageFormat format) {
+  const absl::Duration began = clock_->Now();
+  GaugeInputs inputs;
+  inputs.ready = ready_.load(std::memory_order_acquire);
+  inputs.draining = draining_.load(std::memory_order_acquire);
+  inputs.now = began;
+  if (loaded_.load(std::memory_order_acquire)) inputs.engine = engine_->Snapshot();
+  metrics_.SetGauges(inputs);
+  const auto families = metrics_.Collect();
+  std::string page =
+      format == PageFormat::kOpenMetrics ? RenderOpenMetrics(families) : RenderPrometheus(families);
+  metrics_.ObserveRender(clock_->Now() - began);
+  return page;
+}
+
+v1::Model RealDaemon::Describe() const {
+  ServedMemory memory;
+  memory.kv_pool_bytes = backend_->Memory().kv_bytes;
+  memory.workspace_bytes = backend_->Memory().workspace_bytes;
+  memory.resident_bytes = ResidentAnonymousBytes();
+  memory.peak_load_bytes = peak_load_bytes_.load();
+  return DescribeModel(*model_, engine_->max_context(), memory, backend_->Describe(),
+                       draining_.load(std::memory_order_acquire) ? v1::DRAINING : v1::READY);
+}
+
+absl::Status RealDaemon::Load(std::unique_ptr<Backend> backend,
+                              const std::function<bool()>& stopping,
+                              std::function<void(const absl::Status&)> engine_lost) {
+  backend_ = std::move(backend);
+  const int64_t before = ResidentAnonymousBytes();
+  const auto sample_peak = [&] {
+    peak_load_bytes_.store(std::max(peak_load_bytes_.load(), ResidentAnonymousBytes()));
+  };
+  const auto progress = [&](const LoadProgress&) {
+    sample_peak();
+    return !stopping();
+  };
+  auto model = LoadModel(config_.model_path, config_.EffectiveModelName(), config_.variants,
+                         backend_.get(), progress);
+  if (!model.ok()) return model.status();
+  model_ = *std::move(model);
+  if (stopping()) return absl::CancelledError("stopped while loading");
+  auto engine = Engine::Create(config_.engine, model_.get(), backend_.get(), &metrics_, clock_);
+  if (!engine.ok()) {
+    // Options that contradict the model are the configuration's fault, not the weights'.
+    return absl::IsInvalidArgument(engine.status())
+               ? absl::OutOfRangeError(engine.status().message())
+               : engine.status();
+  }
+  engine_ = *std::move(engine);
+  sample_peak();
+  loaded_.store(true, std::memory_order_release);
+  Serve(std::move(engine_lost), before);
+  return absl::OkStatus();
+}
+
+void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
+                       int64_t before_load_bytes) {
+  const BackendMemory memory = backend_->Memory();
+  metrics_.SetModel(*model_, ScalarName(model_->variants[0].kv),
+                    engine_->Snapshot().kv_blocks_total);
+  metrics_.SetResident(before_load_bytes, ResidentAnonymousBytes(), memory.kv_bytes,
+                       memory.workspace_bytes, *model_);
+  served_.model = model_.get();
+  served_.engine = engine_.get();
+  served_.clock = clock_;
+  served_.writers = &writers_;
+  served_.tasks = &tasks_;
+  served_.metrics = &metrics_;
+  served_.next_request_id = &next_request_id_;
+  served_.slow_consumer = config_.slow_consumer;
+  state_.SetServed(&served_, [this] { return Describe(); });
+  ready_.store(true, std::memory_order_release);
+  SetHealth(true);
+  liveness_ = std::make_unique<Liveness>(
+      LivenessOptions{}, engine_.get(), clock_, &health_, &metrics_,
+      [address = grpc_->address()] { return DialHealth(address, kDialTimeout); },
+      [this, engine_lost = std::move(engine_lost)](const absl::Status& status) {
+        SetHealth(false);
+        engine_lost(status);
+      });
+}
+
+void RealDaemon::Drain(const std::function<bool()>& stopping) {
+  draining_.store(true, std::memory_order_release);
+  ready_.store(false, std::memory_order_release);
+  SetHealth(false);
+  if (engine_ == nullptr) return;
+  engine_->StartDrain();
+  const absl::Duration until = clock_->Now() + config_.drain;
+  while (!stopping() && clock_->Now() < until) {
+    const absl::Duration left = until - clock_->Now();
+    if (state_.WaitForCalls(std::min(left, absl::Milliseconds(100)))) return;
+  }
+}
+
+void RealDaemon::Stop() {
+  draining_.store(true, std::memory_order_release);
+  ready_.store(false, std::memory_order_release);
+  SetHealth(false);
+  liveness_.reset();
+  if (engine_ != nullptr) {
+    engine_->StartDrain();
+    engine_->Stop();
+    state_.WaitForCalls(kStopGrace);
+  }
+  if (grpc_ != nullptr) grpc_->Shutdown(absl::ZeroDuration());
+  http_.reset();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Bind(const ServerConfig& config,
+                                                     const Clock* clock) {
+  auto daemon = std::make_unique<RealDaemon>(config, clock);
+  if (absl::Status status = daemon->Bind(); !status.ok()) return status;
+  return daemon;
+}
+
+int ExitCodeOfLoad(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+    case absl::StatusCode::kCancelled:
+      return kExitOk;
+    case absl::StatusCode::kOutOfRange:
+      return kExitUsage;
+    case absl::StatusCode::kResourceExhausted:
+      return kExitResource;
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnavailable:
+      return kExitEngine;
+    default:
+      return kExitData;
+  }
+}
+
+}  // namespace vernier

@@ -1,0 +1,69 @@
+#include "server/liveness.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/log.h"
+
+namespace vernier {
+
+Liveness::Liveness(const LivenessOptions& options, const Engine* engine, const Clock* clock,
+                   HealthBoard* health, Metrics* metrics, std::function<absl::Status()> dial,
+                   std::function<void(const absl::Status&)> engine_lost)
+    : options_(options),
+      engine_(engine),
+      clock_(clock),
+      health_(health),
+      metrics_(metrics),
+      dial_(std::move(dial)),
+      engine_lost_(std::move(engine_lost)) {
+  thread_ = std::thread([this] { Run(); });
+}
+
+Liveness::~Liveness() {
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  wake_.NotifyAll();
+  thread_.join();
+}
+
+void Liveness::Check() {
+  const EngineSnapshot snapshot = engine_->Snapshot();
+  absl::Status lost = snapshot.device;
+  const absl::Duration age = clock_->Now() - snapshot.heartbeat;
+  const bool stale = age > options_.heartbeat_limit;
+  stale_looks_ = stale ? stale_looks_ + 1 : 0;
+  if (stale) {
+    metrics_->WatchdogTripped();
+    // Two looks, so that a process stopped and continued by SIGCONT is not taken for a hung one.
+    if (stale_looks_ >= 2 && lost.ok()) {
+      lost = absl::UnavailableError(
+          absl::StrCat("the engine's heartbeat is ", absl::FormatDuration(age), " old"));
+    }
+  }
+  const absl::Status dialed = dial_();
+  if (!dialed.ok()) {
+    metrics_->SelfDialFailed();
+    Log(LogLevel::kWarning, absl::StrCat("the serving port does not answer: ", dialed.message()));
+  }
+  health_->Set("liveness", lost.ok() && !stale && dialed.ok());
+  if (!lost.ok() && !told_) {
+    told_ = true;
+    engine_lost_(lost);
+  }
+}
+
+void Liveness::Run() {
+  while (true) {
+    {
+      MutexLock lock(&mutex_);
+      if (!stopping_) wake_.WaitFor(&mutex_, absl::ToChronoNanoseconds(options_.period));
+      if (stopping_) return;
+    }
+    Check();
+  }
+}
+
+}  // namespace vernier

@@ -1,0 +1,154 @@
+// vernierd: reads its configuration, binds, loads, serves until a signal, drains, ends.
+#include <sys/resource.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "engine/clock.h"
+#include "kernels/base/log.h"
+#include "kernels/base/mutex.h"
+#include "kernels/make_backend.h"
+#include "server/config_flags.h"
+#include "server/daemon.h"
+#include "server/grpc_server.h"
+
+namespace vernier {
+namespace {
+
+constexpr rlim_t kLeastDescriptors = 8192;
+
+// Counts SIGTERM and SIGINT, and wakes whoever waits. Signals are blocked in every thread and taken
+// by this one's alone.
+class Signals {
+ public:
+  // Call before any other thread starts.
+  Signals() {
+    sigemptyset(&set_);
+    for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaddset(&set_, signal);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~Signals() {
+    pthread_kill(thread_.native_handle(), SIGUSR1);
+    thread_.join();
+  }
+  int count() const { return count_.load(std::memory_order_acquire); }
+  void WaitForFirst() {
+    MutexLock lock(&mutex_);
+    while (count() == 0) wake_.Wait(&mutex_);
+  }
+
+ private:
+  void Run() {
+    int signal = 0;
+    while (sigwait(&set_, &signal) == 0 && signal != SIGUSR1) {
+      MutexLock lock(&mutex_);
+      count_.fetch_add(1, std::memory_order_release);
+      wake_.NotifyAll();
+    }
+  }
+
+  sigset_t set_;
+  std::atomic<int> count_{0};
+  Mutex mutex_;  // between count_ and the wait for it
+  CondVar wake_;
+  std::thread thread_;
+};
+
+bool RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return false;
+  limit.rlim_cur = limit.rlim_max;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= kLeastDescriptors;
+}
+
+int Fail(int code, absl::string_view message) {
+  std::fprintf(stderr, "vernierd: %s\n", std::string(message).c_str());
+  return code;
+}
+
+// The engine is gone and its requests have been told so: leave, whatever else still hangs.
+void LeaveForLostEngine(const absl::Status& status) {
+  Log(LogLevel::kError, absl::StrCat("the engine is lost: ", status.message()));
+  std::_Exit(kExitEngine);
+}
+
+int Serve(const ServerConfig& config, Signals* signals) {
+  auto daemon = Daemon::Bind(config, &SteadyClock());
+  if (!daemon.ok()) {
+    return Fail(absl::IsUnavailable(daemon.status()) ? kExitAddress : kExitUsage,
+                daemon.status().message());
+  }
+  BackendOptions options;
+  options.kind = config.backend;
+  options.isa = config.isa;
+  options.threads = config.threads;
+  auto backend = MakeBackend(options);
+  if (!backend.ok()) return Fail(kExitUsage, backend.status().message());
+  Log(LogLevel::kInfo, absl::StrCat("loading ", config.model_path, " on ", (*backend)->Describe()));
+  const auto stopping = [signals] { return signals->count() > 0; };
+  if (absl::Status status = (*daemon)->Load(*std::move(backend), stopping, LeaveForLostEngine);
+      !status.ok()) {
+    if (absl::IsCancelled(status)) {
+      Log(LogLevel::kInfo, "stopped while loading");
+      return kExitOk;
+    }
+    return Fail(ExitCodeOfLoad(status), status.message());
+  }
+  std::printf("%s\n", (*daemon)->ReadyLine().c_str());
+  std::fflush(stdout);
+  signals->WaitForFirst();
+  Log(LogLevel::kInfo, "draining");
+  (*daemon)->Drain([signals] { return signals->count() > 1; });
+  (*daemon)->Stop();
+  Log(LogLevel::kInfo, "stopped");
+  return kExitOk;
+}
+
+int Main(int argc, char** argv) {
+  Signals signals;
+  CommandLine command = ParseCommandLine(argc, argv);
+  if (command.exit_code >= 0) {
+    std::fputs(command.message.c_str(), command.exit_code == 0 ? stdout : stderr);
+    return command.exit_code;
+  }
+  if (!command.parsed.errors.empty()) {
+    std::fputs(FormatErrors(command.config_file, command.parsed.errors).c_str(), stderr);
+    return kExitUsage;
+  }
+  if (command.check_config) {
+    std::printf("%s is good\n",
+                command.config_file.empty() ? "the command line" : command.config_file.c_str());
+    return kExitOk;
+  }
+  if (!RaiseDescriptorLimit()) {
+    return Fail(kExitResource, absl::StrCat("needs a limit of at least ", kLeastDescriptors,
+                                            " open files (ulimit -Hn)"));
+  }
+  if (!command.parsed.config.behind_proxy && GrpcIsOld()) {
+    Log(LogLevel::kWarning,
+        "this gRPC has known weaknesses against hostile clients: run behind a proxy and say so "
+        "with "
+        "--behind-proxy, or keep the port private");
+  }
+  return Serve(command.parsed.config, &signals);
+}
+
+}  // namespace
+}  // namespace vernier
+
+int main(int argc, char** argv) {
+  try {
+    return vernier::Main(argc, argv);
+  } catch (const std::exception& error) {  // std::bad_alloc, std::system_error of a thread
+    std::fprintf(stderr, "vernierd: %s\n", error.what());
+    return vernier::kExitResource;
+  }
+}

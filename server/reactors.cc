@@ -1,0 +1,246 @@
+#include "server/reactors.h"
+
+#include <google/protobuf/message.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/status_payload.h"
+#include "kernels/base/check.h"
+#include "server/parse.h"
+#include "server/wire_status.h"
+
+namespace vernier {
+namespace {
+
+constexpr size_t kMaxWaitingPlainTasks = 64;
+
+absl::Status NotLoadedYet() { return absl::UnavailableError("the model is still loading"); }
+
+// What both kinds of engine calls share: making the call, and counting it when it is refused before
+// it exists.
+template <typename Reactor>
+void Begin(Reactor* reactor, ServerState* state, Method method,
+           const grpc::CallbackServerContext& context, const grpc::ByteBuffer& request,
+           const MakeCall& make, std::shared_ptr<EngineCall>* call) {
+  state->CallBegins();
+  state->metrics()->CallStarted(method);
+  const CallContext call_context = ContextOf(context, method, *state);
+  absl::Status status = CheckArrival(context, request, state->limits());
+  const Served* served = state->served();
+  if (status.ok() && served == nullptr) status = NotLoadedYet();
+  if (status.ok()) {
+    auto made = make(*served, call_context, reactor, ContentOf(request));
+    if (made.ok()) {
+      *call = *std::move(made);
+      (*call)->Start();
+      return;
+    }
+    status = made.status();
+  }
+  state->metrics()->Rejected(method, -1, status);
+  state->metrics()->CallFinished(method, status.code(),
+                                 state->clock()->Now() - call_context.arrived);
+  static_cast<Responder*>(reactor)->Finish(status, nullptr, -1);
+}
+
+class UnaryReactor : public grpc::ServerUnaryReactor, public Responder {
+ public:
+  UnaryReactor(ServerState* state, grpc::CallbackServerContext* context, grpc::ByteBuffer* reply)
+      : state_(state), context_(context), reply_(reply) {}
+
+  void Start(Method method, const grpc::ByteBuffer& request, const MakeCall& make) {
+    Begin(this, state_, method, *context_, request, make, &call_);
+  }
+
+  void Write(const google::protobuf::Message&) override { VERNIER_CHECK(false); }
+  void Finish(const absl::Status& status, const google::protobuf::Message* reply,
+              int64_t delivered_tokens) override {
+    if (reply != nullptr) *reply_ = BufferOf(*reply);
+    grpc::ServerUnaryReactor::Finish(FinishStatus(context_, status, delivered_tokens));
+  }
+  void OnCancel() override {
+    if (call_ != nullptr) call_->Cancel();
+  }
+  void OnDone() override {
+    state_->CallEnds();
+    delete this;
+  }
+
+ private:
+  ServerState* const state_;
+  grpc::CallbackServerContext* const context_;
+  grpc::ByteBuffer* const reply_;
+  std::shared_ptr<EngineCall> call_;
+};
+
+class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public Responder {
+ public:
+  StreamReactor(ServerState* state, grpc::CallbackServerContext* context)
+      : state_(state), context_(context) {}
+
+  void Start(Method method, const grpc::ByteBuffer& request, const MakeCall& make) {
+    Begin(this, state_, method, *context_, request, make, &call_);
+  }
+
+  void Write(const google::protobuf::Message& message) override {
+    buffer_ = BufferOf(message);
+    StartWrite(&buffer_);
+  }
+  void Finish(const absl::Status& status, const google::protobuf::Message*,
+              int64_t delivered_tokens) override {
+    grpc::ServerWriteReactor<grpc::ByteBuffer>::Finish(
+        FinishStatus(context_, status, delivered_tokens));
+  }
+  void OnWriteDone(bool ok) override { call_->OnWritten(ok); }
+  void OnCancel() override {
+    if (call_ != nullptr) call_->Cancel();
+  }
+  void OnDone() override {
+    state_->CallEnds();
+    delete this;
+  }
+
+ private:
+  ServerState* const state_;
+  grpc::CallbackServerContext* const context_;
+  grpc::ByteBuffer buffer_;  // of the write in flight
+  std::shared_ptr<EngineCall> call_;
+};
+
+class PlainReactor : public grpc::ServerUnaryReactor {
+ public:
+  PlainReactor(ServerState* state, Method method, grpc::CallbackServerContext* context,
+               grpc::ByteBuffer* reply)
+      : state_(state), method_(method), context_(context), reply_(reply) {}
+
+  void Start(Work work, const grpc::ByteBuffer& request, const Answer& answer) {
+    state_->CallBegins();
+    state_->metrics()->CallStarted(method_);
+    arrived_ = state_->clock()->Now();
+    absl::Status status = CheckArrival(*context_, request, state_->limits());
+    const Served* served = state_->served();
+    if (status.ok() && served == nullptr) status = NotLoadedYet();
+    if (!status.ok()) return End(status);
+    std::string bytes = ContentOf(request);
+    if (work == Work::kShort) return End(answer(*served, bytes, reply_));
+    const bool posted = served->tasks->TryPost(
+        [this, served, answer, bytes = std::move(bytes)] { End(answer(*served, bytes, reply_)); },
+        kMaxWaitingPlainTasks);
+    if (!posted) {
+      End(Rejected(RejectReason::kQueueRequests, "too many texts wait to be tokenized",
+                   absl::Milliseconds(200)));
+    }
+  }
+  void OnDone() override {
+    state_->CallEnds();
+    delete this;
+  }
+
+ private:
+  void End(const absl::Status& status) {
+    state_->metrics()->CallFinished(method_, status.code(), state_->clock()->Now() - arrived_);
+    Finish(FinishStatus(context_, status, -1));
+  }
+
+  ServerState* const state_;
+  const Method method_;
+  grpc::CallbackServerContext* const context_;
+  grpc::ByteBuffer* const reply_;
+  absl::Duration arrived_;
+};
+
+}  // namespace
+
+std::string ContentOf(const grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  std::string bytes;
+  if (!buffer.Dump(&slices).ok()) return bytes;
+  bytes.reserve(buffer.Length());
+  for (const grpc::Slice& slice : slices) {
+    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  }
+  return bytes;
+}
+
+grpc::ByteBuffer BufferOf(const google::protobuf::Message& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return {&slice, 1};
+}
+
+grpc::Status FinishStatus(grpc::CallbackServerContext* context, const absl::Status& status,
+                          int64_t delivered_tokens) {
+  const WireStatus wire = ToWire(status);
+  if (wire.pushback_ms) {
+    context->AddTrailingMetadata("grpc-retry-pushback-ms", absl::StrCat(*wire.pushback_ms));
+  }
+  if (delivered_tokens >= 0) {
+    context->AddTrailingMetadata("x-vernier-completion-tokens", absl::StrCat(delivered_tokens));
+  }
+  if (wire.code == 0) return grpc::Status::OK;
+  return {static_cast<grpc::StatusCode>(wire.code), wire.message, wire.details};
+}
+
+absl::Status CheckArrival(const grpc::CallbackServerContext& context,
+                          const grpc::ByteBuffer& request, const ServerLimits& limits) {
+  int64_t metadata_bytes = 0;
+  for (const auto& [key, value] : context.client_metadata()) {
+    metadata_bytes += static_cast<int64_t>(key.size() + value.size());
+  }
+  if (metadata_bytes > limits.max_metadata_bytes) {
+    return Rejected(RejectReason::kNone,
+                    absl::StrCat("the metadata has ", metadata_bytes, " bytes, limit ",
+                                 limits.max_metadata_bytes),
+                    -absl::Seconds(1));
+  }
+  const auto bytes = static_cast<int64_t>(request.Length());
+  if (bytes > limits.max_message_bytes) return MessageTooLarge(bytes, limits.max_message_bytes);
+  return absl::OkStatus();
+}
+
+CallContext ContextOf(const grpc::CallbackServerContext& context, Method method,
+                      const ServerState& state) {
+  CallContext out;
+  out.method = method;
+  out.arrived = state.clock()->Now();
+  absl::Duration left = state.limits().default_deadline;
+  const auto deadline = context.deadline();
+  if (deadline != std::chrono::system_clock::time_point::max()) {
+    left = std::min(absl::FromChrono(deadline) - absl::Now(), state.limits().max_deadline);
+  }
+  out.deadline = out.arrived + left;
+  return out;
+}
+
+grpc::ServerUnaryReactor* StartUnary(ServerState* state, Method method,
+                                     grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* request, grpc::ByteBuffer* reply,
+                                     const MakeCall& make) {
+  auto* reactor = new UnaryReactor(state, context, reply);  // deletes itself in OnDone
+  reactor->Start(method, *request, make);
+  return reactor;
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartStream(ServerState* state, Method method,
+                                                        grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request,
+                                                        const MakeCall& make) {
+  auto* reactor = new StreamReactor(state, context);  // deletes itself in OnDone
+  reactor->Start(method, *request, make);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* StartPlain(ServerState* state, Method method, Work work,
+                                     grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* request, grpc::ByteBuffer* reply,
+                                     const Answer& answer) {
+  auto* reactor = new PlainReactor(state, method, context, reply);  // deletes itself in OnDone
+  reactor->Start(work, *request, answer);
+  return reactor;
+}
+
+}  // namespace vernier

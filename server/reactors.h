@@ -1,0 +1,56 @@
+// The reactors: one a call, from its bytes to its status. Included by the services' .cc files
+// alone.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/server_state.h"
+
+namespace vernier {
+
+// Bytes as one string; the caller has checked the length.
+std::string ContentOf(const grpc::ByteBuffer& buffer);
+grpc::ByteBuffer BufferOf(const google::protobuf::Message& message);
+// Adds the trailers to `context` and returns what Finish takes.
+grpc::Status FinishStatus(grpc::CallbackServerContext* context, const absl::Status& status,
+                          int64_t delivered_tokens);
+// Size of message and metadata, before anything is copied.
+absl::Status CheckArrival(const grpc::CallbackServerContext& context,
+                          const grpc::ByteBuffer& request, const ServerLimits& limits);
+// Arrival and deadline on the engine's clock: the client's, clamped, or the default.
+CallContext ContextOf(const grpc::CallbackServerContext& context, Method method,
+                      const ServerState& state);
+
+// Makes an engine call from the request's bytes, or says why not. `variant` (-1: unknown) is for
+// counting a refusal.
+using MakeCall = std::function<absl::StatusOr<std::shared_ptr<EngineCall>>(
+    const Served& served, const CallContext& context, Responder* responder,
+    const std::string& bytes)>;
+
+// A method whose call makes engine requests.
+grpc::ServerUnaryReactor* StartUnary(ServerState* state, Method method,
+                                     grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* request, grpc::ByteBuffer* reply,
+                                     const MakeCall& make);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* StartStream(ServerState* state, Method method,
+                                                        grpc::CallbackServerContext* context,
+                                                        const grpc::ByteBuffer* request,
+                                                        const MakeCall& make);
+
+// A method that only computes: `answer` fills the reply message, on the task pool when `long_work`
+// says so.
+enum class Work { kShort, kLong };
+using Answer = std::function<absl::Status(const Served& served, const std::string& bytes,
+                                          grpc::ByteBuffer* reply)>;
+grpc::ServerUnaryReactor* StartPlain(ServerState* state, Method method, Work work,
+                                     grpc::CallbackServerContext* context,
+                                     const grpc::ByteBuffer* request, grpc::ByteBuffer* reply,
+                                     const Answer& answer);
+
+}  // namespace vernier

@@ -1,0 +1,62 @@
+// What the services share: what is served once it is loaded, and the calls that are alive.
+#pragma once
+
+#include <atomic>
+#include <functional>
+
+#include "absl/time/time.h"
+#include "engine/clock.h"
+#include "kernels/base/mutex.h"
+#include "server/call.h"
+#include "server/health_board.h"
+#include "server/metrics.h"
+#include "vernier/v1/models.pb.h"
+
+namespace vernier {
+
+struct ServerLimits {
+  int64_t max_message_bytes = 1 << 20;
+  int64_t max_metadata_bytes = 8192;
+  absl::Duration default_deadline = absl::Seconds(600);
+  absl::Duration max_deadline = absl::Hours(1);
+};
+
+// Thread-safe. Everything pointed to outlives the gRPC server.
+class ServerState {
+ public:
+  ServerState(ServerLimits limits, Metrics* metrics, HealthBoard* health, const Clock* clock)
+      : limits_(limits), metrics_(metrics), health_(health), clock_(clock) {}
+
+  const ServerLimits& limits() const { return limits_; }
+  Metrics* metrics() const { return metrics_; }
+  HealthBoard* health() const { return health_; }
+  const Clock* clock() const { return clock_; }
+
+  // Null until the model is loaded.
+  const Served* served() const { return served_.load(std::memory_order_acquire); }
+  void SetServed(const Served* served, std::function<v1::Model()> describe) {
+    describe_ = std::move(describe);
+    served_.store(served, std::memory_order_release);
+  }
+  // REQUIRES: served() is not null.
+  v1::Model Describe() const { return describe_(); }
+
+  void CallBegins();
+  void CallEnds();
+  // False when calls are still alive after `timeout`.
+  bool WaitForCalls(absl::Duration timeout);
+
+ private:
+  const ServerLimits limits_;
+  Metrics* const metrics_;
+  HealthBoard* const health_;
+  const Clock* const clock_;
+  std::function<v1::Model()> describe_;  // written before served_
+  std::atomic<const Served*> served_{nullptr};
+
+  Mutex mutex_;
+  CondVar none_alive_;
+  int64_t calls_alive_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace vernier
