@@ -1,0 +1,47 @@
+// A regular file read at given offsets, and the hash of files: never mapped, so that a file that
+// shrinks is an error and no signal.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace vernier {
+
+// Thread-safe: reads do not move a common position.
+class RandomAccessFile {
+ public:
+  // NOT_FOUND when there is none; INVALID_ARGUMENT when it is not a regular file;
+  // PERMISSION_DENIED.
+  static absl::StatusOr<std::shared_ptr<const RandomAccessFile>> Open(const std::string& path);
+  ~RandomAccessFile();
+  RandomAccessFile(const RandomAccessFile&) = delete;
+  RandomAccessFile& operator=(const RandomAccessFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  int64_t size() const { return size_; }  // bytes, when it was opened
+
+  // Fills `out` from byte `offset`. INVALID_ARGUMENT naming the file when it ends before.
+  absl::Status Read(int64_t offset, std::span<uint8_t> out) const;
+
+ private:
+  RandomAccessFile(std::string path, int descriptor, int64_t size);
+
+  const std::string path_;
+  const int descriptor_;
+  const int64_t size_;
+};
+
+// The whole file. INVALID_ARGUMENT when it is larger than `limit_bytes`; else as Open and Read.
+absl::StatusOr<std::string> ReadWholeFile(const std::string& path, int64_t limit_bytes);
+
+// SHA-256 over the bytes of `files`, one after the other: 64 hex digits.
+absl::StatusOr<std::string> Sha256Of(
+    std::span<const std::shared_ptr<const RandomAccessFile>> files);
+
+}  // namespace vernier
