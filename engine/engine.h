@@ -26,7 +26,7 @@ struct EngineOptions {
   int max_logit_rows = 64;       // rows of a pass whose logits are made
   int64_t kv_blocks = 0;         // 0: from kv_bytes
   int64_t kv_bytes = 512 << 20;  // of the pool
-  int64_t max_context = 0;       // 0: the model's; else at most the model's
+  int64_t max_context = 0;       // 0: the model's, or what the pool holds; else at most the model's
   int max_preemptions = 3;       // of one request; then RESOURCE_EXHAUSTED
   int planning_depth = 1;        // 1: plan after the step before is committed; 2: one step ahead
 };

@@ -1,0 +1,120 @@
+// Decides what each step computes: pure values in and out, no clock, device,
+// lock or log.
+//
+// Iteration-level batching with chunked prefill. A step serves one group of
+// sequences: those of one variant, or the paired scores of one (variant,
+// reference). Among groups that can run, the one that got the fewest rows so
+// far is next; within a group decode rows come first, then chunks of prompts,
+// oldest first. The low class gets a step only when no sequence of the normal
+// class can use it. Cache blocks for a prompt are taken when it starts to run;
+// when a growing sequence finds none, the newest of the lowest class gives up
+// its blocks and is recomputed later (as vLLM v1 does), with what it had drawn
+// as part of its prompt.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/kv_pool.h"
+#include "engine/sequence.h"
+
+namespace vernier {
+
+struct SchedulerLimits {
+  int64_t kv_blocks = 0;
+  int64_t max_context = 0;
+  int64_t step_tokens = 256;   // rows of a pass
+  int64_t max_logit_rows = 64; // of a pass
+  int max_sequences = 64;      // that hold blocks
+  int max_preemptions = 3;
+};
+
+// Consecutive positions of one sequence in a pass.
+struct PlannedRows {
+  Sequence *sequence = nullptr;
+  int64_t first = 0; // position
+  int32_t count = 0;
+  int32_t scored_from =
+      0; // rows [scored_from, scored_until) of these have their logits scored
+  int32_t scored_until = 0;
+  bool draws = false; // the last row's logits give a token
+  int64_t LogitRows() const {
+    return scored_until - scored_from + (draws ? 1 : 0);
+  }
+};
+
+// What one step computes. `reference` >= 0: each row runs under the reference
+// first, then under the variant, and is compared.
+struct StepPlan {
+  int variant = -1;
+  int reference = -1;
+  std::vector<PlannedRows> rows;
+  bool empty() const { return rows.empty(); }
+  int64_t Tokens() const;
+  int64_t LogitRows() const;
+  int64_t DecodeRows() const;
+};
+
+// A preemption, for metrics.
+struct Preemption {
+  int variant = 0;
+  int64_t recomputed_tokens = 0;
+};
+
+class Scheduler {
+public:
+  explicit Scheduler(const SchedulerLimits &limits);
+
+  void Add(std::unique_ptr<Sequence> sequence);
+
+  // Reads every sequence's control, deadline and time limit at `now`, then
+  // fills `plan` (cleared first). While a sequence exists, the plan has a row,
+  // or TakeEnded returns one, or a step is in flight.
+  void Plan(absl::Duration now, StepPlan *plan);
+  // The step's keys and values are written: the caller has appended what was
+  // drawn to each sequence (or set its end).
+  void Commit(const StepPlan &plan);
+  // Sequences that ended and that no step in flight still reads; their blocks
+  // are free. Each is returned once.
+  std::vector<std::unique_ptr<Sequence>> TakeEnded();
+  // Ends everything that has no end yet.
+  void EndAll(const SequenceEnd &end);
+
+  const std::vector<Preemption> &preemptions() const {
+    return preemptions_;
+  } // of the last Plan
+  std::span<const std::unique_ptr<Sequence>> sequences() const {
+    return sequences_;
+  }
+  const KvPool &pool() const { return pool_; }
+  bool idle() const { return sequences_.empty(); }
+
+private:
+  using Group = std::pair<int, int>; // variant, reference
+
+  void ReadEnds(absl::Duration now);
+  void AdmitWaiting();
+  bool PlanGroup(Priority priority, const Group &group, StepPlan *plan);
+  void PlanDecode(Sequence *sequence, StepPlan *plan);
+  void PlanRows(Sequence *sequence, StepPlan *plan);
+  bool Admit(Sequence *sequence);
+  bool GrowBlocks(Sequence *sequence, int64_t positions);
+  Sequence *Victim(const Sequence &beneficiary) const;
+  void Preempt(Sequence *sequence);
+  void ReleaseBlocks(Sequence *sequence);
+
+  const SchedulerLimits limits_;
+  KvPool pool_;
+  std::vector<std::unique_ptr<Sequence>> sequences_; // by arrival
+  std::map<Group, int64_t>
+      served_rows_; // of groups with sequences; levelled when a group joins
+  int running_ = 0;
+  std::vector<Preemption> preemptions_;
+};
+
+} // namespace vernier
