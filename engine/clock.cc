@@ -6,18 +6,17 @@ namespace vernier {
 namespace {
 
 class MonotonicClock final : public Clock {
-public:
+ public:
   absl::Duration Now() const override {
-    return absl::FromChrono(
-        std::chrono::steady_clock::now().time_since_epoch());
+    return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
   }
 };
 
-} // namespace
+}  // namespace
 
-const Clock &SteadyClock() {
+const Clock& SteadyClock() {
   static const MonotonicClock clock;
   return clock;
 }
 
-} // namespace vernier
+}  // namespace vernier

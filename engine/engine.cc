@@ -21,17 +21,18 @@ namespace {
 // An idle loop still shows that it lives.
 constexpr auto kHeartbeat = std::chrono::milliseconds(500);
 
-absl::Status Unavailable() {
-  return absl::UnavailableError("the engine has stopped");
-}
+absl::Status Unavailable() { return absl::UnavailableError("the engine has stopped"); }
 
 class DeviceEngine final : public Engine {
-public:
-  DeviceEngine(const EngineOptions &options, const SchedulerLimits &limits,
-               const Model *model, Backend *backend, EngineObserver *observer,
-               const Clock *clock)
-      : limits_(limits), planning_depth_(options.planning_depth), model_(model),
-        backend_(backend), observer_(observer), clock_(clock),
+ public:
+  DeviceEngine(const EngineOptions& options, const SchedulerLimits& limits, const Model* model,
+               Backend* backend, EngineObserver* observer, const Clock* clock)
+      : limits_(limits),
+        planning_depth_(options.planning_depth),
+        model_(model),
+        backend_(backend),
+        observer_(observer),
+        clock_(clock),
         ledger_(std::make_shared<AdmissionLedger>(options.admission)),
         scheduler_(limits) {
     PublishSnapshot();
@@ -39,17 +40,13 @@ public:
   }
   ~DeviceEngine() override { Stop(); }
 
-  absl::StatusOr<std::vector<Reservation>>
-  Reserve(int64_t requests, int64_t prompt_tokens_bound,
-          int64_t max_tokens) override {
+  absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests, int64_t prompt_tokens_bound,
+                                                   int64_t max_tokens) override {
     // What exceeds the context is refused later by its exact length; here it
     // must only not overflow.
-    const int64_t prompt =
-        std::clamp<int64_t>(prompt_tokens_bound, 0, limits_.max_context);
-    const int64_t output =
-        std::clamp<int64_t>(max_tokens, 0, limits_.max_context);
-    return ledger_->Reserve(requests,
-                            std::min(prompt + output, limits_.max_context));
+    const int64_t prompt = std::clamp<int64_t>(prompt_tokens_bound, 0, limits_.max_context);
+    const int64_t output = std::clamp<int64_t>(max_tokens, 0, limits_.max_context);
+    return ledger_->Reserve(requests, std::min(prompt + output, limits_.max_context));
   }
 
   void Submit(std::unique_ptr<Request> request) override {
@@ -74,10 +71,9 @@ public:
       snapshot = snapshot_;
     }
     MutexLock lock(&inbox_mutex_);
-    for (const Submitted &submitted : inbox_) {
+    for (const Submitted& submitted : inbox_) {
       const int variant = submitted.request->variant;
-      if (variant < 0 || variant >= static_cast<int>(snapshot.variants.size()))
-        continue;
+      if (variant < 0 || variant >= static_cast<int>(snapshot.variants.size())) continue;
       snapshot.variants[static_cast<size_t>(variant)].waiting += 1;
       snapshot.variants[static_cast<size_t>(variant)].queued_prompt_tokens +=
           static_cast<int64_t>(submitted.request->prompt.size());
@@ -96,31 +92,30 @@ public:
       inbox_changed_.NotifyAll();
     }
     MutexLock lock(&join_mutex_);
-    if (thread_.joinable())
-      thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
 
-private:
+ private:
   struct Submitted {
     std::unique_ptr<Request> request;
     absl::Duration time;
   };
 
   void DeviceLoop();
-  bool TakeInbox(bool may_wait, std::vector<Submitted> *taken);
+  bool TakeInbox(bool may_wait, std::vector<Submitted>* taken);
   void Accept(Submitted submitted);
   absl::Status RunStep();
-  absl::Status Complete(Step *step);
+  absl::Status Complete(Step* step);
   void FinishEnded();
-  void Close(const SequenceEnd &end, const absl::Status &device);
+  void Close(const SequenceEnd& end, const absl::Status& device);
   void PublishSnapshot();
 
   const SchedulerLimits limits_;
   const int planning_depth_;
-  const Model *const model_;
-  Backend *const backend_;
-  EngineObserver *const observer_;
-  const Clock *const clock_;
+  const Model* const model_;
+  Backend* const backend_;
+  EngineObserver* const observer_;
+  const Clock* const clock_;
   const std::shared_ptr<AdmissionLedger> ledger_;
 
   mutable Mutex inbox_mutex_;
@@ -135,7 +130,7 @@ private:
   // The device thread's own.
   Scheduler scheduler_;
   Step steps_[2];
-  Step *running_ = nullptr; // launched and not committed
+  Step* running_ = nullptr;  // launched and not committed
   uint64_t arrivals_ = 0;
 
   Mutex join_mutex_;
@@ -144,58 +139,47 @@ private:
 
 void DeviceEngine::DeviceLoop() {
   std::vector<Submitted> taken;
-  while (TakeInbox(/*may_wait=*/scheduler_.idle() && running_ == nullptr,
-                   &taken)) {
-    for (Submitted &submitted : taken)
-      Accept(std::move(submitted));
+  while (TakeInbox(/*may_wait=*/scheduler_.idle() && running_ == nullptr, &taken)) {
+    for (Submitted& submitted : taken) Accept(std::move(submitted));
     if (absl::Status status = RunStep(); !status.ok()) {
-      Log(LogLevel::kError,
-          absl::StrCat("the device failed: ", status.message()));
-      return Close({FinishReason::kError, -1,
-                    absl::UnavailableError("the engine is lost")},
+      Log(LogLevel::kError, absl::StrCat("the device failed: ", status.message()));
+      return Close({FinishReason::kError, -1, absl::UnavailableError("the engine is lost")},
                    status);
     }
     PublishSnapshot();
   }
-  for (Submitted &submitted : taken)
-    Accept(std::move(submitted));
-  Close({FinishReason::kDrain, -1,
-         absl::UnavailableError("the server is shutting down")},
+  for (Submitted& submitted : taken) Accept(std::move(submitted));
+  Close({FinishReason::kDrain, -1, absl::UnavailableError("the server is shutting down")},
         absl::OkStatus());
 }
 
 // False when the engine is to stop; `taken` then holds the last submissions.
-bool DeviceEngine::TakeInbox(bool may_wait, std::vector<Submitted> *taken) {
+bool DeviceEngine::TakeInbox(bool may_wait, std::vector<Submitted>* taken) {
   taken->clear();
   MutexLock lock(&inbox_mutex_);
-  if (may_wait && inbox_.empty() && !stopping_)
-    inbox_changed_.WaitFor(&inbox_mutex_, kHeartbeat);
+  if (may_wait && inbox_.empty() && !stopping_) inbox_changed_.WaitFor(&inbox_mutex_, kHeartbeat);
   taken->swap(inbox_);
   return !stopping_;
 }
 
 void DeviceEngine::Accept(Submitted submitted) {
-  Request &request = *submitted.request;
+  Request& request = *submitted.request;
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
-  const int64_t total =
-      prompt + (request.score.has_value() ? 0 : request.sampling.max_tokens);
+  const int64_t total = prompt + (request.score.has_value() ? 0 : request.sampling.max_tokens);
   absl::Status status;
   if (prompt < 1 || total > limits_.max_context) {
-    status =
-        InvalidField({"prompt", absl::StrCat(total, " tokens with max_tokens"),
-                      absl::StrCat("1 to ", limits_.max_context, " tokens")});
+    status = InvalidField({"prompt", absl::StrCat(total, " tokens with max_tokens"),
+                           absl::StrCat("1 to ", limits_.max_context, " tokens")});
   }
   for (const int32_t id : request.prompt) {
     if (id < 0 || id >= model_->config.vocab) {
-      status =
-          InvalidField({"token_ids", absl::StrCat(id),
-                        absl::StrCat("in [0, ", model_->config.vocab, ")")});
+      status = InvalidField(
+          {"token_ids", absl::StrCat(id), absl::StrCat("in [0, ", model_->config.vocab, ")")});
       break;
     }
   }
-  auto sequence =
-      std::make_unique<Sequence>(std::move(submitted.request), arrivals_++,
-                                 submitted.time, model_->config.end_tokens);
+  auto sequence = std::make_unique<Sequence>(std::move(submitted.request), arrivals_++,
+                                             submitted.time, model_->config.end_tokens);
   if (!status.ok()) {
     sequence->end = SequenceEnd{FinishReason::kError, -1, status};
     return FinishSequence(sequence.get(), clock_->Now(), observer_);
@@ -204,45 +188,40 @@ void DeviceEngine::Accept(Submitted submitted) {
 }
 
 absl::Status DeviceEngine::RunStep() {
-  Step *next = running_ == &steps_[0] ? &steps_[1] : &steps_[0];
+  Step* next = running_ == &steps_[0] ? &steps_[1] : &steps_[0];
   // With depth 2 the plan is made while the step before still runs; with depth
   // 1 nothing runs here.
   scheduler_.Plan(clock_->Now(), &next->plan);
   if (observer_ != nullptr) {
-    for (const Preemption &preemption : scheduler_.preemptions()) {
+    for (const Preemption& preemption : scheduler_.preemptions()) {
       observer_->OnPreempted(preemption.variant, preemption.recomputed_tokens);
     }
   }
   FinishEnded();
   if (running_ != nullptr) {
-    if (absl::Status status = Complete(running_); !status.ok())
-      return status;
+    if (absl::Status status = Complete(running_); !status.ok()) return status;
     running_ = nullptr;
   }
-  if (next->plan.empty())
-    return absl::OkStatus();
+  if (next->plan.empty()) return absl::OkStatus();
   next->started = clock_->Now();
   LaunchStep(*model_, backend_, next);
   running_ = next;
-  if (planning_depth_ > 1)
-    return absl::OkStatus();
+  if (planning_depth_ > 1) return absl::OkStatus();
   running_ = nullptr;
   return Complete(next);
 }
 
-absl::Status DeviceEngine::Complete(Step *step) {
-  if (absl::Status status = backend_->Synchronize(); !status.ok())
-    return status;
+absl::Status DeviceEngine::Complete(Step* step) {
+  if (absl::Status status = backend_->Synchronize(); !status.ok()) return status;
   const absl::Duration now = clock_->Now();
   DeliverStep(*step, now, observer_);
   if (observer_ != nullptr) {
     const int decode_rows = static_cast<int>(step->plan.DecodeRows());
-    observer_->OnStep(
-        {.variant = step->plan.variant,
-         .prefill_rows = static_cast<int>(step->plan.Tokens()) - decode_rows,
-         .decode_rows = decode_rows,
-         .sequences = static_cast<int>(step->plan.rows.size()),
-         .duration = now - step->started});
+    observer_->OnStep({.variant = step->plan.variant,
+                       .prefill_rows = static_cast<int>(step->plan.Tokens()) - decode_rows,
+                       .decode_rows = decode_rows,
+                       .sequences = static_cast<int>(step->plan.rows.size()),
+                       .duration = now - step->started});
   }
   scheduler_.Commit(step->plan);
   FinishEnded();
@@ -251,17 +230,16 @@ absl::Status DeviceEngine::Complete(Step *step) {
 
 void DeviceEngine::FinishEnded() {
   std::vector<std::unique_ptr<Sequence>> ended = scheduler_.TakeEnded();
-  if (ended.empty())
-    return;
-  PublishSnapshot(); // whoever hears of the end sees the blocks free
+  if (ended.empty()) return;
+  PublishSnapshot();  // whoever hears of the end sees the blocks free
   const absl::Duration now = clock_->Now();
-  for (const auto &sequence : ended) {
+  for (const auto& sequence : ended) {
     ledger_->OnFinished(static_cast<int64_t>(sequence->tokens.size()), now);
     FinishSequence(sequence.get(), now, observer_);
   }
 }
 
-void DeviceEngine::Close(const SequenceEnd &end, const absl::Status &device) {
+void DeviceEngine::Close(const SequenceEnd& end, const absl::Status& device) {
   if (running_ != nullptr) {
     // Its results are given up; on a lost device there are none.
     (void)backend_->Synchronize();
@@ -274,8 +252,7 @@ void DeviceEngine::Close(const SequenceEnd &end, const absl::Status &device) {
     closed_ = true;
     late.swap(inbox_);
   }
-  for (Submitted &submitted : late)
-    Accept(std::move(submitted));
+  for (Submitted& submitted : late) Accept(std::move(submitted));
   scheduler_.EndAll(end);
   {
     MutexLock lock(&snapshot_mutex_);
@@ -288,9 +265,8 @@ void DeviceEngine::Close(const SequenceEnd &end, const absl::Status &device) {
 void DeviceEngine::PublishSnapshot() {
   EngineSnapshot snapshot;
   snapshot.variants.resize(model_->variants.size());
-  for (const auto &sequence : scheduler_.sequences()) {
-    VariantLoad &load =
-        snapshot.variants[static_cast<size_t>(sequence->request->variant)];
+  for (const auto& sequence : scheduler_.sequences()) {
+    VariantLoad& load = snapshot.variants[static_cast<size_t>(sequence->request->variant)];
     const bool started = sequence->planned > 0;
     (started ? load.running : load.waiting) += 1;
     if (sequence->Generated() == 0) {
@@ -299,9 +275,7 @@ void DeviceEngine::PublishSnapshot() {
     }
     load.kv_blocks += static_cast<int64_t>(sequence->blocks.size());
     if (sequence->Paired()) {
-      snapshot
-          .variants[static_cast<size_t>(
-              sequence->request->score->reference_variant)]
+      snapshot.variants[static_cast<size_t>(sequence->request->score->reference_variant)]
           .kv_blocks += static_cast<int64_t>(sequence->reference_blocks.size());
     }
   }
@@ -315,45 +289,36 @@ void DeviceEngine::PublishSnapshot() {
 
 // The limits that `options` and the model give together, or which of them
 // cannot hold.
-absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions &options,
-                                          const Model &model) {
-  const std::pair<const char *, int64_t> positive[] = {
-      {"max_sequences", options.max_sequences},
-      {"step_tokens", options.step_tokens},
-      {"max_logit_rows", options.max_logit_rows},
-      {"planning_depth", options.planning_depth}};
-  for (const auto &[name, value] : positive) {
-    if (value < 1)
-      return InvalidField({name, absl::StrCat(value), "at least 1"});
+absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Model& model) {
+  const std::pair<const char*, int64_t> positive[] = {{"max_sequences", options.max_sequences},
+                                                      {"step_tokens", options.step_tokens},
+                                                      {"max_logit_rows", options.max_logit_rows},
+                                                      {"planning_depth", options.planning_depth}};
+  for (const auto& [name, value] : positive) {
+    if (value < 1) return InvalidField({name, absl::StrCat(value), "at least 1"});
   }
   if (options.planning_depth > 2) {
-    return InvalidField(
-        {"planning_depth", absl::StrCat(options.planning_depth), "1 or 2"});
+    return InvalidField({"planning_depth", absl::StrCat(options.planning_depth), "1 or 2"});
   }
   ScalarType widest = ScalarType::kF16;
-  for (const Variant &variant : model.variants) {
-    if (variant.kv == ScalarType::kF32)
-      widest = ScalarType::kF32;
+  for (const Variant& variant : model.variants) {
+    if (variant.kv == ScalarType::kF32) widest = ScalarType::kF32;
   }
-  const int64_t block_bytes =
-      KvBlockBytes(model.config.num_layers, model.config.attention, widest);
-  const int64_t blocks = options.kv_blocks > 0 ? options.kv_blocks
-                                               : options.kv_bytes / block_bytes;
+  const int64_t block_bytes = KvBlockBytes(model.config.num_layers, model.config.attention, widest);
+  const int64_t blocks = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
   // A score against a reference holds two tables at once.
   const int64_t largest_context = blocks / 2 * kBlockTokens;
-  const int64_t context = options.max_context > 0
-                              ? options.max_context
-                              : std::min(model.config.context, largest_context);
+  const int64_t context = options.max_context > 0 ? options.max_context
+                                                  : std::min(model.config.context, largest_context);
   if (context < 1 || context > model.config.context) {
-    return InvalidField({"max_context", absl::StrCat(context),
-                         absl::StrCat("1 to ", model.config.context)});
+    return InvalidField(
+        {"max_context", absl::StrCat(context), absl::StrCat("1 to ", model.config.context)});
   }
   if (context > largest_context) {
     return InvalidField(
         {"max_context", absl::StrCat(context, " tokens"),
-         absl::StrCat("at most ", largest_context, " with ", blocks,
-                      " cache blocks of ", block_bytes,
-                      " bytes: two sequences of that length must fit")});
+         absl::StrCat("at most ", largest_context, " with ", blocks, " cache blocks of ",
+                      block_bytes, " bytes: two sequences of that length must fit")});
   }
   return SchedulerLimits{.kv_blocks = blocks,
                          .max_context = context,
@@ -365,10 +330,9 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions &options,
 
 // One row through every variant, so that the first request finds caches and
 // pages as the thousandth does.
-absl::Status WarmUp(const Model &model, Backend *backend) {
+absl::Status WarmUp(const Model& model, Backend* backend) {
   const int32_t zero[] = {0};
-  const SequenceRows rows[] = {
-      {.first_row = 0, .num_rows = 1, .first_block = 0, .num_blocks = 1}};
+  const SequenceRows rows[] = {{.first_row = 0, .num_rows = 1, .first_block = 0, .num_blocks = 1}};
   const Batch batch{.num_rows = 1,
                     .ids = zero,
                     .positions = zero,
@@ -380,29 +344,24 @@ absl::Status WarmUp(const Model &model, Backend *backend) {
     const int index = static_cast<int>(variant);
     backend->Execute({.variant = index, .num_rows = 1}, batch,
                      [&] { ForwardPass(model, index, 0, backend); });
-    if (absl::Status status = backend->Synchronize(); !status.ok())
-      return status;
+    if (absl::Status status = backend->Synchronize(); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-} // namespace
+}  // namespace
 
-absl::StatusOr<std::unique_ptr<Engine>>
-Engine::Create(const EngineOptions &options, const Model *model,
-               Backend *backend, EngineObserver *observer, const Clock *clock) {
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
+                                                       const Model* model, Backend* backend,
+                                                       EngineObserver* observer,
+                                                       const Clock* clock) {
   absl::StatusOr<SchedulerLimits> limits = LimitsFor(options, *model);
-  if (!limits.ok())
-    return limits.status();
-  const WorkspacePlan plan =
-      PlanWorkspace(*model, limits->step_tokens, limits->max_logit_rows,
-                    limits->max_context, limits->kv_blocks);
-  if (absl::Status status = backend->CreateWorkspace(plan); !status.ok())
-    return status;
-  if (absl::Status status = WarmUp(*model, backend); !status.ok())
-    return status;
-  return std::make_unique<DeviceEngine>(options, *limits, model, backend,
-                                        observer, clock);
+  if (!limits.ok()) return limits.status();
+  const WorkspacePlan plan = PlanWorkspace(*model, limits->step_tokens, limits->max_logit_rows,
+                                           limits->max_context, limits->kv_blocks);
+  if (absl::Status status = backend->CreateWorkspace(plan); !status.ok()) return status;
+  if (absl::Status status = WarmUp(*model, backend); !status.ok()) return status;
+  return std::make_unique<DeviceEngine>(options, *limits, model, backend, observer, clock);
 }
 
-} // namespace vernier
+}  // namespace vernier

@@ -12,7 +12,7 @@
 namespace vernier {
 
 class KvPool {
-public:
+ public:
   explicit KvPool(int64_t num_blocks);
 
   int64_t total() const { return static_cast<int64_t>(owners_.size()); }
@@ -20,19 +20,17 @@ public:
 
   // Appends `count` blocks, each with one owner, to `table`; false, and nothing
   // taken, when fewer are free.
-  bool Allocate(int64_t count, std::vector<int32_t> *table);
+  bool Allocate(int64_t count, std::vector<int32_t>* table);
   // Gives up one ownership of each block of `table`, last block first, and
   // clears it.
-  void Release(std::vector<int32_t> *table);
+  void Release(std::vector<int32_t>* table);
 
   // Owners of a block; 0 is free.
-  int owners(int32_t block) const {
-    return owners_[static_cast<size_t>(block)];
-  }
+  int owners(int32_t block) const { return owners_[static_cast<size_t>(block)]; }
 
-private:
-  std::vector<int32_t> owners_; // by block
-  std::vector<int32_t> free_;   // a stack
+ private:
+  std::vector<int32_t> owners_;  // by block
+  std::vector<int32_t> free_;    // a stack
 };
 
-} // namespace vernier
+}  // namespace vernier

@@ -15,17 +15,17 @@ namespace vernier {
 // Everything one step reads and writes; must stay as it is until the step is
 // synchronized.
 struct StepArrays {
-  Batch batch;           // of the plan's variant
-  Batch reference_batch; // the same rows in the reference's cache; unset
-                         // without a reference
+  Batch batch;            // of the plan's variant
+  Batch reference_batch;  // the same rows in the reference's cache; unset
+                          // without a reference
 
   std::vector<SampleRow> sample_rows;
-  std::vector<SampleResult> samples; // [sample_rows]
+  std::vector<SampleResult> samples;  // [sample_rows]
   std::vector<ScoreRow> score_rows;
-  std::vector<ScoreResult> scores; // [score_rows]
+  std::vector<ScoreResult> scores;  // [score_rows]
   // By entry of StepPlan::rows: where its results begin.
   std::vector<int32_t> first_score;
-  std::vector<int32_t> sample_of; // -1: draws nothing
+  std::vector<int32_t> sample_of;  // -1: draws nothing
 
   // Storage behind the batches' spans.
   std::vector<int32_t> ids, positions, logit_rows;
@@ -35,6 +35,6 @@ struct StepArrays {
 };
 
 // REQUIRES: every planned row's block is in its sequence's tables.
-void MakeBatch(const StepPlan &plan, StepArrays *arrays);
+void MakeBatch(const StepPlan& plan, StepArrays* arrays);
 
-} // namespace vernier
+}  // namespace vernier

@@ -16,9 +16,9 @@ constexpr absl::Duration kLongestRetry = absl::Seconds(10);
 // Time constant of the drain rate's moving average.
 constexpr double kRateSeconds = 5;
 
-} // namespace
+}  // namespace
 
-Reservation &Reservation::operator=(Reservation &&other) noexcept {
+Reservation& Reservation::operator=(Reservation&& other) noexcept {
   if (this != &other) {
     Release();
     ledger_ = std::move(other.ledger_);
@@ -28,59 +28,49 @@ Reservation &Reservation::operator=(Reservation &&other) noexcept {
 }
 
 void Reservation::Trim(int64_t tokens) {
-  if (ledger_ == nullptr || tokens >= tokens_)
-    return;
+  if (ledger_ == nullptr || tokens >= tokens_) return;
   ledger_->Return(0, tokens_ - tokens);
   tokens_ = tokens;
 }
 
 void Reservation::Release() {
-  if (ledger_ == nullptr)
-    return;
+  if (ledger_ == nullptr) return;
   ledger_->Return(1, tokens_);
   ledger_.reset();
   tokens_ = 0;
 }
 
-absl::StatusOr<std::vector<Reservation>>
-AdmissionLedger::Reserve(int64_t requests, int64_t tokens) {
-  if (requests < 1 || tokens < 0 ||
-      tokens > std::numeric_limits<int64_t>::max() / requests) {
-    return absl::InvalidArgumentError(
-        "a reservation is for at least one request");
+absl::StatusOr<std::vector<Reservation>> AdmissionLedger::Reserve(int64_t requests,
+                                                                  int64_t tokens) {
+  if (requests < 1 || tokens < 0 || tokens > std::numeric_limits<int64_t>::max() / requests) {
+    return absl::InvalidArgumentError("a reservation is for at least one request");
   }
   const int64_t wanted = requests * tokens;
   if (requests > limits_.max_requests || wanted > limits_.max_tokens) {
     return Rejected(
-        requests > limits_.max_requests ? RejectReason::kQueueRequests
-                                        : RejectReason::kQueueTokens,
-        absl::StrCat("needs room for ", requests, " requests and ", wanted,
-                     " tokens, limits are ", limits_.max_requests, " and ",
-                     limits_.max_tokens),
+        requests > limits_.max_requests ? RejectReason::kQueueRequests : RejectReason::kQueueTokens,
+        absl::StrCat("needs room for ", requests, " requests and ", wanted, " tokens, limits are ",
+                     limits_.max_requests, " and ", limits_.max_tokens),
         absl::Seconds(-1));
   }
   {
     MutexLock lock(&mutex_);
     if (load_.draining) {
-      return Rejected(RejectReason::kDraining, "the server is draining",
-                      absl::Seconds(-1));
+      return Rejected(RejectReason::kDraining, "the server is draining", absl::Seconds(-1));
     }
     const int64_t excess_tokens = load_.tokens + wanted - limits_.max_tokens;
     if (load_.requests + requests > limits_.max_requests || excess_tokens > 0) {
       const bool by_tokens = excess_tokens > 0;
-      const double backlog =
-          static_cast<double>(by_tokens ? excess_tokens : tokens);
-      const absl::Duration retry =
-          drain_tokens_per_second_ > 0
-              ? absl::Seconds(backlog / drain_tokens_per_second_)
-              : absl::Seconds(1);
-      return Rejected(
-          by_tokens ? RejectReason::kQueueTokens : RejectReason::kQueueRequests,
-          by_tokens ? absl::StrCat("the queue holds ", load_.tokens,
-                                   " tokens, limit ", limits_.max_tokens)
-                    : absl::StrCat("the queue holds ", load_.requests,
-                                   " requests, limit ", limits_.max_requests),
-          std::clamp(retry, kShortestRetry, kLongestRetry));
+      const double backlog = static_cast<double>(by_tokens ? excess_tokens : tokens);
+      const absl::Duration retry = drain_tokens_per_second_ > 0
+                                       ? absl::Seconds(backlog / drain_tokens_per_second_)
+                                       : absl::Seconds(1);
+      return Rejected(by_tokens ? RejectReason::kQueueTokens : RejectReason::kQueueRequests,
+                      by_tokens ? absl::StrCat("the queue holds ", load_.tokens, " tokens, limit ",
+                                               limits_.max_tokens)
+                                : absl::StrCat("the queue holds ", load_.requests,
+                                               " requests, limit ", limits_.max_requests),
+                      std::clamp(retry, kShortestRetry, kLongestRetry));
     }
     load_.requests += requests;
     load_.tokens += wanted;
@@ -105,12 +95,11 @@ void AdmissionLedger::OnFinished(int64_t tokens, absl::Duration now) {
     return;
   }
   const double elapsed = absl::ToDoubleSeconds(now - drain_measured_);
-  if (elapsed <= 0)
-    return;
+  if (elapsed <= 0) return;
   drain_measured_ = now;
   const double weight = std::min(1.0, elapsed / kRateSeconds);
-  drain_tokens_per_second_ += weight * (static_cast<double>(tokens) / elapsed -
-                                        drain_tokens_per_second_);
+  drain_tokens_per_second_ +=
+      weight * (static_cast<double>(tokens) / elapsed - drain_tokens_per_second_);
 }
 
 AdmissionLedger::Load AdmissionLedger::load() const {
@@ -124,4 +113,4 @@ void AdmissionLedger::Return(int64_t requests, int64_t tokens) {
   load_.tokens -= tokens;
 }
 
-} // namespace vernier
+}  // namespace vernier

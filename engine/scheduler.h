@@ -28,24 +28,21 @@ namespace vernier {
 struct SchedulerLimits {
   int64_t kv_blocks = 0;
   int64_t max_context = 0;
-  int64_t step_tokens = 256;   // rows of a pass
-  int64_t max_logit_rows = 64; // of a pass
-  int max_sequences = 64;      // that hold blocks
+  int64_t step_tokens = 256;    // rows of a pass
+  int64_t max_logit_rows = 64;  // of a pass
+  int max_sequences = 64;       // that hold blocks
   int max_preemptions = 3;
 };
 
 // Consecutive positions of one sequence in a pass.
 struct PlannedRows {
-  Sequence *sequence = nullptr;
-  int64_t first = 0; // position
+  Sequence* sequence = nullptr;
+  int64_t first = 0;  // position
   int32_t count = 0;
-  int32_t scored_from =
-      0; // rows [scored_from, scored_until) of these have their logits scored
+  int32_t scored_from = 0;  // rows [scored_from, scored_until) of these have their logits scored
   int32_t scored_until = 0;
-  bool draws = false; // the last row's logits give a token
-  int64_t LogitRows() const {
-    return scored_until - scored_from + (draws ? 1 : 0);
-  }
+  bool draws = false;  // the last row's logits give a token
+  int64_t LogitRows() const { return scored_until - scored_from + (draws ? 1 : 0); }
 };
 
 // What one step computes. `reference` >= 0: each row runs under the reference
@@ -67,54 +64,49 @@ struct Preemption {
 };
 
 class Scheduler {
-public:
-  explicit Scheduler(const SchedulerLimits &limits);
+ public:
+  explicit Scheduler(const SchedulerLimits& limits);
 
   void Add(std::unique_ptr<Sequence> sequence);
 
   // Reads every sequence's control, deadline and time limit at `now`, then
   // fills `plan` (cleared first). While a sequence exists, the plan has a row,
   // or TakeEnded returns one, or a step is in flight.
-  void Plan(absl::Duration now, StepPlan *plan);
+  void Plan(absl::Duration now, StepPlan* plan);
   // The step's keys and values are written: the caller has appended what was
   // drawn to each sequence (or set its end).
-  void Commit(const StepPlan &plan);
+  void Commit(const StepPlan& plan);
   // Sequences that ended and that no step in flight still reads; their blocks
   // are free. Each is returned once.
   std::vector<std::unique_ptr<Sequence>> TakeEnded();
   // Ends everything that has no end yet.
-  void EndAll(const SequenceEnd &end);
+  void EndAll(const SequenceEnd& end);
 
-  const std::vector<Preemption> &preemptions() const {
-    return preemptions_;
-  } // of the last Plan
-  std::span<const std::unique_ptr<Sequence>> sequences() const {
-    return sequences_;
-  }
-  const KvPool &pool() const { return pool_; }
+  const std::vector<Preemption>& preemptions() const { return preemptions_; }  // of the last Plan
+  std::span<const std::unique_ptr<Sequence>> sequences() const { return sequences_; }
+  const KvPool& pool() const { return pool_; }
   bool idle() const { return sequences_.empty(); }
 
-private:
-  using Group = std::pair<int, int>; // variant, reference
+ private:
+  using Group = std::pair<int, int>;  // variant, reference
 
   void ReadEnds(absl::Duration now);
   void AdmitWaiting();
-  bool PlanGroup(Priority priority, const Group &group, StepPlan *plan);
-  void PlanDecode(Sequence *sequence, StepPlan *plan);
-  void PlanRows(Sequence *sequence, StepPlan *plan);
-  bool Admit(Sequence *sequence);
-  bool GrowBlocks(Sequence *sequence, int64_t positions);
-  Sequence *Victim(const Sequence &beneficiary) const;
-  void Preempt(Sequence *sequence);
-  void ReleaseBlocks(Sequence *sequence);
+  bool PlanGroup(Priority priority, const Group& group, StepPlan* plan);
+  void PlanDecode(Sequence* sequence, StepPlan* plan);
+  void PlanRows(Sequence* sequence, StepPlan* plan);
+  bool Admit(Sequence* sequence);
+  bool GrowBlocks(Sequence* sequence, int64_t positions);
+  Sequence* Victim(const Sequence& beneficiary) const;
+  void Preempt(Sequence* sequence);
+  void ReleaseBlocks(Sequence* sequence);
 
   const SchedulerLimits limits_;
   KvPool pool_;
-  std::vector<std::unique_ptr<Sequence>> sequences_; // by arrival
-  std::map<Group, int64_t>
-      served_rows_; // of groups with sequences; levelled when a group joins
+  std::vector<std::unique_ptr<Sequence>> sequences_;  // by arrival
+  std::map<Group, int64_t> served_rows_;  // of groups with sequences; levelled when a group joins
   int running_ = 0;
   std::vector<Preemption> preemptions_;
 };
 
-} // namespace vernier
+}  // namespace vernier

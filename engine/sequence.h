@@ -31,19 +31,14 @@ struct Sequence {
   // Tokens that may be computed: all but the last of a scored text, whose
   // logits nobody asks for.
   int64_t Rows() const {
-    return static_cast<int64_t>(tokens.size()) -
-           (request->score.has_value() ? 1 : 0);
+    return static_cast<int64_t>(tokens.size()) - (request->score.has_value() ? 1 : 0);
   }
   bool Paired() const {
     return request->score.has_value() && request->score->reference_variant >= 0;
   }
-  int64_t Generated() const {
-    return static_cast<int64_t>(tokens.size()) - prompt_tokens;
-  }
+  int64_t Generated() const { return static_cast<int64_t>(tokens.size()) - prompt_tokens; }
   // The next row is the last known token's, and its logits give a new one.
-  bool Decoding() const {
-    return !request->score.has_value() && planned == Rows() - 1;
-  }
+  bool Decoding() const { return !request->score.has_value() && planned == Rows() - 1; }
   bool Running() const { return !blocks.empty(); }
   // First row whose logits still owe a score to the sink; past every row when
   // none do.
@@ -56,21 +51,19 @@ struct Sequence {
   std::span<const int32_t> Banned() const;
 
   std::unique_ptr<Request> request;
-  uint64_t arrival;            // order of Submit; smaller is older
-  std::vector<int32_t> tokens; // the prompt, then what was drawn
+  uint64_t arrival;             // order of Submit; smaller is older
+  std::vector<int32_t> tokens;  // the prompt, then what was drawn
   int64_t prompt_tokens;
 
-  int64_t computed =
-      0;               // positions whose keys and values a committed step wrote
-  int64_t planned = 0; // and those of steps in flight
-  int64_t next_score = 1; // next prompt position to be scored, of those planned
-  int in_flight = 0;      // steps planned and not committed
-  bool draws_in_flight = false; // one of them draws this sequence's next token
-  std::vector<int32_t> blocks;  // of the request's variant
-  std::vector<int32_t> reference_blocks; // of a paired score's reference
+  int64_t computed = 0;                   // positions whose keys and values a committed step wrote
+  int64_t planned = 0;                    // and those of steps in flight
+  int64_t next_score = 1;                 // next prompt position to be scored, of those planned
+  int in_flight = 0;                      // steps planned and not committed
+  bool draws_in_flight = false;           // one of them draws this sequence's next token
+  std::vector<int32_t> blocks;            // of the request's variant
+  std::vector<int32_t> reference_blocks;  // of a paired score's reference
   int preemptions = 0;
-  std::optional<SequenceEnd>
-      end; // decided; takes effect once no step is in flight
+  std::optional<SequenceEnd> end;  // decided; takes effect once no step is in flight
 
   // Tokens that a penalty touches, with how often they occurred; empty when no
   // penalty is set.
@@ -82,12 +75,12 @@ struct Sequence {
   absl::Duration last_token = absl::InfiniteDuration();
   absl::Duration end_seen = absl::InfiniteDuration();
 
-private:
+ private:
   void Count(int32_t id, bool in_prompt);
 
-  std::vector<int32_t> ends_;                    // of the model
-  std::vector<int32_t> banned_;                  // before min_tokens
-  std::unordered_map<int32_t, size_t> count_of_; // index into counts
+  std::vector<int32_t> ends_;                     // of the model
+  std::vector<int32_t> banned_;                   // before min_tokens
+  std::unordered_map<int32_t, size_t> count_of_;  // index into counts
 };
 
-} // namespace vernier
+}  // namespace vernier

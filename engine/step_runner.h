@@ -23,16 +23,14 @@ struct Step {
 };
 
 // Appends the step's passes and results to the backend.
-void LaunchStep(const Model &model, Backend *backend, Step *step);
+void LaunchStep(const Model& model, Backend* backend, Step* step);
 
 // After Synchronize: scores and tokens to their sinks, ends to their sequences.
 // Sequences that already have an end are passed over. `observer` may be null.
-void DeliverStep(const Step &step, absl::Duration now,
-                 EngineObserver *observer);
+void DeliverStep(const Step& step, absl::Duration now, EngineObserver* observer);
 
 // The last event of an ended sequence. Releases its reservation first, so that
 // whoever hears of the end finds the room.
-void FinishSequence(Sequence *sequence, absl::Duration now,
-                    EngineObserver *observer);
+void FinishSequence(Sequence* sequence, absl::Duration now, EngineObserver* observer);
 
-} // namespace vernier
+}  // namespace vernier
