@@ -9,8 +9,11 @@ namespace vernier {
 
 void EngineCall::Cancel() {
   gone_.store(true, std::memory_order_release);
-  // gRPC cancels a call whose deadline passed as well; say which it was.
-  const bool late = clock_->Now() >= context_.deadline - absl::Milliseconds(1);
+  // A client whose deadline passed cancels as well; say which it was. The deadline came as a
+  // timeout that gRPC rounds up, by at most 1 %.
+  const absl::Duration slack = std::clamp((context_.deadline - context_.arrived) / 100,
+                                          absl::Milliseconds(2), absl::Seconds(1));
+  const bool late = clock_->Now() >= context_.deadline - slack;
   EndRuns(late ? EndReason::kDeadline : EndReason::kCancelled);
   Wake();
 }

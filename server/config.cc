@@ -242,7 +242,6 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
        {"drain_seconds", reader->Seconds(&config->drain, 0)},
        {"slow_consumer_seconds", reader->Seconds(&config->slow_consumer, 0.1)},
        {"reflection", reader->OneOf(&reflection, {"auto", "on", "off"})},
-       {"min_ready_variants", reader->Whole(&config->min_ready_variants, 1, 1024)},
        {"tokenizer_threads", reader->Whole(&config->tokenizer_threads, 1, 64)},
        {"writer_threads", reader->Whole(&config->writer_threads, 1, 64)},
        {"behind_proxy", reader->Bool(&config->behind_proxy)}});
@@ -278,10 +277,14 @@ ParsedConfig ParseConfig(absl::string_view text) {
     return parsed;
   }
   try {
-    const YAML::Node root = YAML::Load(std::string(text));
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
     Reader reader(&parsed);
-    if (!root.IsNull()) ReadRoot(&reader, root, &parsed.config);
+    if (documents.size() > 1) reader.Error(documents[1], "a second document: there must be one");
+    if (!documents.empty() && !documents[0].IsNull()) {
+      ReadRoot(&reader, documents[0], &parsed.config);
+    }
   } catch (const YAML::Exception& error) {
+    parsed.readable = false;
     parsed.errors.push_back({error.mark.line + 1, absl::StrCat("not YAML: ", error.msg)});
   }
   std::stable_sort(parsed.errors.begin(), parsed.errors.end(),
@@ -290,6 +293,7 @@ ParsedConfig ParseConfig(absl::string_view text) {
 }
 
 void CheckConfig(ParsedConfig* parsed) {
+  if (!parsed->readable) return;  // what it lacks is in the part that was not read
   const ServerConfig& config = parsed->config;
   const EngineOptions& engine = config.engine;
   const auto error = [&](const std::string& key, const std::string& message) {
@@ -303,11 +307,6 @@ void CheckConfig(ParsedConfig* parsed) {
   // An empty list has been reported where it stands.
   if (config.variants.empty() && parsed->lines.count("variants") == 0) {
     error("variants", "no variant: give variants, or --variants");
-  }
-  if (!config.variants.empty() &&
-      config.min_ready_variants > static_cast<int>(config.variants.size())) {
-    error("min_ready_variants", absl::StrCat("min_ready_variants is ", config.min_ready_variants,
-                                             ", there are ", config.variants.size(), " variants"));
   }
   if (config.default_deadline > config.max_deadline) {
     error("deadlines.default_seconds", "deadlines.default_seconds is above max_seconds");

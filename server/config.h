@@ -37,7 +37,6 @@ struct ServerConfig {
   absl::Duration slow_consumer = absl::Seconds(5);
   int64_t max_message_bytes = 1 << 20;
   Reflection reflection = Reflection::kAuto;
-  int min_ready_variants = 1;
   int tokenizer_threads = 1;
   int writer_threads = 2;
   bool behind_proxy = false;
@@ -52,6 +51,7 @@ struct ConfigError {
 };
 
 struct ParsedConfig {
+  bool readable = true;  // false: not YAML, so that nothing of it was read
   ServerConfig config;
   std::vector<ConfigError> errors;   // in the order of their lines
   std::map<std::string, int> lines;  // of each key that was given, by path: "engine.kv_bytes"

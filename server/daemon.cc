@@ -75,7 +75,7 @@ class RealDaemon : public Daemon {
 
  private:
   void SetHealth(bool serving);
-  std::string RenderPage(PageFormat format);
+  std::string RenderPage(PageFormat format, int64_t connections);
   v1::Model Describe() const;
   void Serve(std::function<void(const absl::Status&)> engine_lost, int64_t before_load_bytes);
 
@@ -125,19 +125,21 @@ absl::Status RealDaemon::Bind() {
   HttpOptions http;
   http.listen = config_.http;
   auto web = HttpServer::Start(
-      http, [this](PageFormat format) { return RenderPage(format); },
+      http,
+      [this](PageFormat format, int64_t connections) { return RenderPage(format, connections); },
       [this] { return ready_.load(std::memory_order_acquire); });
   if (!web.ok()) return web.status();
   http_ = *std::move(web);
   return absl::OkStatus();
 }
 
-std::string RealDaemon::RenderPage(PageFormat format) {
+std::string RealDaemon::RenderPage(PageFormat format, int64_t connections) {
   const absl::Duration began = clock_->Now();
   GaugeInputs inputs;
   inputs.ready = ready_.load(std::memory_order_acquire);
   inputs.draining = draining_.load(std::memory_order_acquire);
   inputs.now = began;
+  inputs.connections = connections;
   if (loaded_.load(std::memory_order_acquire)) inputs.engine = engine_->Snapshot();
   metrics_.SetGauges(inputs);
   const auto families = metrics_.Collect();

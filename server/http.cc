@@ -207,9 +207,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
 class BeastServer : public HttpServer {
  public:
-  BeastServer(const HttpOptions& options, std::function<std::string(PageFormat)> render,
-              std::function<bool()> ready)
-      : renderer_(std::make_unique<PageRenderer>(std::move(render), options.snapshot_age)),
+  BeastServer(const HttpOptions& options, RenderFunction render, std::function<bool()> ready)
+      : renderer_(std::make_unique<PageRenderer>(
+            [this, render = std::move(render)](PageFormat format) {
+              return render(format, connections());
+            },
+            options.snapshot_age)),
         acceptor_(loop_) {
     shared_.options = options;
     shared_.renderer = renderer_.get();
@@ -241,11 +244,10 @@ class BeastServer : public HttpServer {
   }
 
   std::string address() const override { return address_; }
-  int64_t connections() const override {
-    return shared_.connections.load(std::memory_order_relaxed);
-  }
 
  private:
+  int64_t connections() const { return shared_.connections.load(std::memory_order_relaxed); }
+
   void Run() {
     while (!loop_.stopped()) {
       try {
@@ -282,9 +284,9 @@ class BeastServer : public HttpServer {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
-    const HttpOptions& options, std::function<std::string(PageFormat)> render,
-    std::function<bool()> ready) {
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const HttpOptions& options,
+                                                              RenderFunction render,
+                                                              std::function<bool()> ready) {
   const size_t colon = options.listen.rfind(':');
   uint32_t port = 0;
   if (colon == std::string::npos || !absl::SimpleAtoi(options.listen.substr(colon + 1), &port) ||

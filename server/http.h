@@ -21,17 +21,18 @@ struct HttpOptions {
 };
 
 enum class PageFormat { kPrometheus, kOpenMetrics };
+// The page, for a port that has `connections` open ones.
+using RenderFunction = std::function<std::string(PageFormat format, int64_t connections)>;
 
 class HttpServer {
  public:
   // `render` runs on a thread of its own, never on the event loop; `ready` must not block.
   // UNAVAILABLE when the address cannot be bound, INVALID_ARGUMENT when it is none.
-  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(
-      const HttpOptions& options, std::function<std::string(PageFormat)> render,
-      std::function<bool()> ready);
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const HttpOptions& options,
+                                                           RenderFunction render,
+                                                           std::function<bool()> ready);
   virtual ~HttpServer() = default;  // closes everything
   virtual std::string address() const = 0;
-  virtual int64_t connections() const = 0;
 };
 
 }  // namespace vernier

@@ -1,4 +1,5 @@
 // vernierd: reads its configuration, binds, loads, serves until a signal, drains, ends.
+#include <google/protobuf/stubs/logging.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -114,6 +115,8 @@ int Serve(const ServerConfig& config, Signals* signals) {
 
 int Main(int argc, char** argv) {
   Signals signals;
+  // It would write a line of its own for each malformed request.
+  google::protobuf::SetLogHandler(nullptr);
   CommandLine command = ParseCommandLine(argc, argv);
   if (command.exit_code >= 0) {
     std::fputs(command.message.c_str(), command.exit_code == 0 ? stdout : stderr);

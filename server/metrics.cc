@@ -138,7 +138,6 @@ void Metrics::DeclareProcess() {
   heartbeat_ = t.AddGauge("vernier_engine_heartbeat_timestamp_seconds",
                           "Unix time of the engine loop's last sign of life.", {});
   connections_ = t.AddGauge("vernier_http_connections", "Open connections of this port.", {});
-  log_dropped_ = t.AddFloatCounter("vernier_log_dropped_total", "Log lines dropped.", {});
   watchdog_trips_ = t.AddCounter("vernier_watchdog_trips_total",
                                  "Times that the engine's heartbeat was found too old.", {});
   self_dial_failures_ =

@@ -57,7 +57,6 @@ struct GaugeInputs {
   absl::Duration now;  // engine clock
   int64_t kv_bytes = 0;
   int64_t workspace_bytes = 0;
-  int64_t log_dropped = 0;
   int64_t connections = 0;
 };
 
@@ -140,7 +139,7 @@ class Metrics : public EngineObserver {
   Counter* calls_started_[kNumMethods];
   std::vector<CallSeries> calls_[kNumMethods];
   Gauge *pod_waiting_, *pod_running_, *pod_kv_usage_;
-  Gauge *ready_, *draining_, *heartbeat_, *connections_, *log_dropped_;
+  Gauge *ready_, *draining_, *heartbeat_, *connections_;
   Counter *watchdog_trips_, *self_dial_failures_;
   Histogram *cancel_to_free_, *render_seconds_;
   Gauge *memory_shared_, *memory_kv_, *memory_workspace_, *memory_tokenizer_, *memory_residual_;

@@ -69,8 +69,11 @@ class RunSink : public TokenSink {
 
 void Outbox::ReserveEvents(int64_t tokens, bool with_tops) {
   MutexLock lock(&mutex_);
-  waiting_.events.reserve(tokens + 8);
-  if (with_tops) waiting_.tops.reserve(tokens);
+  // Both: Drain swaps them.
+  for (OutboxBatch* batch : {&waiting_, &draining_}) {
+    batch->events.reserve(tokens + 8);
+    if (with_tops) batch->tops.reserve(tokens);
+  }
 }
 
 std::shared_ptr<TokenSink> Outbox::MakeSink(int run) {

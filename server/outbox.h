@@ -45,7 +45,8 @@ class Outbox : public Writable, public std::enable_shared_from_this<Outbox> {
  public:
   Outbox(WriterPool* writers, const Clock* clock) : writers_(writers), clock_(clock) {}
 
-  // Room for the tokens of all runs, so that the device thread allocates nothing for them.
+  // Room for the tokens of all runs, so that the device thread allocates nothing for them. Before
+  // any sink is used.
   void ReserveEvents(int64_t tokens, bool with_tops);
   std::shared_ptr<TokenSink> MakeSink(int run);
 

@@ -1,4 +1,4 @@
-// Score: the log-probability of each token of a text, in one or several windows.
+// Score: the log-probability of each token of a text, in one window or several, one after another.
 #pragma once
 
 #include <memory>
@@ -25,23 +25,24 @@ class ScoreCall : public EngineCall {
   void Flush() override;
 
  private:
-  void TokenizeAndSubmit();
-  void Submit();
+  void Prepare();
   int64_t WindowTokens() const;
+  bool SubmitNextWindow();
   void FinishReply();
 
   ScoreSpec spec_;
   const std::string request_id_;
-  std::vector<Reservation> reservations_;
+  Reservation reservation_;                        // of one window, held until the call ends
   const std::shared_ptr<RequestControl> control_;  // one for all windows
   std::vector<int32_t> ids_;
-  bool truncated_ = false;
 
   // From here on of the writer in Drain.
-  std::vector<std::vector<ScoreResult>> results_;  // by window, of positions 1 .. last
-  int64_t unfinished_ = 0;
+  v1::ScoreResponse reply_;
+  int64_t next_window_ = 0;   // first token of the window that comes next
+  int64_t window_first_ = 0;  // of the one that runs
+  bool running_ = false;
   absl::Status failure_;
-  FinishEvent last_;
+  Timings timings_;
 };
 
 }  // namespace vernier

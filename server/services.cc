@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/status_payload.h"
 #include "server/compare.h"
 #include "server/generate.h"
@@ -21,6 +22,9 @@ using grpc::ByteBuffer;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 using WriteReactor = grpc::ServerWriteReactor<ByteBuffer>;
+
+// A token may stand for many bytes, and a request for many tokens.
+constexpr size_t kMaxDetokenizedBytes = 4 << 20;
 
 template <typename Message>
 absl::StatusOr<Message> Parse(const std::string& bytes) {
@@ -103,10 +107,14 @@ absl::Status AnswerDetokenize(const Served& served, const std::string& bytes, By
   v1::DetokenizeResponse out;
   for (const uint32_t id : message->token_ids()) {
     if (id >= static_cast<uint32_t>(model.tokenizer->vocab_size())) {
-      return InvalidField({"token_ids", std::to_string(id),
-                           "below " + std::to_string(model.tokenizer->vocab_size())});
+      return InvalidField({"token_ids", absl::StrCat(id),
+                           absl::StrCat("[0, ", model.tokenizer->vocab_size(), ")")});
     }
     out.mutable_text()->append(detokenizer.Push(static_cast<int32_t>(id)));
+    if (out.text().size() > kMaxDetokenizedBytes) {
+      return InvalidField({"token_ids", "more text than is given back at once",
+                           absl::StrCat("at most ", kMaxDetokenizedBytes, " bytes of text")});
+    }
   }
   out.mutable_text()->append(detokenizer.Flush());
   *reply = BufferOf(out);
