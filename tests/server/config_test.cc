@@ -1,0 +1,151 @@
+#include "server/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "server/config_flags.h"
+#include "tests/testing/test_data.h"
+
+namespace vernier {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kGood[] =
+    "model: {path: m.gguf, name: m}\n"
+    "variants:\n"
+    "  - {name: fp16, formats: [[\"*\", fp16]]}\n"
+    "  - {name: nf4, formats: [[\"lm_head\", fp16], [\"*\", nf4]], kv: fp16}\n";
+
+ParsedConfig Check(const std::string& text) {
+  ParsedConfig parsed = ParseConfig(text);
+  CheckConfig(&parsed);
+  return parsed;
+}
+
+TEST(ConfigTest, GoodConfigurationIsRead) {
+  const ParsedConfig parsed = Check(absl::StrCat(
+      kGood, "engine: {max_sequences: 8, kv_bytes: 1048576}\ndeadlines: {default_seconds: 1.5}\n"));
+  EXPECT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
+  EXPECT_EQ(parsed.config.variants.size(), 2u);
+  EXPECT_EQ(parsed.config.variants[1].formats.size(), 2u);
+  EXPECT_EQ(parsed.config.engine.max_sequences, 8);
+  EXPECT_EQ(parsed.config.default_deadline, absl::Seconds(1.5));
+  EXPECT_EQ(parsed.config.EffectiveModelName(), "m");
+}
+
+struct BadCase {
+  const char* text;  // line 5 on
+  int line;
+  const char* message;
+};
+
+class ConfigErrorTest : public ::testing::TestWithParam<BadCase> {};
+
+TEST_P(ConfigErrorTest, F51IsReportedWithItsLine) {
+  const ParsedConfig parsed = Check(absl::StrCat(kGood, GetParam().text));
+  ASSERT_EQ(parsed.errors.size(), 1u) << FormatErrors("f", parsed.errors);
+  EXPECT_EQ(parsed.errors[0].line, GetParam().line);
+  EXPECT_THAT(parsed.errors[0].message, HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rows, ConfigErrorTest,
+    ::testing::Values(
+        BadCase{"colour: red\n", 5, "unknown key colour"},
+        BadCase{"engine:\n  max_sequence: 4\n", 6, "unknown key engine.max_sequence"},
+        BadCase{"threads: many\n", 5, "threads must be a whole number"},
+        BadCase{"threads: [1]\n", 5, "threads must be a whole number"},
+        BadCase{"admission:\n  max_requests: 100\n  max_tokens: -1\n", 7, "is -1"},
+        BadCase{"drain_seconds: -1\n", 5, "drain_seconds is -1"},
+        BadCase{"drain_seconds: .nan\n", 5, "drain_seconds"},
+        BadCase{"listen: nowhere\n", 5, "HOST:PORT"},
+        BadCase{"listen: 127.0.0.1:70000\n", 5, "HOST:PORT"},
+        BadCase{"isa: sse9\n", 5, "isa must be one of"},
+        BadCase{"deterministic: 1\n", 5, "true or false"},
+        BadCase{"max_message_bytes: 99999999\n", 5, "max_message_bytes"},
+        BadCase{"---\na: b\n", 6, "second document"},
+        BadCase{"deadlines:\n  default_seconds: 20\n  max_seconds: 10\n", 6, "above max_seconds"},
+        BadCase{"engine:\n  kv_blocks: 1\n  max_context: 512\n", 6, "32 tokens"},
+        BadCase{"engine:\n  kv_bytes: 0\n", 6, "both 0"},
+        BadCase{"admission:\n  max_tokens: 64\nengine:\n  max_context: 512\n", 6, "max_context"},
+        BadCase{"listen: 127.0.0.1:9090\n", 0, "same address"},
+        BadCase{"threads: 1\nthreads: 2\n", 6, "given twice"},
+        BadCase{"threads: {\n", 6, "not YAML"}));
+
+TEST(ConfigTest, F51AllErrorsAreListedAtOnce) {
+  const ParsedConfig parsed = Check(
+      "model: {path: m.gguf}\n"
+      "variants:\n"
+      "  - {name: a, formats: [[\"*\", fp16]]}\n"
+      "  - {name: a, formats: [[\"*\", fp17]]}\n"
+      "colour: red\n"
+      "threads: -1\n");
+  std::vector<int> lines;
+  for (const ConfigError& error : parsed.errors) lines.push_back(error.line);
+  EXPECT_THAT(lines, ::testing::IsSupersetOf({4, 5, 6}));
+  EXPECT_THAT(FormatErrors("f.yaml", parsed.errors), HasSubstr("f.yaml:5: unknown key colour"));
+}
+
+TEST(ConfigTest, F51DuplicateVariantAndNoVariant) {
+  ParsedConfig twice = Check("model: {path: m}\nvariants:\n  - {name: nf4}\n  - {name: nf4}\n");
+  ASSERT_EQ(twice.errors.size(), 1u);
+  EXPECT_EQ(twice.errors[0].line, 4);
+  ParsedConfig empty = Check("model: {path: m}\nvariants: []\n");
+  ASSERT_EQ(empty.errors.size(), 1u);
+  EXPECT_EQ(empty.errors[0].line, 2);
+  ParsedConfig none = Check("model: {path: m}\n");
+  ASSERT_EQ(none.errors.size(), 1u);
+  EXPECT_THAT(none.errors[0].message, HasSubstr("no variant"));
+}
+
+TEST(ConfigTest, HostileYamlIsAnError) {
+  EXPECT_FALSE(ParseConfig(std::string(200'000, '[')).errors.empty());
+  EXPECT_FALSE(ParseConfig("a: &a [*a]\n").errors.empty());
+  EXPECT_FALSE(ParseConfig(std::string(2 << 20, ' ')).errors.empty());
+  EXPECT_FALSE(ParseConfig("- 1\n- 2\n").errors.empty());
+}
+
+CommandLine RunWith(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "vernierd");
+  return ParseCommandLine(static_cast<int>(arguments.size()), arguments.data());
+}
+
+TEST(ConfigTest, FlagsAloneAreAConfiguration) {
+  const CommandLine command = RunWith({"--model", "dir/SmolLM2.gguf", "--variants", "fp16,int8,nf4",
+                                   "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"});
+  EXPECT_TRUE(command.parsed.errors.empty()) << FormatErrors("", command.parsed.errors);
+  EXPECT_EQ(command.parsed.config.variants.size(), 3u);
+  EXPECT_EQ(command.parsed.config.EffectiveModelName(), "smollm2");
+}
+
+TEST(ConfigTest, BadFlagsAreUsageErrors) {
+  EXPECT_EQ(RunWith({"--threads", "x"}).exit_code, 64);
+  EXPECT_EQ(RunWith({"--nonsense"}).exit_code, 64);
+  EXPECT_EQ(RunWith({"--config", "/nonexistent/file"}).exit_code, 64);
+  EXPECT_EQ(RunWith({"--version"}).exit_code, 0);
+  EXPECT_EQ(RunWith({"--model", "m", "--variants", "fp16,fp99"}).parsed.errors.size(), 1u);
+  EXPECT_EQ(RunWith({"--model", "m", "--variants", "fp16,fp16"}).parsed.errors.size(), 1u);
+}
+
+TEST(ConfigTest, TheExampleIsGoodAndFlagsOverrideIt) {
+  const std::string path = testing::TestDataPath("../../deploy/vernierd.example.yaml");
+  const CommandLine command =
+      RunWith({"--config", path.c_str(), "--listen", "127.0.0.1:7", "--check-config"});
+  EXPECT_EQ(command.exit_code, -1) << command.message;
+  EXPECT_TRUE(command.parsed.errors.empty()) << FormatErrors(path, command.parsed.errors);
+  EXPECT_TRUE(command.check_config);
+  EXPECT_EQ(command.parsed.config.listen, "127.0.0.1:7");
+  // Every key is in the example, at its default: reading it changes nothing but what it must name.
+  const ServerConfig defaults;
+  EXPECT_EQ(command.parsed.config.max_message_bytes, defaults.max_message_bytes);
+  EXPECT_EQ(command.parsed.config.engine.kv_bytes, defaults.engine.kv_bytes);
+  EXPECT_EQ(command.parsed.config.drain, defaults.drain);
+  EXPECT_GE(command.parsed.lines.size(), 32u);
+}
+
+}  // namespace
+}  // namespace vernier

@@ -1,0 +1,140 @@
+#include <gtest/gtest.h>
+
+#include "engine/status_payload.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "server/health_board.h"
+#include "server/liveness.h"
+#include "server/wire_status.h"
+#include "tests/testing/fake_engine.h"
+
+namespace vernier {
+namespace {
+
+class CountingWatcher : public HealthWatcher {
+ public:
+  void OnHealthChanged() override { ++changes; }
+  int changes = 0;
+};
+
+TEST(HealthBoardTest, UnknownNamesHaveNoStateAndWatchersHearChangesOnly) {
+  HealthBoard board;
+  EXPECT_FALSE(board.Serving("readiness"));
+  board.Set("readiness", false);
+  auto watcher = std::make_shared<CountingWatcher>();
+  board.Watch(watcher);
+  board.Set("readiness", false);
+  EXPECT_EQ(watcher->changes, 0);
+  board.Set("readiness", true);
+  EXPECT_EQ(watcher->changes, 1);
+  EXPECT_TRUE(*board.Serving("readiness"));
+  board.Unwatch(watcher.get());
+  board.Set("readiness", false);
+  EXPECT_EQ(watcher->changes, 1);
+}
+
+// An engine whose snapshot the test sets.
+class StillEngine : public testing::FakeEngine {
+ public:
+  explicit StillEngine(const Clock* clock) : FakeEngine({}, 64, 1, clock) {}
+  EngineSnapshot Snapshot() const override { return snapshot; }
+  EngineSnapshot snapshot;
+};
+
+TEST(LivenessTest, StaleHeartbeatTwiceMeansTheEngineIsLost) {
+  testing::FakeClock clock;
+  StillEngine engine(&clock);
+  engine.snapshot.heartbeat = clock.Now();
+  HealthBoard board;
+  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
+  int lost = 0;
+  LivenessOptions options;
+  options.period = absl::Hours(1);  // the test looks itself
+  Liveness liveness(
+      options, &engine, &clock, &board, &metrics, [] { return absl::OkStatus(); },
+      [&](const absl::Status&) { ++lost; });
+  liveness.Check();
+  EXPECT_TRUE(*board.Serving("liveness"));
+  clock.Advance(absl::Seconds(11));
+  liveness.Check();
+  EXPECT_FALSE(*board.Serving("liveness"));
+  EXPECT_EQ(lost, 0);
+  liveness.Check();
+  liveness.Check();
+  EXPECT_EQ(lost, 1);
+}
+
+TEST(LivenessTest, F23PortThatDoesNotAnswerIsNotAlive) {
+  testing::FakeClock clock;
+  StillEngine engine(&clock);
+  engine.snapshot.heartbeat = clock.Now();
+  HealthBoard board;
+  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
+  absl::Status dialed = absl::UnavailableError("refused");
+  LivenessOptions options;
+  options.period = absl::Hours(1);
+  Liveness liveness(
+      options, &engine, &clock, &board, &metrics, [&] { return dialed; },
+      [](const absl::Status&) { FAIL() << "the engine is well"; });
+  liveness.Check();
+  EXPECT_FALSE(*board.Serving("liveness"));
+  dialed = absl::OkStatus();
+  liveness.Check();
+  EXPECT_TRUE(*board.Serving("liveness"));
+}
+
+TEST(LivenessTest, LostDeviceIsToldAtOnce) {
+  testing::FakeClock clock;
+  StillEngine engine(&clock);
+  engine.snapshot.heartbeat = clock.Now();
+  engine.snapshot.device = absl::InternalError("sticky");
+  HealthBoard board;
+  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
+  int lost = 0;
+  LivenessOptions options;
+  options.period = absl::Hours(1);
+  Liveness liveness(
+      options, &engine, &clock, &board, &metrics, [] { return absl::OkStatus(); },
+      [&](const absl::Status&) { ++lost; });
+  liveness.Check();
+  EXPECT_EQ(lost, 1);
+  EXPECT_FALSE(*board.Serving("liveness"));
+}
+
+TEST(WireStatusTest, FieldsAtFaultAreDetails) {
+  const WireStatus wire = ToWire(InvalidField({"sampling.top_p", "1.5", "in (0, 1]"}));
+  EXPECT_EQ(wire.code, 3);
+  EXPECT_FALSE(wire.pushback_ms);
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(wire.details));
+  google::rpc::BadRequest bad;
+  ASSERT_TRUE(details.details(0).UnpackTo(&bad));
+  EXPECT_EQ(bad.field_violations(0).field(), "sampling.top_p");
+  google::rpc::ErrorInfo info;
+  ASSERT_TRUE(details.details(1).UnpackTo(&info));
+  EXPECT_EQ(info.metadata().at("value"), "1.5");
+}
+
+TEST(WireStatusTest, PushbackIsTheHintWithJitterWithinBounds) {
+  for (int i = 0; i < 100; ++i) {
+    const auto hint = [](absl::Duration retry) {
+      return *ToWire(Rejected(RejectReason::kQueueTokens, "full", retry)).pushback_ms;
+    };
+    EXPECT_GE(hint(absl::Seconds(1)), 800);
+    EXPECT_LE(hint(absl::Seconds(1)), 1200);
+    EXPECT_EQ(hint(absl::ZeroDuration()), 50);
+    EXPECT_EQ(hint(absl::Hours(1)), 10000);
+    EXPECT_EQ(hint(-absl::Seconds(1)), -1);
+  }
+  EXPECT_TRUE(ToWire(absl::UnavailableError("loading")).pushback_ms);
+}
+
+TEST(WireStatusTest, F60InternalErrorsAreToldAsAnIncident) {
+  const WireStatus wire = ToWire(absl::InternalError("/secret/path at 0x7fff1234"));
+  EXPECT_EQ(wire.code, 13);
+  EXPECT_EQ(wire.message.find("secret"), std::string::npos);
+  EXPECT_NE(wire.message.find("incident "), std::string::npos);
+}
+
+}  // namespace
+}  // namespace vernier
