@@ -45,7 +45,7 @@ def speeds(rows, threads):
         for batch in batches:
             r = next(r for r in decode if r["variants"] == variant and int(r["batch"]) == batch)
             cells.append(f"{number(r['tokens_per_second'], 1)} ({number(r['gigabytes_per_second'], 1)} GB/s, "
-                         f"{r['percent_of_bandwidth']} %)")
+                         f"{number(r['percent_of_bandwidth'], 0)} %)")
         prefill = next(r for r in rows
                        if r["kind"] == "prefill" and r["threads"] == threads and r["variants"] == variant)
         cells.append(number(prefill["tokens_per_second"], 0))

@@ -1,0 +1,383 @@
+// Decode and prefill speed of a model by format, batch and threads, and its memory by set of
+// variants.
+//
+// Validates first: one step of the CPU backend must give the logits of the reference backend. Then
+// times: each figure is a median with its spread, as GB/s (weights and KV read by a step) and as
+// percent of the read bandwidth that the same run measured with as many threads. Memory and time to
+// ready are those of a process of its own for each set of variants.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "engine/model/model.h"
+#include "kernels/make_backend.h"
+#include "tests/bench/machine.h"
+#include "tests/testing/single_sequence.h"
+
+namespace vernier::bench {
+namespace {
+
+using testing::SequenceDriver;
+
+constexpr int kPrefillTokens = 512;
+constexpr int kDecodeContext = 128;  // tokens a sequence holds when decoding is timed
+constexpr int kDecodeSteps = 24;
+constexpr int kDecodeBlocks = (kDecodeContext + kDecodeSteps + kBlockTokens - 1) / kBlockTokens;
+constexpr int kPrefillRepeats = 3;
+constexpr int kValidationTokens = 8;
+constexpr double kMiB = 1 << 20;
+
+struct Options {
+  std::string model;
+  std::string isa = "auto";
+  std::vector<std::string> formats{"fp16", "int8", "nf4"};
+  std::vector<int> threads;
+  std::vector<int> batches{1, 4, 16, 32};
+  bool csv = false;
+  bool skip_memory = false;
+  std::string memory_of;  // set in the processes that measure memory: a set of variants
+};
+
+// One line of the result; what does not apply is 0 and printed empty.
+struct Row {
+  std::string kind;  // decode | prefill | memory
+  std::string variants;
+  int threads = 0;
+  int batch = 0;
+  double tokens_per_second = 0;
+  double spread_percent = 0;
+  double gigabytes_per_second = 0;
+  double percent_of_bandwidth = 0;
+  double ready_seconds = 0;
+  double idle_mib = 0, peak_mib = 0, tracked_mib = 0;
+};
+
+struct Running {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<SequenceDriver> driver;
+};
+
+absl::StatusOr<Running> Start(const Options& options, const std::vector<std::string>& formats,
+                              const BackendOptions& backend_options,
+                              const SequenceDriver::Limits& limits) {
+  std::vector<VariantSpec> variants;
+  for (const std::string& name : formats) {
+    const absl::StatusOr<FormatId> format = ParseFormat(name);
+    if (!format.ok()) return format.status();
+    variants.push_back(DefaultVariant(*format));
+  }
+  Running running;
+  absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
+  if (!backend.ok()) return backend.status();
+  running.backend = *std::move(backend);
+  absl::StatusOr<std::unique_ptr<Model>> model =
+      LoadModel(options.model, "bench", variants, running.backend.get(), nullptr);
+  if (!model.ok()) return model.status();
+  running.model = *std::move(model);
+  absl::StatusOr<std::unique_ptr<SequenceDriver>> driver =
+      SequenceDriver::Create(running.model.get(), running.backend.get(), limits);
+  if (!driver.ok()) return driver.status();
+  running.driver = *std::move(driver);
+  return running;
+}
+
+// Ids spread over the vocabulary: speed does not depend on them.
+std::vector<int32_t> SomeIds(const Model& model, int count) {
+  std::vector<int32_t> ids(count);
+  for (int i = 0; i < count; ++i) {
+    ids[i] = static_cast<int32_t>((int64_t{i} * 7919 + 11) % model.config.vocab);
+  }
+  return ids;
+}
+
+// Bytes that one step reads: the layers' weights and lm_head once, and every sequence's keys and
+// values.
+double StepBytes(const Model& model, int batch, int64_t context) {
+  const Variant& variant = model.variants[0];
+  int64_t bytes = variant.lm_head.weight->bytes;
+  for (const LayerWeights& layer : variant.layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      if (linear->weight != nullptr) bytes += linear->weight->bytes;
+    }
+  }
+  const int64_t kv_of_token =
+      KvBlockBytes(model.config.num_layers, model.config.attention, variant.kv) / kBlockTokens;
+  return static_cast<double>(bytes + batch * context * kv_of_token);
+}
+
+// One step's logits on this backend against the reference's. The bound is loose on purpose: the
+// conformance test is where tolerances are derived.
+absl::Status Validate(const Options& options, const std::string& format) {
+  std::vector<float> logits[2];
+  const char* kinds[] = {"reference", "cpu"};
+  for (int k = 0; k < 2; ++k) {
+    const BackendOptions backend{.kind = kinds[k], .isa = k == 0 ? "auto" : options.isa};
+    absl::StatusOr<Running> running =
+        Start(options, {format}, backend,
+              {.context = 32, .rows = kValidationTokens, .logit_rows = kValidationTokens});
+    if (!running.ok()) return running.status();
+    const std::vector<int32_t> ids = SomeIds(*running->model, kValidationTokens);
+    const SequenceDriver::Input input{0, ids};
+    if (absl::Status status =
+            running->driver->Step(0, {&input, 1}, SequenceDriver::Logits::kAll, [] {});
+        !status.ok()) {
+      return status;
+    }
+    absl::StatusOr<std::vector<float>> result = running->driver->LastLogits();
+    if (!result.ok()) return result.status();
+    logits[k] = *std::move(result);
+  }
+  double largest = 0, difference = 0;
+  for (size_t i = 0; i < logits[0].size(); ++i) {
+    largest = std::max<double>(largest, std::fabs(logits[0][i]));
+    difference = std::max<double>(difference, std::fabs(logits[0][i] - logits[1][i]));
+  }
+  if (!(difference <= 0.02 * largest)) {
+    return absl::InternalError(absl::StrCat(format, ": logits differ from the reference's by ",
+                                            difference, ", the largest is ", largest));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Row> TimeDecode(Running* running, int batch) {
+  SequenceDriver& driver = *running->driver;
+  driver.Reset();
+  const std::vector<int32_t> ids = SomeIds(*running->model, kDecodeContext);
+  std::vector<SequenceDriver::Input> inputs;
+  std::vector<SampleRow> rows;
+  for (int i = 0; i < batch; ++i) {
+    const SequenceDriver::Input whole{i, ids};
+    if (absl::Status status = driver.Step(0, {&whole, 1}, SequenceDriver::Logits::kNone, [] {});
+        !status.ok()) {
+      return status;
+    }
+    inputs.push_back({i, std::span(ids).first(1)});
+    rows.push_back({.logit_index = i});
+  }
+  std::vector<SampleResult> results(batch);
+  std::vector<double> seconds;
+  for (int step = 0; step < kDecodeSteps; ++step) {
+    const double start = SecondsNow();
+    if (absl::Status status =
+            driver.Step(0, inputs, SequenceDriver::Logits::kLast,
+                        [&] { running->backend->Sample(rows, std::span(results)); });
+        !status.ok()) {
+      return status;
+    }
+    if (step >= 2) seconds.push_back(SecondsNow() - start);  // the first two warm the caches
+  }
+  const Timing timing = Summarize(std::move(seconds));
+  const double bytes = StepBytes(*running->model, batch, kDecodeContext + kDecodeSteps / 2);
+  return Row{.kind = "decode",
+             .batch = batch,
+             .tokens_per_second = batch / timing.median_seconds,
+             .spread_percent = timing.spread_percent,
+             .gigabytes_per_second = bytes / timing.median_seconds / 1e9};
+}
+
+absl::StatusOr<Row> TimePrefill(Running* running) {
+  const std::vector<int32_t> ids = SomeIds(*running->model, kPrefillTokens);
+  const SequenceDriver::Input input{0, ids};
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat < kPrefillRepeats; ++repeat) {
+    running->driver->Reset();
+    const double start = SecondsNow();
+    if (absl::Status status =
+            running->driver->Step(0, {&input, 1}, SequenceDriver::Logits::kLast, [] {});
+        !status.ok()) {
+      return status;
+    }
+    seconds.push_back(SecondsNow() - start);
+  }
+  const Timing timing = Summarize(std::move(seconds));
+  const double bytes = StepBytes(*running->model, 1, kPrefillTokens);
+  return Row{.kind = "prefill",
+             .batch = 1,
+             .tokens_per_second = kPrefillTokens / timing.median_seconds,
+             .spread_percent = timing.spread_percent,
+             .gigabytes_per_second = bytes / timing.median_seconds / 1e9};
+}
+
+// A line of CSV, or of a table for people.
+void PrintCells(const Options& options, std::vector<std::string> cells) {
+  if (!options.csv) {
+    for (std::string& text : cells) text = absl::StrFormat("%-21s", text);
+  }
+  std::cout << absl::StrJoin(cells, options.csv ? "," : "") << std::endl;
+}
+
+void Print(const Options& options, const Row& row) {
+  auto cell = [](double value, int digits) {
+    return value == 0 ? std::string() : absl::StrFormat("%.*f", digits, value);
+  };
+  PrintCells(options,
+             {row.kind, row.variants, absl::StrCat(row.threads),
+              row.batch == 0 ? "" : absl::StrCat(row.batch), cell(row.tokens_per_second, 1),
+              cell(row.spread_percent, 1), cell(row.gigabytes_per_second, 2),
+              cell(row.percent_of_bandwidth, 1), cell(row.ready_seconds, 2), cell(row.idle_mib, 1),
+              cell(row.peak_mib, 1), cell(row.tracked_mib, 1)});
+}
+
+absl::Status TimeFormat(const Options& options, const std::string& format, int threads,
+                        double bandwidth) {
+  const int most = *std::max_element(options.batches.begin(), options.batches.end());
+  absl::StatusOr<Running> running =
+      Start(options, {format}, {.kind = "cpu", .isa = options.isa, .threads = threads},
+            {.sequences = most,
+             .context = kPrefillTokens,
+             .rows = kPrefillTokens,
+             .logit_rows = most,
+             .kv_blocks = most * kDecodeBlocks + kPrefillTokens / kBlockTokens});
+  if (!running.ok()) return running.status();
+  std::vector<absl::StatusOr<Row>> rows;
+  for (const int batch : options.batches) rows.push_back(TimeDecode(&*running, batch));
+  rows.push_back(TimePrefill(&*running));
+  for (absl::StatusOr<Row>& row : rows) {
+    if (!row.ok()) return row.status();
+    row->variants = format;
+    row->threads = threads;
+    row->percent_of_bandwidth = 100 * row->gigabytes_per_second * 1e9 / bandwidth;
+    Print(options, *row);
+  }
+  return absl::OkStatus();
+}
+
+// In a process of its own: loads the variants, runs a step of each, prints one memory row.
+absl::Status MeasureMemory(const Options& options) {
+  const int64_t anonymous_before = ProcessBytes("RssAnon");
+  const int64_t peak_before = ProcessBytes("VmHWM");
+  const double start = SecondsNow();
+  absl::StatusOr<Running> running =
+      Start(options, absl::StrSplit(options.memory_of, '+'), {.kind = "cpu", .isa = options.isa},
+            {.context = kPrefillTokens, .rows = 256, .logit_rows = 32});
+  if (!running.ok()) return running.status();
+  const double ready = SecondsNow() - start;
+  const int64_t peak = ProcessBytes("VmHWM") - peak_before;
+  for (size_t v = 0; v < running->model->variants.size(); ++v) {
+    running->driver->Reset();
+    const std::vector<int32_t> ids = SomeIds(*running->model, kValidationTokens);
+    const SequenceDriver::Input input{0, ids};
+    if (absl::Status status = running->driver->Step(static_cast<int>(v), {&input, 1},
+                                                    SequenceDriver::Logits::kLast, [] {});
+        !status.ok()) {
+      return status;
+    }
+  }
+  const BackendMemory memory = running->backend->Memory();
+  const int64_t tracked = running->model->memory.weight_bytes +
+                          running->model->memory.tokenizer_bytes + memory.kv_bytes +
+                          memory.workspace_bytes;
+  Print(options, {.kind = "memory",
+                  .variants = options.memory_of,
+                  .threads = running->backend->Threads(),
+                  .ready_seconds = ready,
+                  .idle_mib = (ProcessBytes("RssAnon") - anonymous_before) / kMiB,
+                  .peak_mib = peak / kMiB,
+                  .tracked_mib = tracked / kMiB});
+  return absl::OkStatus();
+}
+
+// Runs this program again for one set of variants; its row goes to our standard output.
+absl::Status MeasureMemoryInChild(const Options& options, const std::string& variants) {
+  std::vector<std::string> words{"model_bench", "--model",     options.model, "--isa",
+                                 options.isa,   "--memory-of", variants};
+  if (options.csv) words.push_back("--csv");
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    execv("/proc/self/exe", arguments.data());
+    _exit(127);
+  }
+  int status = 0;
+  if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+    return absl::InternalError(absl::StrCat("measuring the memory of ", variants, " failed"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run(const Options& options) {
+  if (!options.memory_of.empty()) return MeasureMemory(options);
+  for (const std::string& format : options.formats) {
+    if (absl::Status status = Validate(options, format); !status.ok()) return status;
+  }
+  const absl::StatusOr<std::unique_ptr<Backend>> backend =
+      MakeBackend({.kind = "cpu", .isa = options.isa});
+  if (!backend.ok()) return backend.status();
+  std::cout << "# date: " << Today() << "\n# processor: " << ProcessorName() << ", "
+            << std::thread::hardware_concurrency()
+            << " logical cores\n# backend: " << (*backend)->Describe()
+            << "\n# model: " << options.model.substr(options.model.find_last_of('/') + 1)
+            << "\n# decode context: " << kDecodeContext << " tokens, prefill: " << kPrefillTokens
+            << " tokens\n# validated: logits equal the reference backend's\n";
+  std::vector<double> bandwidths;
+  for (const int threads : options.threads) {
+    bandwidths.push_back(ReadBandwidth(threads));
+    std::cout << absl::StrFormat("# read bandwidth, %d threads: %.1f GB/s\n", threads,
+                                 bandwidths.back() / 1e9);
+  }
+  PrintCells(options, {"kind", "variants", "threads", "batch", "tokens_per_second",
+                       "spread_percent", "gigabytes_per_second", "percent_of_bandwidth",
+                       "ready_seconds", "idle_mib", "peak_mib", "tracked_mib"});
+  for (const std::string& format : options.formats) {
+    for (size_t t = 0; t < options.threads.size(); ++t) {
+      if (absl::Status status = TimeFormat(options, format, options.threads[t], bandwidths[t]);
+          !status.ok()) {
+        return status;
+      }
+    }
+  }
+  if (options.skip_memory) return absl::OkStatus();
+  std::vector<std::string> sets = options.formats;
+  if (sets.size() > 1) sets.push_back(absl::StrJoin(options.formats, "+"));
+  for (const std::string& variants : sets) {
+    if (absl::Status status = MeasureMemoryInChild(options, variants); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace vernier::bench
+
+int main(int argc, char** argv) {
+  vernier::bench::Options options;
+  CLI::App app("Validates, then times a model by format, batch and threads; measures its memory.");
+  app.add_option("--model", options.model, "A GGUF file or a Hugging Face folder")->required();
+  app.add_option("--formats", options.formats, "Formats, one variant each")->delimiter(',');
+  app.add_option("--threads", options.threads, "Compute threads (default: 1 and all)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--batches", options.batches, "Sequences decoded together")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 512));
+  app.add_option("--isa", options.isa, "auto, portable, avx2 or avx512");
+  app.add_flag("--csv", options.csv, "Print CSV");
+  app.add_flag("--skip-memory", options.skip_memory, "Do not measure memory");
+  app.add_option("--memory-of", options.memory_of, "Only the memory of a+b")->group("");
+  CLI11_PARSE(app, argc, argv);
+  if (options.threads.empty()) {
+    options.threads = {1};
+    const int all = static_cast<int>(std::thread::hardware_concurrency());
+    if (all > 1) options.threads.push_back(all);
+  }
+  const absl::Status status = vernier::bench::Run(options);
+  if (!status.ok()) std::cerr << "model_bench: " << status << "\n";
+  return status.ok() ? 0 : 1;
+}
