@@ -28,6 +28,7 @@ Reservation& Reservation::operator=(Reservation&& other) noexcept {
 }
 
 void Reservation::Trim(int64_t tokens) {
+  tokens = std::max<int64_t>(0, tokens);
   if (ledger_ == nullptr || tokens >= tokens_) return;
   ledger_->Return(0, tokens_ - tokens);
   tokens_ = tokens;
@@ -90,16 +91,13 @@ void AdmissionLedger::StartDrain() {
 
 void AdmissionLedger::OnFinished(int64_t tokens, absl::Duration now) {
   MutexLock lock(&mutex_);
-  if (drain_measured_ == absl::InfiniteDuration()) {
-    drain_measured_ = now;
-    return;
-  }
-  const double elapsed = absl::ToDoubleSeconds(now - drain_measured_);
-  if (elapsed <= 0) return;
+  const double elapsed = drain_measured_ == absl::InfiniteDuration()
+                             ? 0
+                             : std::max(0.0, absl::ToDoubleSeconds(now - drain_measured_));
   drain_measured_ = now;
-  const double weight = std::min(1.0, elapsed / kRateSeconds);
-  drain_tokens_per_second_ +=
-      weight * (static_cast<double>(tokens) / elapsed - drain_tokens_per_second_);
+  // Those that finish at the same instant all count: only the old average fades with the time.
+  drain_tokens_per_second_ *= 1 - std::min(1.0, elapsed / kRateSeconds);
+  drain_tokens_per_second_ += static_cast<double>(tokens) / std::max(elapsed, kRateSeconds);
 }
 
 AdmissionLedger::Load AdmissionLedger::load() const {
