@@ -1,5 +1,6 @@
 #include "server/grpc_server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
@@ -14,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "kernels/base/log.h"
 #include "server/services.h"
 
 namespace vernier {
@@ -132,6 +134,14 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions&
     health = *std::move(started);
   }
   return std::make_unique<TwoListeners>(*std::move(serving), std::move(health));
+}
+
+void LogForGrpc() {
+  gpr_set_log_function([](gpr_log_func_args* args) {
+    if (args->severity == GPR_LOG_SEVERITY_ERROR) {
+      Log(LogLevel::kError, absl::StrCat("grpc: ", args->message));
+    }
+  });
 }
 
 absl::Status DialHealth(const std::string& address, absl::Duration timeout) {

@@ -37,6 +37,9 @@ class GrpcServer {
 // Below 1.59.2, the first release with every fix that operations.md 3.1 lists.
 bool GrpcIsOld();
 
+// From here on gRPC's own errors are lines of our log, escaped like every other.
+void LogForGrpc();
+
 // Connects to `address` and asks for its liveness name: whether the port is alive, not what it
 // says. Opens its own connection.
 absl::Status DialHealth(const std::string& address, absl::Duration timeout);

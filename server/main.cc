@@ -117,6 +117,7 @@ int Main(int argc, char** argv) {
   Signals signals;
   // It would write a line of its own for each malformed request.
   google::protobuf::SetLogHandler(nullptr);
+  LogForGrpc();
   CommandLine command = ParseCommandLine(argc, argv);
   if (command.exit_code >= 0) {
     std::fputs(command.message.c_str(), command.exit_code == 0 ? stdout : stderr);

@@ -116,7 +116,7 @@ CommandLine RunWith(std::vector<const char*> arguments) {
 
 TEST(ConfigTest, FlagsAloneAreAConfiguration) {
   const CommandLine command = RunWith({"--model", "dir/SmolLM2.gguf", "--variants", "fp16,int8,nf4",
-                                   "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"});
+                                       "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"});
   EXPECT_TRUE(command.parsed.errors.empty()) << FormatErrors("", command.parsed.errors);
   EXPECT_EQ(command.parsed.config.variants.size(), 3u);
   EXPECT_EQ(command.parsed.config.EffectiveModelName(), "smollm2");

@@ -1,0 +1,395 @@
+// What a client on the wire sees, before any engine: malformed bytes, sizes, metadata, deadlines,
+// health, reflection. The engine answers at once, or when the test says so.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "engine/status_payload.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "server/grpc_server.h"
+#include "server/server_state.h"
+#include "tests/server/raw_call.h"
+#include "tests/server/raw_http2.h"
+#include "tests/testing/fake_engine.h"
+#include "vernier/v1/evaluation.pb.h"
+#include "vernier/v1/inference.pb.h"
+
+namespace vernier {
+namespace {
+
+using testing::Frame;
+using ::testing::HasSubstr;
+using testing::RawHttp2;
+using testing::RawOutcome;
+
+constexpr char kGenerate[] = "/vernier.v1.Inference/Generate";
+constexpr char kStream[] = "/vernier.v1.Inference/GenerateStream";
+const char* const kMethods[] = {
+    kGenerate,
+    kStream,
+    "/vernier.v1.Inference/Score",
+    "/vernier.v1.Inference/Tokenize",
+    "/vernier.v1.Inference/Detokenize",
+    "/vernier.v1.Evaluation/Compare",
+    "/vernier.v1.Evaluation/CompareStream",
+    "/vernier.v1.Models/ListModels",
+    "/vernier.v1.Models/GetModel",
+    "/grpc.health.v1.Health/Check",
+};
+
+// Answers each request with one token, unless it is to hold them.
+class AnsweringEngine : public testing::FakeEngine {
+ public:
+  using FakeEngine::FakeEngine;
+  void Submit(std::unique_ptr<Request> request) override {
+    if (holds) return FakeEngine::Submit(std::move(request));
+    TokenEvent token;
+    token.id = 'a';
+    FinishEvent end;
+    end.reason = FinishReason::kLength;
+    end.completion_tokens = 1;
+    request->reservation.Release();
+    if (!request->score) request->sink->OnToken(token);
+    request->sink->OnFinish(end);
+  }
+  std::atomic<bool> holds{false};
+};
+
+class GrpcTest : public ::testing::Test {
+ protected:
+  GrpcTest() {
+    served_.model = model_.get();
+    served_.engine = &engine_;
+    served_.clock = &SteadyClock();
+    served_.writers = &writers_;
+    served_.tasks = &tasks_;
+    served_.metrics = &metrics_;
+    served_.next_request_id = &next_id_;
+    state_.SetServed(&served_, [] {
+      v1::Model model;
+      model.set_name("fake");
+      return model;
+    });
+    health_.Set("readiness", true);
+    health_.Set("vernier.v1.Inference/nf4", true);
+    GrpcOptions options;
+    options.listen = options.health_listen = "127.0.0.1:0";
+    options.reflection = true;
+    auto server = GrpcServer::Start(options, &state_);
+    EXPECT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = testing::Connect(server_->address());
+  }
+
+  static std::string GoodRequest() {
+    v1::GenerateRequest request;
+    request.mutable_token_ids()->add_ids(1);
+    request.mutable_sampling()->set_max_tokens(2);
+    return request.SerializeAsString();
+  }
+  RawOutcome Call(const std::string& method, const std::string& bytes) {
+    return testing::RawCall(channel_, method, bytes);
+  }
+  RawOutcome CallUntil(const std::string& method, const std::string& bytes,
+                       std::chrono::system_clock::time_point deadline) {
+    return testing::RawCall(channel_, method, bytes,
+                            [&](grpc::ClientContext* context) { context->set_deadline(deadline); });
+  }
+  void ExpectServes() { EXPECT_EQ(Call(kGenerate, GoodRequest()).code, 0); }
+
+  std::unique_ptr<Model> model_ = testing::FakeModel(true);
+  AnsweringEngine engine_{{16, 100000}, 64, 3, &SteadyClock()};
+  Metrics metrics_{"fake", {{"fp16", "fp16"}, {"int8", "int8"}, {"nf4", "nf4"}}, 64};
+  WriterPool writers_{2, absl::Hours(1)};
+  TaskPool tasks_{1};
+  std::atomic<uint64_t> next_id_{1};
+  Served served_;
+  HealthBoard health_;
+  ServerState state_{ServerLimits{}, &metrics_, &health_, &SteadyClock()};
+  std::unique_ptr<GrpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+TEST_F(GrpcTest, F13MalformedBytesAreInvalidForEveryMethod) {
+  for (const char* method : kMethods) {
+    for (const std::string& bytes : {std::string("\xff\xff\xff"), std::string("\x0a\x7f"
+                                                                              "abc")}) {
+      const RawOutcome outcome = Call(method, bytes);
+      EXPECT_EQ(outcome.code, 3) << method;
+      EXPECT_THAT(outcome.text, HasSubstr("message")) << method;
+    }
+  }
+  const RawOutcome bad_utf8 = Call(kGenerate, "\x0a\x02\xc3\x28");
+  EXPECT_EQ(bad_utf8.code, 3);
+  ExpectServes();
+}
+
+TEST_F(GrpcTest, RefusalNamesTheFieldItsValueAndTheLimit) {
+  v1::GenerateRequest request;
+  ASSERT_TRUE(request.ParseFromString(GoodRequest()));
+  request.mutable_sampling()->set_top_p(1.5f);
+  const RawOutcome outcome = Call(kStream, request.SerializeAsString());
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_EQ(outcome.pushback, "");
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(outcome.details));
+  google::rpc::BadRequest bad;
+  ASSERT_TRUE(details.details(0).UnpackTo(&bad));
+  EXPECT_EQ(bad.field_violations(0).field(), "sampling.top_p");
+}
+
+TEST_F(GrpcTest, F12UnknownFieldsAreIgnoredAndTheLastOfAOneofWins) {
+  v1::GenerateRequest text;
+  text.set_prompt("hello");
+  const std::string both = text.SerializeAsString() + GoodRequest() + "\x98\x06\x01";
+  const RawOutcome outcome = Call(kGenerate, both);
+  ASSERT_EQ(outcome.code, 0) << outcome.text;
+  v1::GenerateResponse reply;
+  ASSERT_TRUE(reply.ParseFromString(outcome.messages.at(0)));
+  EXPECT_EQ(reply.prompt_token_ids_size(), 1);
+}
+
+TEST_F(GrpcTest, F34UnknownMethodIsUnimplemented) {
+  EXPECT_EQ(Call("/vernier.v1.Inference/Train", GoodRequest()).code, 12);
+  EXPECT_EQ(Call("/vernier.v1.ModelControl/LoadVariant", "").code, 12);
+}
+
+TEST_F(GrpcTest, F14MessageOverTheLimitIsExhaustedAndARetryCannotHelp) {
+  const RawOutcome over = Call(kGenerate, std::string((1 << 20) + 1, 'x'));
+  EXPECT_EQ(over.code, 8);
+  EXPECT_EQ(over.pushback, "-1");
+  EXPECT_EQ(Call(kStream, std::string((1 << 20) + 1, 'x')).pushback, "-1");
+  EXPECT_EQ(Call(kGenerate, std::string((1 << 20) + (65 << 10), 'x')).code, 8);
+  ExpectServes();
+}
+
+TEST_F(GrpcTest, F15DeadlineInThePastOrPassedMeanwhile) {
+  const auto now = std::chrono::system_clock::now();
+  EXPECT_EQ(CallUntil(kGenerate, GoodRequest(), now - std::chrono::seconds(1)).code, 4);
+  engine_.holds = true;
+  std::thread client([&] {
+    EXPECT_EQ(CallUntil(kGenerate, GoodRequest(), now + std::chrono::milliseconds(500)).code, 4);
+  });
+  Request* request = engine_.Await(0);
+  client.join();
+  while (request->control->end() == EndReason::kNone) std::this_thread::yield();
+  EXPECT_EQ(request->control->end(), EndReason::kDeadline);
+  engine_.Finish(0, FinishReason::kDeadline, 0);
+  EXPECT_TRUE(state_.WaitForCalls(absl::Seconds(30)));
+  engine_.Forget();
+}
+
+TEST_F(GrpcTest, F15DeadlineIsClampedToTheServersMostAndHasADefault) {
+  engine_.holds = true;
+  const auto now = std::chrono::system_clock::now();
+  const std::pair<std::chrono::system_clock::time_point, absl::Duration> rows[] = {
+      {now + std::chrono::hours(24 * 3650), ServerLimits{}.max_deadline},
+      {std::chrono::system_clock::time_point::max(), ServerLimits{}.default_deadline}};
+  for (size_t i = 0; i < 2; ++i) {
+    std::thread client(
+        [&] { EXPECT_EQ(CallUntil(kGenerate, GoodRequest(), rows[i].first).code, 0); });
+    const absl::Duration deadline = engine_.Await(i)->deadline;
+    const absl::Duration left = deadline - SteadyClock().Now();
+    engine_.Finish(i, FinishReason::kLength, 0);
+    client.join();
+    EXPECT_LE(left, rows[i].second);
+    EXPECT_GT(left, rows[i].second - absl::Minutes(1));
+  }
+  engine_.Forget();
+}
+
+TEST_F(GrpcTest, ErrorBeforeTheFirstTokenIsTrailersOnly) {
+  RawHttp2 raw(server_->address());
+  raw.SendHeaders(1, kStream, {});
+  raw.SendMessage(1, "\xff\xff");
+  const auto frames = raw.ReadStream(1);
+  ASSERT_EQ(frames.size(), 1u);
+  EXPECT_EQ(frames[0].type, Frame::kHeaders);
+  EXPECT_NE(frames[0].flags & Frame::kEndStream, 0);
+  EXPECT_THAT(frames[0].payload, HasSubstr("grpc-status\x01"
+                                           "3"));
+}
+
+TEST_F(GrpcTest, F16LargeMetadataIsRefused) {
+  RawHttp2 raw(server_->address());
+  raw.SendHeaders(1, kGenerate, {{"x-large", std::string(12 << 10, 'x')}});
+  raw.SendMessage(1, GoodRequest());
+  const auto frames = raw.ReadStream(1);
+  ASSERT_FALSE(frames.empty());
+  EXPECT_THAT(frames.back().payload, HasSubstr("grpc-status\x01"
+                                               "8"));
+  ExpectServes();
+}
+
+TEST_F(GrpcTest, F16TenThousandHeadersAreRefusedOrTheConnectionIs) {
+  RawHttp2 raw(server_->address());
+  raw.SendHeaders(1, kGenerate, testing::HeaderList(10'000, {"x-many", "1"}));
+  raw.SendMessage(1, GoodRequest());
+  for (const Frame& frame : raw.ReadStream(1)) {
+    if (frame.type != Frame::kHeaders) continue;
+    EXPECT_THAT(frame.payload, ::testing::Not(HasSubstr("grpc-status\x01"
+                                                        "0")));
+  }
+  ExpectServes();
+}
+
+TEST_F(GrpcTest, F16BinaryMetadataThatIsNoBase64DoesNoHarm) {
+  RawHttp2 raw(server_->address());
+  raw.SendHeaders(1, kGenerate, {{"x-odd-bin", "!!!!"}});
+  raw.SendMessage(1, GoodRequest());
+  raw.ReadStream(1);
+  ExpectServes();
+}
+
+TEST_F(GrpcTest, F24CompressedMessageIsUnimplemented) {
+  const RawOutcome outcome = testing::RawCall(
+      channel_, kGenerate, std::string(1 << 16, 'x'),
+      [](grpc::ClientContext* context) { context->set_compression_algorithm(GRPC_COMPRESS_GZIP); });
+  EXPECT_EQ(outcome.code, 12);
+  ExpectServes();
+}
+
+TEST_F(GrpcTest, F34ClientOfHttp1IsClosed) {
+  boost::asio::io_context loop;
+  auto socket = testing::ConnectSocket(&loop, server_->address());
+  boost::asio::write(socket, boost::asio::buffer(std::string("GET / HTTP/1.1\r\nHost: x\r\n\r\n")));
+  std::string text;
+  boost::system::error_code error;
+  boost::asio::read(socket, boost::asio::dynamic_buffer(text), error);
+  EXPECT_TRUE(error) << "the server must close";
+  ExpectServes();
+}
+
+TEST_F(GrpcTest, CancelReachesTheEngineAndIsCountedOnce) {
+  engine_.holds = true;
+  grpc::ClientContext* cancellable = nullptr;
+  std::atomic<bool> ready{false};
+  std::thread client([&] {
+    const RawOutcome outcome =
+        testing::RawCall(channel_, kStream, GoodRequest(), [&](grpc::ClientContext* context) {
+          cancellable = context;
+          ready = true;
+        });
+    EXPECT_EQ(outcome.code, 1);
+  });
+  Request* request = engine_.Await(0);
+  ASSERT_TRUE(ready);
+  cancellable->TryCancel();
+  client.join();
+  while (request->control->end() == EndReason::kNone) std::this_thread::yield();
+  EXPECT_EQ(request->control->end(), EndReason::kCancelled);
+  engine_.Finish(0, FinishReason::kCancelled, 0);
+  EXPECT_TRUE(state_.WaitForCalls(absl::Seconds(30)));
+  engine_.Forget();
+  double cancelled = 0;
+  for (const auto& family : metrics_.Collect()) {
+    if (family.name != "vernier_requests_total") continue;
+    for (const auto& metric : family.metric) cancelled += metric.counter.value;
+  }
+  EXPECT_EQ(cancelled, 1);
+}
+
+TEST_F(GrpcTest, FullQueueTellsWhenToRetry) {
+  auto held = engine_.Reserve(16, 1, 1);
+  ASSERT_TRUE(held.ok());
+  const RawOutcome outcome = Call(kStream, GoodRequest());
+  EXPECT_EQ(outcome.code, 8);
+  EXPECT_GE(std::stoi(outcome.pushback), 50);
+}
+
+TEST_F(GrpcTest, BeforeTheModelIsLoadedCallsAreUnavailable) {
+  ServerState loading(ServerLimits{}, &metrics_, &health_, &SteadyClock());
+  GrpcOptions options;
+  options.listen = "127.0.0.1:0";
+  auto server = GrpcServer::Start(options, &loading);
+  ASSERT_TRUE(server.ok());
+  const auto channel = testing::Connect((*server)->address());
+  for (const char* method : {kGenerate, "/vernier.v1.Models/ListModels"}) {
+    const RawOutcome outcome = testing::RawCall(channel, method, "");
+    EXPECT_EQ(outcome.code, 14);
+    EXPECT_GE(std::stoi(outcome.pushback), 50);
+  }
+}
+
+TEST_F(GrpcTest, SecondServerOnTheSamePortIsUnavailable) {
+  GrpcOptions options;
+  options.listen = server_->address();
+  EXPECT_EQ(GrpcServer::Start(options, &state_).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(GrpcTest, ReflectionListsTheServices) {
+  // ServerReflectionRequest{list_services: ""}
+  const RawOutcome outcome = Call("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                                  std::string("\x3a\0", 2));
+  ASSERT_EQ(outcome.code, 0) << outcome.text;
+  ASSERT_EQ(outcome.messages.size(), 1u);
+  for (const char* service : {"vernier.v1.Inference", "vernier.v1.Evaluation", "vernier.v1.Models",
+                              "grpc.health.v1.Health"}) {
+    EXPECT_THAT(outcome.messages[0], HasSubstr(service));
+  }
+}
+
+class HealthServiceTest : public GrpcTest {
+ protected:
+  using Health = grpc::health::v1::Health;
+  using Response = grpc::health::v1::HealthCheckResponse;
+
+  grpc::Status Check(const std::string& address, const std::string& name, Response* response) {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(name);
+    return Health::NewStub(testing::Connect(address))->Check(&context, request, response);
+  }
+};
+
+TEST_F(HealthServiceTest, ANameAVariantOnBothListeners) {
+  for (const std::string& address : {server_->address(), server_->health_address()}) {
+    Response response;
+    EXPECT_TRUE(Check(address, "vernier.v1.Inference/nf4", &response).ok());
+    EXPECT_EQ(response.status(), Response::SERVING);
+    EXPECT_EQ(Check(address, "nobody", &response).error_code(), grpc::StatusCode::NOT_FOUND);
+  }
+  // The health listener has nothing else.
+  EXPECT_EQ(
+      testing::RawCall(testing::Connect(server_->health_address()), kGenerate, GoodRequest()).code,
+      12);
+}
+
+TEST_F(HealthServiceTest, WatchTellsChangesAndUnknownNames) {
+  const auto stub = Health::NewStub(channel_);
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service("readiness");
+  grpc::ClientContext context, other;
+  const auto watch = stub->Watch(&context, request);
+  Response response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), Response::SERVING);
+  health_.Set("readiness", false);
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), Response::NOT_SERVING);
+  context.TryCancel();
+  EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::CANCELLED);
+
+  request.set_service("nobody");
+  const auto unknown = stub->Watch(&other, request);
+  ASSERT_TRUE(unknown->Read(&response));
+  EXPECT_EQ(response.status(), Response::SERVICE_UNKNOWN);
+  other.TryCancel();
+}
+
+TEST_F(HealthServiceTest, DialFindsThePortAliveWhateverItSays) {
+  health_.Set("liveness", false);
+  EXPECT_TRUE(DialHealth(server_->address(), absl::Seconds(10)).ok());
+  const std::string address = server_->address();
+  server_->Shutdown(absl::ZeroDuration());
+  EXPECT_FALSE(DialHealth(address, absl::Seconds(10)).ok());
+}
+
+}  // namespace
+}  // namespace vernier
