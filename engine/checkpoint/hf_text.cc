@@ -1,0 +1,69 @@
+#include "engine/checkpoint/hf_text.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "engine/checkpoint/json_fields.h"
+#include "engine/checkpoint/random_access_file.h"
+
+namespace vernier {
+namespace {
+
+// The largest published tokenizer.json has 34 MB.
+constexpr int64_t kMaxTokenizerBytes = 64 << 20;
+constexpr int64_t kMaxConfigBytes = 16 << 20;
+constexpr int64_t kMaxTemplateBytes = 1 << 20;
+
+// Empty when the file is not there.
+absl::StatusOr<std::string> ReadOptional(const std::string& path, int64_t limit_bytes) {
+  absl::StatusOr<std::string> text = ReadWholeFile(path, limit_bytes);
+  if (absl::IsNotFound(text.status())) return std::string();
+  return text;
+}
+
+absl::StatusOr<std::string> TemplateOf(const std::string& config_text, const std::string& path) {
+  const absl::StatusOr<nlohmann::json> json = ParseJsonObject(config_text, path);
+  if (!json.ok()) return json.status();
+  const JsonFields fields(*json, path);
+  const nlohmann::json* value = fields.Find("chat_template");
+  if (value == nullptr || !value->is_array()) return fields.StringOr("chat_template", "");
+  for (const nlohmann::json& entry : *value) {
+    if (!entry.is_object()) return fields.Wrong("chat_template", "a string or a list of objects");
+    const JsonFields named(entry, path + ": chat_template");
+    const absl::StatusOr<std::string> name = named.StringOr("name", "");
+    if (!name.ok()) return name.status();
+    if (*name == "default") return named.StringOr("template", "");
+  }
+  return std::string();
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizerSource> ReadHfText(const std::string& folder) {
+  TokenizerSource source;
+  absl::StatusOr<std::string> tokenizer =
+      ReadOptional(folder + "/tokenizer.json", kMaxTokenizerBytes);
+  if (!tokenizer.ok()) return tokenizer.status();
+  if (tokenizer->empty()) {
+    source.reason = "no tokenizer.json in the folder";
+    return source;
+  }
+  source.kind = TokenizerSource::Kind::kHuggingFace;
+  source.tokenizer_json = *std::move(tokenizer);
+
+  const std::string config_path = folder + "/tokenizer_config.json";
+  absl::StatusOr<std::string> config = ReadOptional(config_path, kMaxConfigBytes);
+  if (!config.ok()) return config.status();
+  source.tokenizer_config_json = *std::move(config);
+
+  absl::StatusOr<std::string> chat =
+      ReadOptional(folder + "/chat_template.jinja", kMaxTemplateBytes);
+  if (chat.ok() && chat->empty() && !source.tokenizer_config_json.empty()) {
+    chat = TemplateOf(source.tokenizer_config_json, config_path);
+  }
+  if (!chat.ok()) return chat.status();
+  source.chat_template = *std::move(chat);
+  return source;
+}
+
+}  // namespace vernier

@@ -1,0 +1,105 @@
+#include "engine/checkpoint/stored_tensor.h"
+
+#include <cstring>
+#include <new>
+
+#include "absl/strings/str_cat.h"
+
+namespace vernier {
+namespace {
+
+struct Bytes {
+  std::unique_ptr<uint8_t[]> data;
+  size_t size = 0;
+};
+
+template <typename T>
+T At(const uint8_t* bytes, int64_t index) {
+  T value;
+  std::memcpy(&value, bytes + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+float ValueAt(ScalarType type, const uint8_t* bytes, int64_t index) {
+  switch (type) {
+    case ScalarType::kF16:
+      return F32FromF16(At<uint16_t>(bytes, index));
+    case ScalarType::kBF16:
+      return F32FromBF16(At<uint16_t>(bytes, index));
+    case ScalarType::kF32:
+      break;
+  }
+  return At<float>(bytes, index);
+}
+
+// `bytes` holds [cols, rows]: the inner loop runs along the file.
+void DecodeTransposed(const StoredTensor& tensor, const uint8_t* bytes, int64_t first_row,
+                      int64_t count, float* out) {
+  for (int64_t col = 0; col < tensor.cols; ++col) {
+    for (int64_t i = 0; i < count; ++i) {
+      out[i * tensor.cols + col] = ValueAt(tensor.type, bytes, col * tensor.rows + first_row + i);
+    }
+  }
+}
+
+void Decode(const StoredTensor& tensor, const uint8_t* bytes, int64_t first_row, int64_t count,
+            float* out) {
+  const int64_t first = first_row * tensor.cols;
+  if (tensor.type == ScalarType::kF32) {
+    std::memcpy(out, bytes + first * 4, static_cast<size_t>(count * tensor.cols) * 4);
+    return;
+  }
+  for (int64_t i = 0; i < count * tensor.cols; ++i) out[i] = ValueAt(tensor.type, bytes, first + i);
+}
+
+// Rows of a transposed tensor are a slice of each of its columns.
+absl::Status ReadBytes(const StoredTensor& tensor, const Bytes& bytes) {
+  const int64_t value_bytes = ScalarBytes(tensor.type);
+  if (!tensor.transposed || tensor.rows == tensor.file_rows) {
+    const int64_t skipped = tensor.first_row * tensor.cols * value_bytes;
+    return tensor.file->Read(tensor.offset + skipped, {bytes.data.get(), bytes.size});
+  }
+  const int64_t slice = tensor.rows * value_bytes;
+  for (int64_t col = 0; col < tensor.cols; ++col) {
+    const int64_t at = (col * tensor.file_rows + tensor.first_row) * value_bytes;
+    if (absl::Status status = tensor.file->Read(
+            tensor.offset + at, {bytes.data.get() + col * slice, static_cast<size_t>(slice)});
+        !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ScalarType> ScalarTypeOf(absl::string_view safetensors_type) {
+  if (safetensors_type == "F32") return ScalarType::kF32;
+  if (safetensors_type == "F16") return ScalarType::kF16;
+  if (safetensors_type == "BF16") return ScalarType::kBF16;
+  return absl::UnimplementedError(absl::StrCat(
+      "dtype ", safetensors_type, " is not supported for weights (F32, F16 and BF16 are)"));
+}
+
+absl::StatusOr<WeightSource> OpenStored(const StoredTensor& tensor, const std::string& name) {
+  const size_t size = static_cast<size_t>(tensor.rows * tensor.cols * ScalarBytes(tensor.type));
+  // A file may be sparse and claim more than there is memory.
+  auto bytes = std::make_shared<Bytes>(
+      Bytes{std::unique_ptr<uint8_t[]>(new (std::nothrow) uint8_t[size]), size});
+  if (bytes->data == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("tensor ", name, " needs ", size, " bytes"));
+  }
+  if (absl::Status status = ReadBytes(tensor, *bytes); !status.ok()) return status;
+  StoredTensor layout = tensor;
+  layout.file = nullptr;  // the source needs the bytes alone
+  return WeightSource{.name = name,
+                      .rows = tensor.rows,
+                      .cols = tensor.cols,
+                      .read = [bytes, layout](int64_t first_row, int64_t count, float* out) {
+                        const auto decode = layout.transposed ? DecodeTransposed : Decode;
+                        decode(layout, bytes->data.get(), first_row, count, out);
+                        return absl::OkStatus();
+                      }};
+}
+
+}  // namespace vernier
