@@ -1,0 +1,23 @@
+#include "engine/checkpoint/checkpoint.h"
+
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/hf_checkpoint.h"
+
+namespace vernier {
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (std::filesystem::is_directory(status)) return OpenHfCheckpoint(path);
+  if (!std::filesystem::exists(status)) {
+    return absl::NotFoundError(absl::StrCat("no model at ", path));
+  }
+  return absl::UnimplementedError(
+      absl::StrCat(path, " is neither a folder with config.json nor a .gguf file"));
+}
+
+}  // namespace vernier

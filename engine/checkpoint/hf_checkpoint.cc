@@ -1,0 +1,185 @@
+#include "engine/checkpoint/hf_checkpoint.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/checkpoint/architectures.h"
+#include "engine/checkpoint/hf_config.h"
+#include "engine/checkpoint/hf_shards.h"
+#include "engine/checkpoint/hf_text.h"
+#include "engine/checkpoint/safetensors.h"
+#include "engine/checkpoint/stored_tensor.h"
+
+namespace vernier {
+namespace {
+
+// Norms and biases are a few thousand values; a table of this many is no vector.
+constexpr int64_t kMaxVectorValues = int64_t{1} << 26;
+
+struct Located {
+  StoredTensor stored;
+  bool is_matrix = false;
+  std::string file_name;  // of the tensor
+};
+
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
+
+// Where a canonical tensor lies; without the file's name in errors.
+absl::StatusOr<Located> Locate(const ModelConfig& config, const TensorUse& use,
+                               const SafetensorsEntry& entry) {
+  const absl::StatusOr<ScalarType> type = ScalarTypeOf(entry.type);
+  if (!type.ok()) return type.status();
+  const size_t dims = entry.shape.size();
+  if (dims != 1 && dims != 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("has shape ", ShapeText(entry.shape), ", expected one or two dimensions"));
+  }
+  Located located{.is_matrix = dims == 2, .file_name = entry.name};
+  StoredTensor& stored = located.stored;
+  stored.offset = entry.offset;
+  stored.type = *type;
+  stored.transposed = dims == 2 && use.row->hf_transposed;
+  stored.file_rows = entry.shape[stored.transposed ? 1 : 0];
+  stored.cols = dims == 1 ? 1 : entry.shape[stored.transposed ? 0 : 1];
+  const absl::StatusOr<RowRange> rows = RowsOf(config, use, stored.file_rows);
+  if (!rows.ok()) return rows.status();
+  stored.first_row = rows->first;
+  stored.rows = rows->count;
+  return located;
+}
+
+class HfCheckpoint : public Checkpoint {
+ public:
+  HfCheckpoint(HfConfig config, TokenizerSource text,
+               std::vector<std::shared_ptr<const RandomAccessFile>> files)
+      : architecture_(*config.architecture),
+        config_(std::move(config.config)),
+        text_(std::move(text)),
+        files_(std::move(files)) {}
+
+  // Reads the headers of the files; called once.
+  absl::Status FindTensors() {
+    for (const auto& file : files_) {
+      absl::StatusOr<std::vector<SafetensorsEntry>> entries = ReadSafetensorsHeader(*file);
+      if (!entries.ok()) return entries.status();
+      for (const SafetensorsEntry& entry : *entries) {
+        if (absl::Status status = AddTensor(file, entry); !status.ok()) {
+          return absl::Status(status.code(), absl::StrCat(file->path(), ": tensor ", entry.name,
+                                                          " ", status.message()));
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  std::string source() const override {
+    std::map<std::string, int64_t> bytes;
+    for (const TensorInfo& tensor : tensors_) bytes[tensor.type] += tensor.bytes;
+    const auto most =
+        std::max_element(bytes.begin(), bytes.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; });
+    if (most == bytes.end()) return "none";
+    return most->first == "f32" ? "fp32" : most->first == "f16" ? "fp16" : most->first;
+  }
+  bool source_is_quantized() const override { return false; }
+  int64_t disk_bytes() const override {
+    int64_t bytes = 0;
+    for (const auto& file : files_) bytes += file->size();
+    return bytes;
+  }
+  absl::StatusOr<std::string> WeightsSha256() const override { return Sha256Of(files_); }
+  const TokenizerSource& tokenizer_source() const override { return text_; }
+
+  bool Has(const std::string& name) const override { return located_.contains(name); }
+  absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const override {
+    const absl::StatusOr<const Located*> located = Find(name, /*matrix=*/true);
+    if (!located.ok()) return located.status();
+    return OpenStored((*located)->stored, name);
+  }
+  absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const override {
+    const absl::StatusOr<const Located*> located = Find(name, /*matrix=*/false);
+    if (!located.ok()) return located.status();
+    const int64_t size = (*located)->stored.rows;
+    if (size > kMaxVectorValues) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor ", name, " has ", size, " values, limit ", kMaxVectorValues));
+    }
+    const absl::StatusOr<WeightSource> source = OpenStored((*located)->stored, name);
+    if (!source.ok()) return source.status();
+    std::vector<float> values(static_cast<size_t>(size));
+    if (absl::Status status = source->read(0, size, values.data()); !status.ok()) return status;
+    return values;
+  }
+
+ private:
+  absl::Status AddTensor(const std::shared_ptr<const RandomAccessFile>& file,
+                         const SafetensorsEntry& entry) {
+    const std::string type = absl::AsciiStrToLower(entry.type);
+    absl::StatusOr<std::vector<TensorUse>> uses =
+        UsesOf(architecture_, FileKind::kHuggingFace, entry.name);
+    if (!uses.ok()) return uses.status();
+    if (uses->empty()) tensors_.push_back({entry.name, entry.name, type, entry.shape, entry.bytes});
+    for (const TensorUse& use : *uses) {
+      absl::StatusOr<Located> located = Locate(config_, use, entry);
+      if (!located.ok()) return located.status();
+      located->stored.file = file;
+      const StoredTensor& stored = located->stored;
+      std::vector<int64_t> shape{stored.rows};
+      if (located->is_matrix) shape.push_back(stored.cols);
+      tensors_.push_back({use.name, entry.name, type, std::move(shape),
+                          stored.rows * stored.cols * ScalarBytes(stored.type)});
+      const auto [it, added] = located_.emplace(use.name, *std::move(located));
+      if (!added) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("is ", use.name, ", and so is tensor ", it->second.file_name));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<const Located*> Find(const std::string& name, bool matrix) const {
+    const auto it = located_.find(name);
+    if (it == located_.end()) {
+      return absl::NotFoundError(absl::StrCat("tensor ", name, " is not in the checkpoint"));
+    }
+    if (it->second.is_matrix != matrix) {
+      return absl::InvalidArgumentError(absl::StrCat("tensor ", name, " (", it->second.file_name,
+                                                     " in the file) has ", matrix ? 1 : 2,
+                                                     " dimensions, expected ", matrix ? 2 : 1));
+    }
+    return &it->second;
+  }
+
+  const Architecture& architecture_;
+  const ModelConfig config_;
+  const TokenizerSource text_;
+  const std::vector<std::shared_ptr<const RandomAccessFile>> files_;
+  std::vector<TensorInfo> tensors_;
+  std::map<std::string, Located> located_;  // by canonical name
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& folder) {
+  absl::StatusOr<HfConfig> config = ReadHfConfig(folder);
+  if (!config.ok()) return config.status();
+  absl::StatusOr<std::vector<std::shared_ptr<const RandomAccessFile>>> files = OpenHfShards(folder);
+  if (!files.ok()) return files.status();
+  absl::StatusOr<TokenizerSource> text = ReadHfText(folder);
+  if (!text.ok()) return text.status();
+  auto checkpoint =
+      std::make_unique<HfCheckpoint>(*std::move(config), *std::move(text), *std::move(files));
+  if (absl::Status status = checkpoint->FindTensors(); !status.ok()) return status;
+  return checkpoint;
+}
+
+}  // namespace vernier
