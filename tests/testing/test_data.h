@@ -33,6 +33,11 @@ inline std::string TestDataPath(const std::string& relative) {
   return PathFrom("VERNIER_TEST_DATA", relative);
 }
 
+// Larger sets that are not committed; they may be missing.
+inline std::string SharedDataPath(const std::string& relative) {
+  return PathFrom("VERNIER_SHARED_DATA", relative);
+}
+
 // Empty when the model was not fetched.
 inline std::string ModelPath(const std::string& file) {
   const std::string path = PathFrom("VERNIER_MODELS", file);
