@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/gguf_checkpoint.h"
 #include "engine/checkpoint/hf_checkpoint.h"
 
 namespace vernier {
@@ -16,6 +17,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   if (!std::filesystem::exists(status)) {
     return absl::NotFoundError(absl::StrCat("no model at ", path));
   }
+  if (absl::EndsWithIgnoreCase(path, ".gguf")) return OpenGgufCheckpoint(path);
   return absl::UnimplementedError(
       absl::StrCat(path, " is neither a folder with config.json nor a .gguf file"));
 }

@@ -1,0 +1,98 @@
+#include "engine/checkpoint/gguf_text.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/checkpoint/gguf_metadata.h"
+#include "engine/checkpoint/json_fields.h"
+
+namespace vernier {
+namespace {
+
+// The array of `key`, empty when it is not there. INVALID_ARGUMENT when it is something else.
+template <typename T>
+absl::StatusOr<std::vector<T>> TakeArray(const JsonFields& fields, absl::string_view key,
+                                         absl::string_view expected, GgufHeader* header) {
+  const auto it = header->metadata.find(key);
+  if (it == header->metadata.end()) return std::vector<T>();
+  auto* array = std::get_if<std::vector<T>>(&it->second);
+  if (array == nullptr) return fields.Wrong(key, expected);
+  return std::move(*array);
+}
+
+absl::Status ReadIds(const JsonFields& fields, GgufVocabulary* vocabulary) {
+  const std::pair<absl::string_view, int32_t*> ids[] = {
+      {"tokenizer.ggml.bos_token_id", &vocabulary->begin},
+      {"tokenizer.ggml.eos_token_id", &vocabulary->end}};
+  for (const auto& [key, id] : ids) {
+    const absl::StatusOr<int64_t> value = fields.IntegerOr(key, -1, -1, INT32_MAX);
+    if (!value.ok()) return value.status();
+    *id = static_cast<int32_t>(*value);
+  }
+  // Converters leave the key out where a tokenizer_config.json has none, as Llama 3's, whose
+  // post-processor adds the token; llama.cpp knows it by the pre-tokenizer's name, too.
+  const std::string& pre = vocabulary->pre;
+  const bool llama3 = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+  const absl::StatusOr<bool> add_begin =
+      fields.BoolOr("tokenizer.ggml.add_bos_token", llama3 && vocabulary->begin >= 0);
+  if (!add_begin.ok()) return add_begin.status();
+  vocabulary->add_begin = *add_begin;
+  return absl::OkStatus();
+}
+
+absl::Status TakeVocabulary(const JsonFields& fields, GgufHeader* header,
+                            GgufVocabulary* vocabulary) {
+  const absl::StatusOr<std::string> pre = fields.StringOr("tokenizer.ggml.pre", "");
+  if (!pre.ok()) return pre.status();
+  vocabulary->pre = *pre;
+  absl::StatusOr<std::vector<std::string>> tokens =
+      TakeArray<std::string>(fields, "tokenizer.ggml.tokens", "strings", header);
+  if (!tokens.ok()) return tokens.status();
+  if (tokens->empty()) return fields.Wrong("tokenizer.ggml.tokens", "at least one token");
+  vocabulary->tokens = *std::move(tokens);
+  const absl::StatusOr<std::vector<int64_t>> types =
+      TakeArray<int64_t>(fields, "tokenizer.ggml.token_type", "whole numbers", header);
+  if (!types.ok()) return types.status();
+  for (const int64_t type : *types) {
+    if (!std::in_range<int32_t>(type)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          fields.file(), ": tokenizer.ggml.token_type has ", type, ", expected 1 to 6"));
+    }
+    vocabulary->types.push_back(static_cast<int32_t>(type));
+  }
+  absl::StatusOr<std::vector<std::string>> merges =
+      TakeArray<std::string>(fields, "tokenizer.ggml.merges", "strings", header);
+  if (!merges.ok()) return merges.status();
+  vocabulary->merges = *std::move(merges);
+  return ReadIds(fields, vocabulary);
+}
+
+}  // namespace
+
+absl::StatusOr<TokenizerSource> TakeGgufText(const std::string& file, GgufHeader* header) {
+  const nlohmann::json json = MetadataJson(*header);
+  const JsonFields fields(json, file);
+  TokenizerSource source;
+  if (const auto it = header->metadata.find("tokenizer.chat_template");
+      it != header->metadata.end()) {
+    auto* text = std::get_if<std::string>(&it->second);
+    if (text == nullptr) return fields.Wrong("tokenizer.chat_template", "a string");
+    source.chat_template = std::move(*text);
+  }
+  const absl::StatusOr<std::string> model = fields.StringOr("tokenizer.ggml.model", "");
+  if (!model.ok()) return model.status();
+  if (model->empty() || *model == "none") {
+    source.reason = "the file has no tokenizer (tokenizer.ggml.model)";
+    return source;
+  }
+  source.kind = TokenizerSource::Kind::kGguf;
+  source.gguf.model = *model;
+  if (absl::Status status = TakeVocabulary(fields, header, &source.gguf); !status.ok()) {
+    return status;
+  }
+  return source;
+}
+
+}  // namespace vernier
