@@ -22,6 +22,10 @@ class Buffer {
   // overflowed.
   static absl::StatusOr<Buffer> Allocate(int64_t bytes, absl::string_view what);
 
+  // Makes every page exist now: what is written only later would fault in the middle of a step, and
+  // would not be in the process's memory until then.
+  void Touch();
+
   int64_t bytes() const { return bytes_; }
   uint8_t* data() const { return data_; }
   float* floats() const { return reinterpret_cast<float*>(data_); }

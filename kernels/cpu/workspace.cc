@@ -105,12 +105,14 @@ absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, int threads) {
     absl::StatusOr<RowBuffer> rows = NewRows(row.rows, row.cols, row.name);
     if (!rows.ok()) return rows.status();
     *row.buffer = *std::move(rows);
+    row.buffer->memory.Touch();
   }
   workspace.kv_block_bytes = CheckedKvBlockBytes(plan, workspace.kv_cols);
   absl::StatusOr<Buffer> kv =
       Buffer::Allocate(CheckedMultiply(workspace.kv_block_bytes, plan.kv_blocks), "the KV cache");
   if (!kv.ok()) return kv.status();
   workspace.kv = *std::move(kv);
+  workspace.kv.Touch();
   workspace.sampling.resize(threads);
   if (plan.max_logit_rows > 0) {
     for (SampleScratch& scratch : workspace.sampling) scratch.Reserve(plan.vocab);
