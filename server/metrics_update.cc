@@ -174,7 +174,7 @@ void Metrics::SetModel(const Model& model, const std::string& kv_type, int64_t k
                                  {"quant_method", format.method},
                                  {"group_size", std::to_string(format.group)},
                                  {"kv_dtype", ScalarName(variant.kv)},
-                                 {"revision", model.source}}))
+                                 {"source", model.source}}))
         ->Set(1);
     variants_[i].load_seconds->Set(variant.load_seconds);
     variants_[i].load_bytes->Set(static_cast<double>(variant.own_bytes + variant.shared_bytes));
