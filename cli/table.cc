@@ -21,13 +21,14 @@ std::string CellText(const std::string& value) {
 }
 
 std::string RowText(const std::vector<std::string>& row, const std::vector<int>& widths,
-                    size_t left_aligned) {
+                    const Table& table) {
   std::string out;
   for (size_t i = 0; i < row.size(); ++i) {
     if (i > 0) out += kBetween;
     const std::string cell = CellText(row[i]);
     const std::string padding(widths[i] - DisplayWidth(cell), ' ');
-    out += i < left_aligned ? cell + padding : padding + cell;
+    const bool left = i < table.left_aligned || i >= table.texts_from;
+    out += left ? cell + padding : padding + cell;
   }
   out.erase(out.find_last_not_of(' ') + 1);
   return out + "\n";
@@ -44,8 +45,8 @@ std::string RenderTable(const Table& table) {
   };
   measure(table.header);
   for (const auto& row : table.rows) measure(row);
-  std::string out = RowText(table.header, widths, table.left_aligned);
-  for (const auto& row : table.rows) out += RowText(row, widths, table.left_aligned);
+  std::string out = RowText(table.header, widths, table);
+  for (const auto& row : table.rows) out += RowText(row, widths, table);
   return out;
 }
 

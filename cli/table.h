@@ -14,7 +14,8 @@ namespace vernier::cli {
 struct Table {
   std::vector<std::string> header;
   std::vector<std::vector<std::string>> rows;  // each as long as the header
-  size_t left_aligned = 1;                     // so many columns, from the left; the others right
+  size_t left_aligned = 1;                     // so many columns, from the left
+  size_t texts_from = SIZE_MAX;  // columns from here on are left-aligned too; numbers between
 };
 
 // Cells are neutralized; lines end with '\n' and hold no trailing blanks.

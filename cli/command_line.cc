@@ -1,0 +1,92 @@
+#include "cli/command_line.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "cli/exit_code.h"
+#include "cli/flags.h"
+
+namespace vernier::cli {
+namespace {
+
+constexpr char kAbout[] =
+    "Talks to vernierd, which serves one language model in several precisions.";
+constexpr char kExitCodes[] =
+    "\nExit codes: 0 good, 64 usage, 65 bad input, 69 no server or it is too busy, 1 anything else."
+    "\n`vernier COMMAND --help` tells more, with examples.";
+
+std::string CheckAddress(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  if (colon != std::string::npos && colon > 0 &&
+      absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= 1 && port <= 65535) {
+    return "";
+  }
+  return absl::StrCat("'", address, "' is not HOST:PORT");
+}
+
+void DeclareCommon(CLI::App* app, CommandLine* command) {
+  app->add_option("--server", command->server, "Where vernierd listens")
+      ->envname("VERNIER_SERVER")
+      ->check(CLI::Validator([](std::string& text) { return CheckAddress(text); }, ""))
+      ->capture_default_str()
+      ->type_name("HOST:PORT");
+  app->add_option("--timeout", command->timeout_seconds,
+                  "Give up after so many seconds (default: never)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("SECONDS");
+  app->add_flag("--json", command->json, "Print one JSON object instead of text");
+}
+
+CLI::App* AddVerb(CLI::App* app, CommandLine* command, Verb verb, const std::string& name,
+                  const std::string& text) {
+  CLI::App* sub = app->add_subcommand(name, text);
+  sub->fallthrough();
+  sub->callback([=] { command->verb = verb; });
+  return sub;
+}
+
+void DeclareVerbs(CLI::App* app, CommandLine* command) {
+  const auto add = [&](Verb verb, const char* name, const char* text) {
+    return AddVerb(app, command, verb, name, text);
+  };
+  DeclareGenerate(add(Verb::kGenerate, "generate", "Answer a prompt in one precision"),
+                  &command->generate);
+  DeclareChat(add(Verb::kChat, "chat", "Talk to the model"), &command->chat);
+  DeclareCompare(add(Verb::kCompare, "compare", "One prompt, several precisions, side by side"),
+                 &command->compare);
+  DeclareScore(add(Verb::kScore, "score", "How probable a text is: log-probabilities, perplexity"),
+               &command->score);
+  add(Verb::kModels, "models", "What is served, and its memory")
+      ->footer("\nExample:\n  vernier models --json | jq '.models[0].variants[].memory'");
+  DeclareTokenize(add(Verb::kTokenize, "tokenize", "Token ids and pieces of a text, offline"),
+                  &command->tokenize);
+  DeclareInspect(add(Verb::kInspect, "inspect", "What a model file holds, offline"),
+                 &command->inspect);
+}
+
+}  // namespace
+
+ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
+  ParsedCommandLine out;
+  CLI::App app(kAbout, "vernier");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", absl::StrCat("vernier ", VERNIER_VERSION));
+  app.footer(kExitCodes);
+  DeclareCommon(&app, &out.command);
+  DeclareVerbs(&app, &out.command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream text;
+    std::ostringstream errors;
+    const int code = app.exit(error, text, errors);
+    out.exit_code = code == 0 ? kExitGood : kExitUsage;
+    out.message = code == 0 ? text.str() : absl::StrCat("vernier: ", errors.str());
+  }
+  return out;
+}
+
+}  // namespace vernier::cli

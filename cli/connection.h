@@ -1,0 +1,44 @@
+// The one channel of a command, with the stubs of the three services.
+//
+// Used by one thread; a call in flight may be cancelled from another.
+#pragma once
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <memory>
+#include <string>
+
+#include "cli/call_error.h"
+#include "vernier/v1/evaluation.grpc.pb.h"
+#include "vernier/v1/inference.grpc.pb.h"
+#include "vernier/v1/models.grpc.pb.h"
+
+namespace vernier::cli {
+
+class Connection {
+ public:
+  // `timeout_seconds` of every call; 0: none. Nothing is dialled before the first call.
+  Connection(const std::string& server, double timeout_seconds);
+
+  v1::Inference::Stub* inference() { return inference_.get(); }
+  v1::Evaluation::Stub* evaluation() { return evaluation_.get(); }
+  v1::Models::Stub* models() { return models_.get(); }
+
+  // Sets the deadline of a call.
+  void Prepare(grpc::ClientContext* context) const;
+  CommandResult Failure(const grpc::Status& status) const;
+
+  // Of the model that is served.
+  grpc::Status GetModel(v1::Model* model);
+
+ private:
+  const std::string server_;
+  const double timeout_seconds_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::Inference::Stub> inference_;
+  const std::unique_ptr<v1::Evaluation::Stub> evaluation_;
+  const std::unique_ptr<v1::Models::Stub> models_;
+};
+
+}  // namespace vernier::cli

@@ -1,0 +1,231 @@
+#include "cli/flags.h"
+
+#include <map>
+
+#include "absl/strings/str_split.h"
+
+namespace vernier::cli {
+namespace {
+
+constexpr char kPrompt[] = "Prompt";
+constexpr char kMode[] = "What is compared";
+
+void DeclarePrompt(CLI::App* app, PromptOptions* prompt) {
+  app->add_option_function<std::string>(
+         "PROMPT", [=](const std::string& text) { prompt->text = text; },
+         "The prompt; '-' or nothing: standard input, without its last newline")
+      ->type_name("");
+  CLI::Option* ids = DeclareIds(app, "--ids", "Token ids instead of a text",
+                                [=](const std::vector<uint32_t>& given) { prompt->ids = given; })
+                         ->group(kPrompt);
+  CLI::Option* raw = app->add_flag_callback(
+                            "--raw", [=] { prompt->as = PromptOptions::As::kRaw; },
+                            "Send the text as it is, even if the model has a chat template")
+                         ->group(kPrompt);
+  CLI::Option* chat = app->add_flag_callback(
+                             "--chat", [=] { prompt->as = PromptOptions::As::kChat; },
+                             "Send the text as a user's message (default if the model can chat)")
+                          ->group(kPrompt);
+  CLI::Option* system = app->add_option("--system", prompt->system, "System message of the chat")
+                            ->group(kPrompt)
+                            ->type_name("TEXT");
+  raw->excludes(chat)->excludes(ids)->excludes(system);
+  chat->excludes(ids);
+  system->excludes(ids);
+}
+
+void DeclareVariant(CLI::App* app, std::string* variant) {
+  app->add_option("--variant", *variant, "Precision to use (default: the first that is served)")
+      ->type_name("NAME");
+}
+
+void DeclareTimeLimit(CLI::App* app, v1::GenerateRequest* request) {
+  app->add_option_function<double>(
+         "--time-limit", [=](double seconds) { request->set_time_limit_seconds(seconds); },
+         "Give what is there after so many seconds")
+      ->type_name("SECONDS");
+}
+
+void DeclareCompareMode(CLI::App* app, v1::CompareRequest* request) {
+  static const std::map<std::string, v1::CompareMode> kModes = {
+      {"free", v1::FREE_RUNNING}, {"forced", v1::TEACHER_FORCED}, {"both", v1::BOTH}};
+  app->add_option_function<std::string>(
+         "--mode", [=](const std::string& mode) { request->set_mode(kModes.at(mode)); },
+         "free: each variant writes its answer; forced: each scores the same text; both (default)")
+      ->check(CLI::IsMember({"free", "forced", "both"}))
+      ->group(kMode)
+      ->type_name("MODE");
+  CLI::Option* text =
+      app->add_option_function<std::string>(
+             "--forced-text", [=](const std::string& t) { request->set_forced_text(t); },
+             "The text that is scored (default: the reference's own answer)")
+          ->group(kMode)
+          ->type_name("TEXT");
+  DeclareIds(app, "--forced-ids", "The same, as token ids",
+             [=](const std::vector<uint32_t>& ids) {
+               request->mutable_forced_ids()->mutable_ids()->Assign(ids.begin(), ids.end());
+             })
+      ->group(kMode)
+      ->excludes(text);
+  app->add_flag_callback(
+         "--aa-control", [=] { request->set_aa_control(true); },
+         "Run the reference twice: its divergence from itself is the noise floor")
+      ->group(kMode);
+  app->add_option_function<uint32_t>(
+         "--overlap-k", [=](uint32_t k) { request->set_overlap_k(k); },
+         "Of the top-k overlap; 1 to 20 (default 10)")
+      ->group(kMode)
+      ->type_name("K");
+  app->add_flag_callback(
+         "--serial", [=] { request->set_timing(v1::SERIAL); },
+         "One variant after the other, so that latencies do not disturb each other")
+      ->group(kMode);
+}
+
+}  // namespace
+
+void DeclareGenerate(CLI::App* app, GenerateOptions* options) {
+  DeclarePrompt(app, &options->prompt);
+  DeclareVariant(app, options->request.mutable_variant());
+  DeclareTimeLimit(app, &options->request);
+  app->add_flag("-q,--quiet", options->quiet, "No line about who served it and how fast");
+  v1::SamplingParams* sampling = options->request.mutable_sampling();
+  DeclareSampling(app, sampling);
+  app->add_option_function<uint32_t>(
+         "--prompt-logprobs", [=](uint32_t k) { sampling->set_prompt_logprobs(k); },
+         "The same for the tokens of the prompt")
+      ->group("Log-probabilities")
+      ->type_name("K");
+  app->add_option_function<uint32_t>(
+         "-n,--samples", [=](uint32_t n) { sampling->set_n(n); }, "Answers to draw; 1 to 64")
+      ->type_name("N");
+  app->footer(
+      "\nExamples:\n"
+      "  vernier generate \"Why is the sky blue?\"\n"
+      "  vernier generate --variant nf4 --temperature 0 --max-tokens 40 --raw \"Once upon a "
+      "time\"\n"
+      "  git diff | vernier generate --system \"Write a commit message.\"\n"
+      "  vernier generate --ids 1,403,407 --ignore-eos --json\n\n"
+      "The text goes to stdout, a line on variant, source, speed and seed to stderr.");
+}
+
+void DeclareCompare(CLI::App* app, CompareOptions* options) {
+  v1::CompareRequest* request = &options->request;
+  DeclarePrompt(app, &options->prompt);
+  app->add_option_function<std::string>(
+         "--variants",
+         [=](const std::string& names) {
+           for (const absl::string_view name : absl::StrSplit(names, ',')) {
+             request->add_variants(std::string(name));
+           }
+         },
+         "Which, in this order (default: all)")
+      ->group(kMode)
+      ->type_name("A,B,...");
+  app->add_option("--reference", *request->mutable_reference(),
+                  "What the others are compared with (default: the highest precision)")
+      ->group(kMode)
+      ->type_name("NAME");
+  DeclareCompareMode(app, request);
+  DeclareTimeLimit(app, request->mutable_base());
+  DeclareSampling(app, request->mutable_base()->mutable_sampling());
+  app->footer(
+      "\nExamples:\n"
+      "  vernier compare --temperature 0 \"What is a vernier scale good for?\"\n"
+      "  vernier compare --variants fp16,nf4 --mode forced --forced-text \" Paris.\" --raw \"The "
+      "capital of France is\"\n"
+      "  vernier compare --aa-control --serial --json \"Hi\" | jq '.results[].forced.kl.mean'\n\n"
+      "Where a text leaves the reference's, stands ▸ (in colour on a terminal; NO_COLOR is "
+      "respected).\n"
+      "Exit code 1 when a variant failed; the others are shown.");
+}
+
+void DeclareScore(CLI::App* app, ScoreOptions* options) {
+  v1::ScoreRequest* request = &options->request;
+  CLI::Option* text = app->add_option_function<std::string>(
+                             "TEXT", [=](const std::string& t) { options->text = t; },
+                             "The text; nothing: standard input")
+                          ->type_name("");
+  CLI::Option* file = app->add_option_function<std::string>(
+                             "--file", [=](const std::string& f) { options->file = f; },
+                             "A file with the text, byte for byte; '-': standard input")
+                          ->type_name("PATH")
+                          ->excludes(text);
+  DeclareIds(app, "--ids", "Token ids instead of a text, nothing added",
+             [=](const std::vector<uint32_t>& ids) { options->ids = ids; })
+      ->excludes(text)
+      ->excludes(file);
+  DeclareVariant(app, request->mutable_variant());
+  CLI::Option* window = app->add_option_function<uint32_t>(
+                               "--window", [=](uint32_t tokens) { request->set_window(tokens); },
+                               "Windows of N tokens instead of cutting at the context")
+                            ->type_name("N");
+  app->add_option("--stride", options->stride,
+                  "Windows begin every N tokens and overlap; each token is scored once,\n"
+                  "with at least window - stride tokens before it")
+      ->check(CLI::PositiveNumber)
+      ->needs(window)
+      ->type_name("N");
+  app->add_option_function<uint32_t>(
+         "--logprobs", [=](uint32_t k) { request->set_logprobs(k); },
+         "Show the K best at each position; 0 to 20")
+      ->type_name("K");
+  app->add_flag("-s,--summary", options->summary, "Sum and perplexity alone");
+  app->footer(
+      "\nExamples:\n"
+      "  vernier score --variant int8 --file text.txt\n"
+      "  vernier score --summary --window 512 --stride 256 --file book.txt\n"
+      "  vernier score --ids 1,403,407 --json\n\n"
+      "BOS is added to a text where the tokenizer says so; the first token of a window is not "
+      "scored.\nA text longer than the context is cut, and said to be, unless --window is given.");
+}
+
+void DeclareChat(CLI::App* app, ChatOptions* options) {
+  DeclareVariant(app, options->request.mutable_variant());
+  app->add_option("--system", options->system, "System message, first in the history")
+      ->type_name("TEXT");
+  DeclareTimeLimit(app, &options->request);
+  DeclareSampling(app, options->request.mutable_sampling());
+  app->footer(
+      "\nWhile chatting:\n"
+      "  /variant NAME   go on in another precision, with the same history\n"
+      "  /reset          forget the history\n"
+      "  /help           this list\n"
+      "  Ctrl-C          ends the reply that is being written\n"
+      "  Ctrl-D          leaves\n\n"
+      "Example:\n  vernier chat --variant nf4 --system \"You answer in one sentence.\"");
+}
+
+void DeclareTokenize(CLI::App* app, TokenizeOptions* options) {
+  app->add_option("--model", options->model, "GGUF file or Hugging Face folder")
+      ->required()
+      ->type_name("PATH");
+  CLI::Option* text = app->add_option_function<std::string>(
+                             "TEXT", [=](const std::string& t) { options->text = t; },
+                             "The text; nothing: standard input")
+                          ->type_name("");
+  app->add_option_function<std::string>(
+         "--file", [=](const std::string& f) { options->file = f; },
+         "A file with the text, byte for byte; '-': standard input")
+      ->type_name("PATH")
+      ->excludes(text);
+  app->add_flag("--special", options->recognise_special,
+                "\"<|im_start|>\" in the text is the special token, not text");
+  app->add_flag_callback(
+      "--no-bos", [=] { options->add_begin = false; }, "Never add BOS");
+  app->footer(
+      "\nNeeds no server.\n\nExamples:\n"
+      "  vernier tokenize --model models/smollm2.gguf \"Hello, world\"\n"
+      "  vernier tokenize --model MODEL_FOLDER --file text.txt --json");
+}
+
+void DeclareInspect(CLI::App* app, InspectOptions* options) {
+  app->add_option("--model", options->model, "GGUF file or Hugging Face folder")
+      ->required()
+      ->type_name("PATH");
+  app->add_flag("--tensors", options->tensors, "List every tensor (--json always does)");
+  app->add_flag("--digest", options->digest, "SHA-256 of the weights; reads all of them");
+  app->footer("\nNeeds no server.\n\nExample:\n  vernier inspect --model MODEL_FOLDER --tensors");
+}
+
+}  // namespace vernier::cli

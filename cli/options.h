@@ -1,0 +1,77 @@
+// What the command line asked for: a struct a command, holding the request that it becomes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vernier/v1/evaluation.pb.h"
+#include "vernier/v1/inference.pb.h"
+
+namespace vernier::cli {
+
+// Where the prompt comes from, and how it is sent.
+struct PromptOptions {
+  enum class As { kWhatTheModelHas, kRaw, kChat };
+  As as = As::kWhatTheModelHas;
+  std::optional<std::string> text;  // "-" or none: standard input
+  std::vector<uint32_t> ids;        // not empty: instead of text
+  std::string system;               // of a chat
+};
+
+struct GenerateOptions {
+  v1::GenerateRequest request;  // without its input
+  PromptOptions prompt;
+  bool quiet = false;
+};
+
+struct CompareOptions {
+  v1::CompareRequest request;  // base without its input
+  PromptOptions prompt;
+};
+
+struct ScoreOptions {
+  v1::ScoreRequest request;  // without its input, and without the window if there is a stride
+  std::optional<std::string> file;
+  std::optional<std::string> text;
+  std::vector<uint32_t> ids;
+  uint32_t stride = 0;  // 0: windows follow each other
+  bool summary = false;
+};
+
+struct ChatOptions {
+  v1::GenerateRequest request;  // without its input
+  std::string system;
+};
+
+struct TokenizeOptions {
+  std::string model;
+  std::optional<std::string> file;
+  std::optional<std::string> text;
+  bool recognise_special = false;
+  bool add_begin = true;
+};
+
+struct InspectOptions {
+  std::string model;
+  bool tensors = false;
+  bool digest = false;
+};
+
+enum class Verb { kGenerate, kCompare, kScore, kModels, kChat, kTokenize, kInspect };
+
+struct CommandLine {
+  Verb verb = Verb::kModels;
+  std::string server = "127.0.0.1:50051";
+  double timeout_seconds = 0;  // of a call; 0: none
+  bool json = false;
+  GenerateOptions generate;
+  CompareOptions compare;
+  ScoreOptions score;
+  ChatOptions chat;
+  TokenizeOptions tokenize;
+  InspectOptions inspect;
+};
+
+}  // namespace vernier::cli

@@ -1,0 +1,38 @@
+#include <iostream>
+
+#include "cli/command_line.h"
+#include "cli/commands.h"
+#include "cli/connection.h"
+
+namespace vernier::cli {
+namespace {
+
+CommandResult Dispatch(const CommandLine& command, const Terminal& terminal) {
+  Connection connection(command.server, command.timeout_seconds);
+  switch (command.verb) {
+    case Verb::kGenerate:
+      return Generate(command, &connection, terminal);
+    case Verb::kCompare:
+      return Compare(command, &connection, terminal);
+    case Verb::kModels:
+      return ListModels(command, &connection, terminal);
+    default:
+      return {kExitOther, "not here"};
+  }
+}
+
+}  // namespace
+
+int Run(int argc, const char* const* argv, const Terminal& terminal) {
+  const ParsedCommandLine parsed = ParseCommandLine(argc, argv);
+  if (parsed.exit_code >= 0) {
+    (parsed.exit_code == kExitGood ? *terminal.out : *terminal.err) << parsed.message << std::flush;
+    return parsed.exit_code;
+  }
+  const CommandResult result = Dispatch(parsed.command, terminal);
+  terminal.out->flush();
+  if (!result.error.empty()) *terminal.err << "vernier: " << result.error << std::endl;
+  return result.exit_code;
+}
+
+}  // namespace vernier::cli
