@@ -1,0 +1,74 @@
+// Tiny seeded models in Hugging Face's format: every logit against what transformers computed.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tests/engine/model/loaded_model.h"
+#include "tests/testing/tensor_file.h"
+#include "tests/testing/test_data.h"
+
+namespace vernier {
+namespace {
+
+using testing::LoadForTest;
+using testing::SequenceDriver;
+using testing::TensorFile;
+using testing::TestDataPath;
+using testing::VariantsOf;
+
+class TransformersTest : public ::testing::TestWithParam<const char*> {};
+
+// What differs is the order of sums in fp32, and rotary angles: both sides round a frequency, so an
+// angle is off by the position times 2^-24.
+double Tolerance(const ModelConfig& config, int64_t tokens, std::span<const float> logits) {
+  float largest = 0;
+  for (const float logit : logits) largest = std::max(largest, std::fabs(logit));
+  const double longest_sum = static_cast<double>(std::max(config.hidden, config.intermediate));
+  // Each of the sums that led here, two a layer and the head's, may be off by its length times half
+  // a unit in the last place of its largest value.
+  const double sums = 2 * static_cast<double>(config.num_layers) + 1;
+  return (sums * longest_sum + static_cast<double>(tokens)) * std::ldexp(1.0, -24) * largest;
+}
+
+TEST_P(TransformersTest, EveryLogitIsTransformers) {
+  const std::string folder = TestDataPath(std::string("checkpoints/") + GetParam());
+  const TensorFile expected(folder + "/expected.safetensors");
+  const std::vector<int64_t> shape = expected.Shape("ids");  // [sequences, tokens]
+  const std::vector<int32_t> ids = expected.Read<int32_t>("ids");
+  const std::vector<float> logits = expected.Read<float>("logits");
+  const int64_t rows = shape[0] * shape[1];
+  auto loaded = LoadForTest(folder, VariantsOf({FormatId::kF32}),
+                            {.sequences = static_cast<int>(shape[0]),
+                             .context = shape[1],
+                             .rows = rows,
+                             .logit_rows = rows});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+
+  std::vector<SequenceDriver::Input> inputs;
+  for (int64_t i = 0; i < shape[0]; ++i) {
+    inputs.push_back({static_cast<int>(i), std::span(ids).subspan(static_cast<size_t>(i * shape[1]),
+                                                                  static_cast<size_t>(shape[1]))});
+  }
+  ASSERT_TRUE(loaded->driver->Step(0, inputs, SequenceDriver::Logits::kAll, [] {}).ok());
+  const auto actual = loaded->driver->LastLogits();
+  ASSERT_TRUE(actual.ok()) << actual.status();
+  ASSERT_EQ(actual->size(), logits.size());
+  const double tolerance = Tolerance(loaded->model->config, shape[1], logits);
+  double worst = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    worst = std::max(worst, std::fabs(double{(*actual)[i]} - double{logits[i]}));
+  }
+  EXPECT_LE(worst, tolerance);
+  RecordProperty("worst_difference", std::to_string(worst));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TransformersTest, ::testing::Values("tiny_llama3", "tiny_gpt2"),
+                         [](const auto& row) { return std::string(row.param); });
+
+}  // namespace
+}  // namespace vernier
