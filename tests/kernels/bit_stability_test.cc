@@ -1,0 +1,165 @@
+// What the CPU backend promises: a row's result is the same bits alone or beside others, prefilled
+// whole or in chunks, on one thread or two.
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/backends_under_test.h"
+#include "tests/kernels/layer_on_backend.h"
+#include "tests/kernels/layer_values.h"
+#include "tests/kernels/paged_batch.h"
+
+namespace vernier::testing {
+namespace {
+
+constexpr FormatId kFormats[] = {FormatId::kF32,  FormatId::kF16, FormatId::kBF16,
+                                 FormatId::kInt8, FormatId::kNf4, FormatId::kNf4Dq};
+
+// The second has columns that no layout's chunk divides, and NF4 blocks that straddle rows.
+const LayerSpec kSpecs[] = {
+    {.name = "multiples of 64",
+     .hidden = 128,
+     .intermediate = 192,
+     .vocab = 64,
+     .attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 32},
+     .kv_type = ScalarType::kF16,
+     .rotated = 32,
+     .gate = true},
+    {.name = "odd sizes",
+     .hidden = 45,
+     .intermediate = 77,
+     .vocab = 35,
+     .attention = {.num_heads = 3, .num_kv_heads = 1, .head_dim = 10, .window = 37},
+     .kv_type = ScalarType::kBF16,
+     .norm = NormKind::kLayer,
+     .activation = ActivationKind::kGeluErf,
+     .rotated = 10,
+     .biases = true,
+     .soft_cap = 5},
+};
+constexpr int kSequences = 32;
+constexpr int64_t kContext = 96;
+constexpr int64_t kMaxRows = 256;
+
+int LengthOf(int sequence) { return sequence == 0 ? 83 : 1 + sequence * 11 % 40; }
+
+// Logits of every position of every sequence, by (sequence, position).
+using Results = std::map<std::pair<int, int>, std::vector<float>>;
+
+class Runner {
+ public:
+  Runner(const BackendOptions& options, const LayerValues& values)
+      : vocab_(values.spec.vocab),
+        sequences_(MakeSequences(Lengths(), vocab_)),
+        layer_(Make(options), values, kMaxRows, PoolBlocks(sequences_)) {}
+
+  struct Chunk {
+    int sequence, first, last;  // positions [first, last)
+  };
+  // One step over the chunks.
+  void Step(const std::vector<Chunk>& chunks, Results* results) {
+    BatchArrays batch;
+    std::vector<std::pair<int, int>> places;
+    for (const Chunk& chunk : chunks) {
+      AppendRows(sequences_[chunk.sequence], chunk.first, chunk.last, &batch);
+      for (int p = chunk.first; p < chunk.last; ++p) places.push_back({chunk.sequence, p});
+    }
+    for (size_t i = 0; i < places.size(); ++i) batch.logit_rows.push_back(static_cast<int32_t>(i));
+    const std::vector<float> logits = layer_.Run(batch.View(), kAllCalls, LayerOnBackend::kLayers);
+    for (size_t i = 0; i < places.size(); ++i) {
+      const auto* row = logits.data() + i * vocab_;
+      (*results)[places[i]] = {row, row + vocab_};
+    }
+  }
+
+  // Every sequence by itself, its prompt at once.
+  Results Alone() {
+    Results results;
+    for (int i = 0; i < kSequences; ++i) Step({{i, 0, LengthOf(i)}}, &results);
+    return results;
+  }
+  // Every sequence by itself, one token at a time.
+  Results TokenByToken() {
+    Results results;
+    for (int i = 0; i < kSequences; ++i) {
+      for (int p = 0; p < LengthOf(i); ++p) Step({{i, p, p + 1}}, &results);
+    }
+    return results;
+  }
+  // All sequences in each step, in chunks whose size differs by sequence and step: most are at
+  // prefill while others decode.
+  Results Together() {
+    Results results;
+    std::vector<int> done(kSequences);
+    for (int step = 0;; ++step) {
+      std::vector<Chunk> chunks;
+      for (int i = 0; i < kSequences; ++i) {
+        constexpr int kSizes[] = {1, 2, 3, 7, 1, 17, 5};
+        const int last = std::min(LengthOf(i), done[i] + kSizes[(i + step) % 7]);
+        if (done[i] < last) chunks.push_back({i, done[i], last});
+        done[i] = last;
+      }
+      if (chunks.empty()) return results;
+      Step(chunks, &results);
+    }
+  }
+
+ private:
+  static std::vector<int> Lengths() {
+    std::vector<int> lengths;
+    for (int i = 0; i < kSequences; ++i) lengths.push_back(LengthOf(i));
+    return lengths;
+  }
+
+  const int64_t vocab_;
+  const std::vector<PagedSequence> sequences_;
+  LayerOnBackend layer_;
+};
+
+void ExpectSameBits(const Results& expected, const Results& actual, const char* what) {
+  ASSERT_EQ(expected.size(), actual.size());
+  for (const auto& [place, logits] : expected) {
+    const auto found = actual.find(place);
+    ASSERT_NE(found, actual.end());
+    ASSERT_EQ(0, std::memcmp(logits.data(), found->second.data(), logits.size() * sizeof(float)))
+        << what << ": sequence " << place.first << " position " << place.second;
+  }
+}
+
+class BitStabilityTest : public ::testing::TestWithParam<std::tuple<BackendUnderTest, FormatId>> {};
+
+TEST_P(BitStabilityTest, ARowDoesNotDependOnBatchChunksOrThreads) {
+  const auto& [under_test, format] = GetParam();
+  for (const LayerSpec& spec : kSpecs) {
+    SCOPED_TRACE(spec.name);
+    const LayerValues values = MakeLayer(spec, format, kContext);
+    BackendOptions options = under_test.options;
+    options.threads = 1;
+    Runner one(options, values);
+    const Results alone = one.Alone();
+    ExpectSameBits(alone, one.TokenByToken(), "token by token");
+    ExpectSameBits(alone, one.Together(), "32 sequences in chunks");
+    options.threads = 2;
+    Runner two(options, values);
+    ExpectSameBits(alone, two.Together(), "32 sequences in chunks, 2 threads");
+    ExpectSameBits(alone, two.Alone(), "2 threads");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, BitStabilityTest,
+                         ::testing::Combine(::testing::ValuesIn(BackendsUnderTest()),
+                                            ::testing::ValuesIn(kFormats)),
+                         [](const auto& param) {
+                           std::string name = std::string(std::get<0>(param.param).name) + "_" +
+                                              FormatOf(std::get<1>(param.param)).name;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace vernier::testing
