@@ -240,8 +240,8 @@ void DeviceEngine::FinishEnded() {
 }
 
 void DeviceEngine::Close(const SequenceEnd& end, const absl::Status& device) {
+  scheduler_.EndAll(end);  // first: the results of what still runs are given up
   if (running_ != nullptr) {
-    // Its results are given up; on a lost device there are none.
     (void)backend_->Synchronize();
     scheduler_.Commit(running_->plan);
     running_ = nullptr;

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "engine/status_payload.h"
@@ -12,9 +13,16 @@ namespace {
 
 int64_t BlocksFor(int64_t positions) { return (positions + kBlockTokens - 1) / kBlockTokens; }
 
-std::pair<int, int> GroupOf(const Sequence& sequence) {
-  const Request& request = *sequence.request;
-  return {request.variant, sequence.Paired() ? request.score->reference_variant : -1};
+// What a step costs, in rows: its passes read the weights, which costs as much
+// as this many rows whatever their number, and compute its rows.
+constexpr int64_t kPassRows = 16;
+
+int64_t StepCost(const StepPlan& plan) {
+  return (plan.Tokens() + kPassRows) * (plan.reference >= 0 ? 2 : 1);
+}
+
+bool Scored(const Sequence& sequence) {
+  return sequence.request->score.has_value() && sequence.computed >= sequence.Rows();
 }
 
 // A sequence of the first yields to one of the second: a lower class, or the
@@ -46,10 +54,6 @@ std::optional<SequenceEnd> EndFor(const Sequence& sequence, absl::Duration now) 
                        absl::DeadlineExceededError("the deadline passed")};
   }
   if (now >= sequence.request->time_limit) return SequenceEnd{FinishReason::kTimeLimit, -1, {}};
-  // A text of one token has nothing to score.
-  if (sequence.request->score.has_value() && sequence.computed >= sequence.Rows()) {
-    return SequenceEnd{FinishReason::kStop, -1, {}};
-  }
   return std::nullopt;
 }
 
@@ -77,17 +81,15 @@ Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits), pool_(lim
   VERNIER_CHECK(limits.step_tokens >= 1 && limits.max_logit_rows >= 1 && limits.max_sequences >= 1);
 }
 
+Scheduler::Group Scheduler::GroupOf(const Sequence& sequence) {
+  const Request& request = *sequence.request;
+  return {request.priority, request.variant,
+          sequence.Paired() ? request.score->reference_variant : -1};
+}
+
 void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
-  const Group group = GroupOf(*sequence);
-  if (served_rows_.find(group) == served_rows_.end()) {
-    // A group that joins starts level with the one served least: neither owed
-    // nor owing for its absence.
-    int64_t level = 0;
-    for (auto it = served_rows_.begin(); it != served_rows_.end(); ++it) {
-      level = it == served_rows_.begin() ? it->second : std::min(level, it->second);
-    }
-    served_rows_[group] = level;
-  }
+  // A text of one token has nothing to score.
+  if (Scored(*sequence)) sequence->end = SequenceEnd{FinishReason::kStop, -1, {}};
   sequences_.push_back(std::move(sequence));
 }
 
@@ -95,19 +97,11 @@ void Scheduler::Plan(absl::Duration now, StepPlan* plan) {
   plan->rows.clear();
   preemptions_.clear();
   ReadEnds(now);
+  ReleaseEnded();
   AdmitWaiting();
-  for (const Priority priority : {Priority::kNormal, Priority::kLow}) {
-    std::vector<std::pair<int64_t, Group>> turns;
-    for (const auto& [group, served] : served_rows_) turns.emplace_back(served, group);
-    std::sort(turns.begin(), turns.end());
-    for (const auto& [served, group] : turns) {
-      if (!PlanGroup(priority, group, plan)) continue;
-      for (PlannedRows& planned : plan->rows) {
-        planned.sequence->first_planned = std::min(planned.sequence->first_planned, now);
-      }
-      served_rows_[group] += plan->Tokens() * (plan->reference >= 0 ? 2 : 1);
-      return;
-    }
+  if (!PlanClass(Priority::kNormal, plan) && !PlanClass(Priority::kLow, plan)) return;
+  for (PlannedRows& planned : plan->rows) {
+    planned.sequence->first_planned = std::min(planned.sequence->first_planned, now);
   }
 }
 
@@ -117,6 +111,9 @@ void Scheduler::Commit(const StepPlan& plan) {
     sequence.computed = planned.first + planned.count;
     sequence.in_flight -= 1;
     if (planned.draws) sequence.draws_in_flight = false;
+    if (Scored(sequence) && !sequence.end.has_value()) {
+      sequence.end = SequenceEnd{FinishReason::kStop, -1, {}};
+    }
     VERNIER_CHECK(sequence.in_flight >= 0 && sequence.computed <= sequence.planned);
   }
 }
@@ -130,10 +127,6 @@ std::vector<std::unique_ptr<Sequence>> Scheduler::TakeEnded() {
   }
   if (ended.empty()) return ended;
   std::erase(sequences_, nullptr);
-  std::erase_if(served_rows_, [this](const auto& entry) {
-    return std::none_of(sequences_.begin(), sequences_.end(),
-                        [&](const auto& sequence) { return GroupOf(*sequence) == entry.first; });
-  });
   return ended;
 }
 
@@ -148,6 +141,13 @@ void Scheduler::ReadEnds(absl::Duration now) {
     if (sequence->end.has_value()) continue;
     sequence->end = EndFor(*sequence, now);
     if (sequence->end.has_value()) sequence->end_seen = now;
+  }
+}
+
+// Before anyone is admitted or preempted for want of them.
+void Scheduler::ReleaseEnded() {
+  for (const auto& sequence : sequences_) {
+    if (sequence->end.has_value() && sequence->in_flight == 0) ReleaseBlocks(sequence.get());
   }
 }
 
@@ -184,22 +184,41 @@ bool Scheduler::Admit(Sequence* sequence) {
   return true;
 }
 
-bool Scheduler::PlanGroup(Priority priority, const Group& group, StepPlan* plan) {
-  plan->variant = group.first;
-  plan->reference = group.second;
+bool Scheduler::PlanClass(Priority priority, StepPlan* plan) {
+  int64_t& level = level_[static_cast<size_t>(priority)];
+  std::set<std::pair<int64_t, Group>> turns;
+  for (const auto& sequence : sequences_) {
+    if (!sequence->Running() || sequence->request->priority != priority) continue;
+    const Group group = GroupOf(*sequence);
+    turns.emplace(std::max(cost_[group], level), group);
+  }
+  for (const auto& [cost, group] : turns) {
+    if (!PlanGroup(group, plan)) continue;
+    level = cost;
+    cost_[group] = cost + StepCost(*plan);
+    return true;
+  }
+  return false;
+}
+
+bool Scheduler::PlanGroup(const Group& group, StepPlan* plan) {
+  plan->variant = group.variant;
+  plan->reference = group.reference;
   const auto plannable = [&](const Sequence& sequence) {
-    return sequence.request->priority == priority && GroupOf(sequence) == group &&
-           sequence.Running() && !sequence.end.has_value() && !sequence.draws_in_flight;
+    return sequence.Running() && !sequence.end.has_value() && !sequence.draws_in_flight &&
+           GroupOf(sequence) == group;
   };
   for (const auto& sequence : sequences_) {
     if (plannable(*sequence) && sequence->Decoding() && sequence->planned > 0)
       PlanDecode(sequence.get(), plan);
   }
+  const size_t decoding = plan->rows.size();
+  const auto planned = [&](const Sequence& sequence) {
+    return std::any_of(plan->rows.begin(), plan->rows.begin() + static_cast<ptrdiff_t>(decoding),
+                       [&](const PlannedRows& rows) { return rows.sequence == &sequence; });
+  };
   for (const auto& sequence : sequences_) {
-    const bool planned_here =
-        std::any_of(plan->rows.begin(), plan->rows.end(),
-                    [&](const PlannedRows& planned) { return planned.sequence == sequence.get(); });
-    if (!planned_here && plannable(*sequence) && sequence->planned < sequence->Rows()) {
+    if (plannable(*sequence) && sequence->planned < sequence->Rows() && !planned(*sequence)) {
       PlanRows(sequence.get(), plan);
     }
   }

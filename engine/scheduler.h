@@ -2,16 +2,18 @@
 // lock or log.
 //
 // Iteration-level batching with chunked prefill. A step serves one group of
-// sequences: those of one variant, or the paired scores of one (variant,
-// reference). Among groups that can run, the one that got the fewest rows so
-// far is next; within a group decode rows come first, then chunks of prompts,
-// oldest first. The low class gets a step only when no sequence of the normal
-// class can use it. Cache blocks for a prompt are taken when it starts to run;
-// when a growing sequence finds none, the newest of the lowest class gives up
-// its blocks and is recomputed later (as vLLM v1 does), with what it had drawn
-// as part of its prompt.
+// sequences: those of one class and variant, or the paired scores of one
+// (variant, reference). Among groups that can run, the one whose steps cost the
+// least so far is next, and one that could not run is owed nothing for it
+// (start-time fair queuing; Goyal, Vin and Cheng 1996). Within a group decode
+// rows come first, then chunks of prompts, oldest first. The low class gets a
+// step only when no sequence of the normal class can use it. Cache blocks for a
+// prompt are taken when it starts to run; when a growing sequence finds none,
+// the newest of the lowest class gives up its blocks and is recomputed later (as
+// vLLM v1 does), with what it had drawn as part of its prompt.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -74,7 +76,7 @@ class Scheduler {
   // or TakeEnded returns one, or a step is in flight.
   void Plan(absl::Duration now, StepPlan* plan);
   // The step's keys and values are written: the caller has appended what was
-  // drawn to each sequence (or set its end).
+  // drawn to each sequence, or set its end.
   void Commit(const StepPlan& plan);
   // Sequences that ended and that no step in flight still reads; their blocks
   // are free. Each is returned once.
@@ -88,11 +90,19 @@ class Scheduler {
   bool idle() const { return sequences_.empty(); }
 
  private:
-  using Group = std::pair<int, int>;  // variant, reference
+  struct Group {
+    Priority priority = Priority::kNormal;
+    int variant = 0;
+    int reference = -1;
+    auto operator<=>(const Group&) const = default;
+  };
 
+  static Group GroupOf(const Sequence& sequence);
   void ReadEnds(absl::Duration now);
+  void ReleaseEnded();
   void AdmitWaiting();
-  bool PlanGroup(Priority priority, const Group& group, StepPlan* plan);
+  bool PlanClass(Priority priority, StepPlan* plan);
+  bool PlanGroup(const Group& group, StepPlan* plan);
   void PlanDecode(Sequence* sequence, StepPlan* plan);
   void PlanRows(Sequence* sequence, StepPlan* plan);
   bool Admit(Sequence* sequence);
@@ -104,7 +114,10 @@ class Scheduler {
   const SchedulerLimits limits_;
   KvPool pool_;
   std::vector<std::unique_ptr<Sequence>> sequences_;  // by arrival
-  std::map<Group, int64_t> served_rows_;  // of groups with sequences; levelled when a group joins
+  std::map<Group, int64_t> cost_;  // of its steps so far, see StepCost; kept when a group is gone
+  // By class, the cost of the group that got the last turn, before it: none that
+  // waited for a turn has less, so one that has could not run.
+  int64_t level_[kNumPriorities] = {};
   int running_ = 0;
   std::vector<Preemption> preemptions_;
 };

@@ -1,0 +1,219 @@
+// Single decisions of the scheduler; tests/simulation checks its invariants under random traffic.
+#include "engine/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace vernier {
+namespace {
+
+// Never called by the scheduler.
+class NoSink : public TokenSink {
+ public:
+  void OnToken(const TokenEvent&) override { FAIL(); }
+  void OnScores(int64_t, std::span<const ScoreResult>) override { FAIL(); }
+  void OnFinish(const FinishEvent&) override { FAIL(); }
+};
+
+std::unique_ptr<Request> TextRequest(int variant, int64_t prompt_tokens, int64_t max_tokens) {
+  auto request = std::make_unique<Request>();
+  request->variant = variant;
+  request->prompt.assign(static_cast<size_t>(prompt_tokens), 1);
+  request->sampling.max_tokens = max_tokens;
+  request->control = std::make_shared<RequestControl>();
+  request->sink = std::make_shared<NoSink>();
+  return request;
+}
+
+std::unique_ptr<Request> ScoreRequest(int variant, int64_t tokens) {
+  auto request = TextRequest(variant, tokens, 0);
+  request->score.emplace();
+  return request;
+}
+
+class SchedulerTest : public testing::Test {
+ protected:
+  void Create(const SchedulerLimits& limits) { scheduler_ = std::make_unique<Scheduler>(limits); }
+
+  Sequence* Add(std::unique_ptr<Request> request) {
+    auto sequence =
+        std::make_unique<Sequence>(std::move(request), arrivals_++, Now(), std::vector<int32_t>{});
+    Sequence* added = sequence.get();
+    scheduler_->Add(std::move(sequence));
+    return added;
+  }
+  absl::Duration Now() const { return absl::Seconds(1); }
+
+  // One step at depth 1: every draw gives the token 2. Returns the plan's variant.
+  int Step() {
+    scheduler_->Plan(Now(), &plan_);
+    Take();
+    for (const PlannedRows& rows : plan_.rows) {
+      if (rows.draws) rows.sequence->end = rows.sequence->Append(2);
+    }
+    scheduler_->Commit(plan_);
+    Take();
+    return plan_.variant;
+  }
+  void Take() {
+    for (auto& sequence : scheduler_->TakeEnded()) ended_.push_back(std::move(sequence));
+  }
+
+  std::unique_ptr<Scheduler> scheduler_;
+  StepPlan plan_;
+  std::vector<std::unique_ptr<Sequence>> ended_;
+  uint64_t arrivals_ = 0;
+};
+
+TEST_F(SchedulerTest, DecodeRowsComeBeforePromptsAndPromptsFillTheStep) {
+  Create({.kv_blocks = 100, .max_context = 512, .step_tokens = 40});
+  Sequence* decoding = Add(TextRequest(0, 3, 10));
+  Step();
+  Sequence* first = Add(TextRequest(0, 30, 10));
+  Sequence* second = Add(TextRequest(0, 30, 10));
+  Step();
+  ASSERT_EQ(plan_.rows.size(), 3u);
+  EXPECT_EQ(plan_.rows[0].sequence, decoding);
+  EXPECT_EQ(plan_.rows[0].count, 1);
+  EXPECT_EQ(plan_.rows[1].sequence, first);
+  EXPECT_EQ(plan_.rows[1].count, 30);
+  EXPECT_TRUE(plan_.rows[1].draws);
+  EXPECT_EQ(plan_.rows[2].sequence, second);
+  EXPECT_EQ(plan_.rows[2].count, 9);
+  EXPECT_FALSE(plan_.rows[2].draws);
+  EXPECT_EQ(plan_.DecodeRows(), 1);
+}
+
+TEST_F(SchedulerTest, ALongPromptDoesNotWaitForASlotInEveryStepOfAnotherVariantsText) {
+  Create({.kv_blocks = 100, .max_context = 1024, .step_tokens = 256});
+  Add(TextRequest(0, 3, 500));
+  Sequence* prompt = Add(TextRequest(1, 1000, 10));
+  int steps = 0;
+  while (prompt->tokens.size() == 1000) {
+    Step();
+    ++steps;
+  }
+  // Four chunks; between two of them the text gets what a chunk costs, not 256 steps.
+  EXPECT_LE(steps, 4 + 4 * 17);
+  EXPECT_GE(steps, 4 + 3);
+}
+
+TEST_F(SchedulerTest, AGroupThatCouldNotRunIsOwedNothing) {
+  Create({.kv_blocks = 100, .max_context = 512, .max_sequences = 2});
+  Add(TextRequest(0, 3, 400));
+  auto low = TextRequest(1, 3, 400);
+  low->priority = Priority::kLow;
+  Add(std::move(low));  // holds variant 1's place without a turn
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(Step(), 0);
+  Add(TextRequest(1, 3, 100));
+  std::map<int, int> turns;
+  for (int i = 0; i < 20; ++i) ++turns[Step()];
+  EXPECT_EQ(turns[0], 10);
+  EXPECT_EQ(turns[1], 10);
+}
+
+TEST_F(SchedulerTest, ShortRequestsOneAfterAnotherDoNotStarveAnotherGroup) {
+  Create({.kv_blocks = 100, .max_context = 1024});
+  Sequence* text = Add(TextRequest(1, 3, 200));
+  int steps = 0;
+  for (; text->Generated() < 100 && steps < 1000; ++steps) {
+    // Variant 0 has one request at a time, and is gone after each.
+    if (scheduler_->sequences().size() == 1) Add(TextRequest(0, 200, 1));
+    Step();
+  }
+  EXPECT_LE(steps, 120);
+}
+
+TEST_F(SchedulerTest, WhatAnEndedSequenceHeldIsAdmittedInTheSamePlan) {
+  Create({.kv_blocks = 4, .max_context = 64});
+  Sequence* running = Add(TextRequest(0, 60, 4));
+  Step();
+  Sequence* waiting = Add(TextRequest(0, 60, 4));
+  auto control = running->request->control;
+  Sequence* last = Add(TextRequest(0, 60, 4));
+  Step();
+  EXPECT_FALSE(waiting->Running() && last->Running());
+  control->End(EndReason::kCancelled);
+  waiting->request->control->End(EndReason::kCancelled);
+  scheduler_->Plan(Now(), &plan_);
+  ASSERT_EQ(plan_.rows.size(), 1u);
+  EXPECT_EQ(plan_.rows[0].sequence, last);
+  EXPECT_TRUE(scheduler_->preemptions().empty()) << "an ended sequence is no preemption";
+}
+
+TEST_F(SchedulerTest, AScoreEndsWithTheStepThatScoresItsLastToken) {
+  Create({.kv_blocks = 8, .max_context = 128});
+  Add(ScoreRequest(0, 40));
+  Step();
+  ASSERT_EQ(ended_.size(), 1u);
+  EXPECT_EQ(ended_[0]->end->reason, FinishReason::kStop);
+  EXPECT_TRUE(ended_[0]->end->status.ok());
+  EXPECT_EQ(ended_[0]->end_seen, absl::InfiniteDuration()) << "it was not ended from outside";
+}
+
+TEST_F(SchedulerTest, AScoreOfOneTokenEndsWithoutARow) {
+  Create({.kv_blocks = 8, .max_context = 128});
+  Add(ScoreRequest(0, 1));
+  Step();
+  EXPECT_TRUE(plan_.empty());
+  ASSERT_EQ(ended_.size(), 1u);
+  EXPECT_EQ(ended_[0]->end->reason, FinishReason::kStop);
+  EXPECT_TRUE(scheduler_->idle());
+}
+
+TEST_F(SchedulerTest, TheNewestIsPreemptedAndKeepsWhatItDrew) {
+  Create({.kv_blocks = 4, .max_context = 64});
+  Sequence* old = Add(TextRequest(0, 31, 40));
+  Sequence* young = Add(TextRequest(0, 31, 40));
+  int64_t drawn = 0;
+  while (young->preemptions == 0) {
+    drawn = young->Generated();
+    Step();
+    Add(TextRequest(0, 1, 1));  // someone always wants a block
+  }
+  EXPECT_EQ(old->preemptions, 0);
+  EXPECT_EQ(young->Generated(), drawn);
+  EXPECT_EQ(young->computed, 0);
+}
+
+TEST_F(SchedulerTest, TooManyPreemptionsAreResourceExhausted) {
+  Create({.kv_blocks = 4, .max_context = 64, .max_preemptions = 0});
+  Add(TextRequest(0, 31, 40));
+  Sequence* young = Add(TextRequest(0, 31, 40));
+  const auto sink = young->request->sink;
+  while (ended_.empty()) {
+    Step();
+    Add(TextRequest(0, 1, 1));
+    ended_.erase(std::remove_if(ended_.begin(), ended_.end(),
+                                [](const auto& s) { return s->prompt_tokens == 1; }),
+                 ended_.end());
+  }
+  EXPECT_EQ(ended_[0]->end->reason, FinishReason::kError);
+  EXPECT_EQ(ended_[0]->end->status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ended_[0]->preemptions, 1);
+}
+
+TEST_F(SchedulerTest, TheLowClassGivesItsBlocksToTheNormalOne) {
+  Create({.kv_blocks = 4, .max_context = 64});
+  auto request = TextRequest(0, 60, 4);
+  request->priority = Priority::kLow;
+  Sequence* low = Add(std::move(request));
+  Step();
+  ASSERT_TRUE(low->Running());
+  Sequence* normal = Add(TextRequest(0, 60, 4));
+  Sequence* other = Add(TextRequest(0, 30, 4));
+  Step();
+  EXPECT_TRUE(normal->Running());
+  EXPECT_TRUE(other->Running());
+  EXPECT_FALSE(low->Running());
+  EXPECT_EQ(low->preemptions, 1);
+}
+
+}  // namespace
+}  // namespace vernier

@@ -1,0 +1,107 @@
+// The real scheduler under seeded random traffic, its invariants checked after every step.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "tests/simulation/simulation.h"
+
+namespace vernier::simulation {
+namespace {
+
+// Each at both planning depths.
+std::vector<SimulationOptions> Scenarios() {
+  return {
+      {.name = "Roomy",
+       .limits = {.kv_blocks = 400, .max_context = 256},
+       .traffic = {.longest_prompt = 160, .longest_output = 90}},
+      {.name = "PoolPressure",
+       .limits = {.kv_blocks = 17, .max_context = 256, .max_preemptions = 1 << 20},
+       .traffic = {.longest_prompt = 60, .longest_output = 190, .ends = 8}},
+      {.name = "PreemptionLimit",
+       .limits = {.kv_blocks = 18, .max_context = 256, .max_preemptions = 1},
+       .traffic = {.longest_prompt = 40, .longest_output = 200, .ends = 5}},
+      {.name = "SmallSteps",
+       .limits = {.kv_blocks = 60, .max_context = 128, .step_tokens = 5, .max_logit_rows = 2},
+       .traffic = {.max_live = 10, .prompt_logprobs = 40}},
+      {.name = "OneAtATime",
+       .limits = {.kv_blocks = 8,
+                  .max_context = 128,
+                  .step_tokens = 1,
+                  .max_logit_rows = 1,
+                  .max_sequences = 1},
+       .traffic = {.max_live = 5, .longest_prompt = 30, .longest_output = 20}},
+      {.name = "FewSlots",
+       .limits = {.kv_blocks = 100, .max_context = 128, .max_sequences = 3},
+       .traffic = {.low = 60, .ends = 40}},
+      {.name = "Compares",
+       .limits = {.kv_blocks = 24, .max_context = 256, .step_tokens = 48, .max_logit_rows = 16},
+       .traffic = {.longest_prompt = 200, .low = 50, .scores = 80, .paired = 80}},
+      {.name = "LongPrompts",
+       .limits = {.kv_blocks = 80, .max_context = 1024, .step_tokens = 64},
+       .traffic = {.arrivals = 10, .max_live = 8, .longest_prompt = 900, .longest_output = 30}},
+  };
+}
+
+constexpr int64_t kSteps = 15'000;  // of each scenario and depth: 240,000 in all
+
+class SchedulerSimulationTest : public testing::TestWithParam<std::tuple<int, int>> {};
+
+SimulationOptions OptionsOf(const std::tuple<int, int>& param) {
+  SimulationOptions options = Scenarios()[static_cast<size_t>(std::get<0>(param))];
+  options.planning_depth = std::get<1>(param);
+  options.seed = static_cast<uint64_t>(1000 * std::get<0>(param) + std::get<1>(param));
+  return options;
+}
+
+std::string NameOf(const testing::TestParamInfo<std::tuple<int, int>>& info) {
+  const SimulationOptions options = OptionsOf(info.param);
+  return options.name + "Depth" + std::to_string(options.planning_depth);
+}
+
+TEST_P(SchedulerSimulationTest, KeepsItsInvariants) {
+  const SimulationOptions options = OptionsOf(GetParam());
+  Simulation simulation(options);
+  simulation.Run(kSteps);
+  if (HasFailure()) return;
+  simulation.Finish();
+  const SimulationCounts& counts = simulation.counts();
+  RecordProperty("requests", static_cast<int>(counts.requests));
+  RecordProperty("preemptions", static_cast<int>(counts.preemptions));
+  // The run reached what it is for.
+  EXPECT_GE(counts.steps, kSteps);
+  EXPECT_GT(counts.Ended(FinishReason::kLength) + counts.Ended(FinishReason::kEos), 0);
+  EXPECT_GT(counts.Ended(FinishReason::kStop), 0);
+  EXPECT_GT(counts.Ended(FinishReason::kCancelled), 0);
+  EXPECT_GT(counts.Ended(FinishReason::kDeadline), 0);
+  EXPECT_GT(counts.Ended(FinishReason::kTimeLimit), 0);
+  EXPECT_GT(counts.paired_steps, 0);
+  EXPECT_GT(counts.low_steps, 0);
+  if (options.name == "PoolPressure") {
+    EXPECT_GT(counts.preemptions, 100);
+    EXPECT_EQ(counts.Ended(FinishReason::kError), 0);
+  }
+  if (options.name == "PreemptionLimit") {
+    EXPECT_GT(counts.Ended(FinishReason::kError), 0);
+  }
+}
+
+TEST_P(SchedulerSimulationTest, StopsInMidStepWithOneEndEach) {
+  SimulationOptions options = OptionsOf(GetParam());
+  for (int64_t steps = 1; steps < 200; steps += 23) {
+    options.seed += 17;
+    Simulation simulation(options);
+    simulation.Run(steps);
+    simulation.EndAll();
+    if (HasFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Scenarios, SchedulerSimulationTest,
+                         testing::Combine(testing::Range(0, static_cast<int>(Scenarios().size())),
+                                          testing::Values(1, 2)),
+                         NameOf);
+
+}  // namespace
+}  // namespace vernier::simulation
