@@ -101,8 +101,10 @@ struct StreamResult {
   int messages = 0;
 };
 
-inline StreamResult ReadAll(grpc::ClientReader<v1::GenerateStreamResponse>* reader) {
+// `started`: the start message has been read already.
+inline StreamResult ReadAll(grpc::ClientReader<v1::GenerateStreamResponse>* reader, bool started) {
   StreamResult out;
+  out.messages = started ? 1 : 0;
   v1::GenerateStreamResponse message;
   while (reader->Read(&message)) {
     EXPECT_EQ(message.has_start(), out.messages == 0) << "start is the first and only the first";
@@ -126,7 +128,7 @@ inline StreamResult ReadAll(grpc::ClientReader<v1::GenerateStreamResponse>* read
 inline StreamResult Stream(const RunningDaemon& running, const v1::GenerateRequest& request) {
   grpc::ClientContext context;
   const auto reader = running.inference->GenerateStream(&context, request);
-  return ReadAll(reader.get());
+  return ReadAll(reader.get(), /*started=*/false);
 }
 
 inline std::pair<grpc::Status, v1::GenerateResponse> Generate(const RunningDaemon& running,

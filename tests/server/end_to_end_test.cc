@@ -211,7 +211,8 @@ TEST_F(InferenceTest, CancelFreesTheCacheAndEndsTheCallOnce) {
   v1::GenerateStreamResponse message;
   ASSERT_TRUE(reader->Read(&message));
   context.TryCancel();
-  EXPECT_EQ(testing::ReadAll(reader.get()).status.error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(testing::ReadAll(reader.get(), /*started=*/true).status.error_code(),
+            grpc::StatusCode::CANCELLED);
   const auto used = [&] {
     const EngineSnapshot snapshot = running_.daemon->snapshot();
     return snapshot.kv_blocks_total - snapshot.kv_blocks_free;

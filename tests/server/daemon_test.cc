@@ -1,0 +1,224 @@
+// vernierd as a process: its one line, its exit codes, its drain.
+#include <gmock/gmock.h>
+
+#include <csignal>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "tests/server/end_to_end.h"
+#include "tests/testing/child_process.h"
+
+namespace vernier {
+namespace {
+
+using testing::ChildProcess;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+
+std::vector<std::string> Command(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), testing::PathFrom("VERNIER_BIN", "vernierd"));
+  return arguments;
+}
+
+std::vector<std::string> Serving(const std::string& model, std::vector<std::string> more = {}) {
+  std::vector<std::string> arguments = {"--model",   model,         "--variants", "fp16,nf4",
+                                        "--listen",  "127.0.0.1:0", "--http",     "127.0.0.1:0",
+                                        "--threads", "1",           "--kv-bytes", "4000000"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return Command(arguments);
+}
+
+// The address after "grpc=".
+std::string GrpcAddress(const std::string& ready) {
+  for (const absl::string_view word : absl::StrSplit(ready, ' ')) {
+    if (absl::StartsWith(word, "grpc=")) return std::string(word.substr(5));
+  }
+  return "";
+}
+
+// A file that is gone with the test.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& text)
+      : path_(::testing::TempDir() + "vernier-" + std::to_string(getpid()) + ".yaml") {
+    std::ofstream(path_) << text;
+  }
+  ~TemporaryFile() { std::filesystem::remove(path_); }
+  const std::string& path() const { return path_; }
+
+ private:
+  const std::string path_;
+};
+
+class DaemonTest : public ::testing::Test {
+ protected:
+  struct Ended {
+    int code;
+    std::string output, errors;
+  };
+  static Ended Run(const std::vector<std::string>& arguments) {
+    ChildProcess child(arguments);
+    const int code = child.Wait();
+    return {code, child.RestOfOutput(), child.errors()};
+  }
+  const std::string model_ = testing::TestDataPath("stories260K/hf");
+};
+
+TEST_F(DaemonTest, OneReadyLineAndATermThatEndsItWithZero) {
+  ChildProcess daemon(Serving(model_, {"--name", "stories", "--health", "127.0.0.1:0"}));
+  EXPECT_THAT(daemon.ReadLine(),
+              MatchesRegex("ready grpc=127.0.0.1:[0-9]+ http=127.0.0.1:[0-9]+ "
+                           "health=127.0.0.1:[0-9]+ model=stories variants=fp16,nf4"));
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+  EXPECT_EQ(daemon.RestOfOutput(), "");
+  for (const absl::string_view line : absl::StrSplit(daemon.errors(), '\n', absl::SkipEmpty())) {
+    EXPECT_TRUE(nlohmann::json::accept(line.begin(), line.end())) << line;
+  }
+}
+
+TEST_F(DaemonTest, F68TermLetsARunningStreamFinishAndRefusesNewCalls) {
+  ChildProcess daemon(Serving(model_));
+  testing::RunningDaemon client;
+  client.channel = testing::Connect(GrpcAddress(daemon.ReadLine()));
+  client.inference = v1::Inference::NewStub(client.channel);
+  v1::GenerateRequest request = testing::IdsRequest({1, 403}, 500);
+  request.mutable_sampling()->set_ignore_eos(true);
+  request.mutable_sampling()->set_n(4);
+  grpc::ClientContext context;
+  const auto reader = client.inference->GenerateStream(&context, request);
+  v1::GenerateStreamResponse message;
+  ASSERT_TRUE(reader->Read(&message));  // it runs
+  daemon.Signal(SIGTERM);
+  // From some moment on new calls are refused with a hint, on the connection that is there.
+  int code = 0;
+  while (code == 0) {
+    const testing::RawOutcome outcome =
+        testing::RawCall(client.channel, "/vernier.v1.Inference/Generate",
+                         testing::IdsRequest({1}, 1).SerializeAsString());
+    code = outcome.code;
+    if (!outcome.pushback.empty()) {
+      EXPECT_GE(std::stoi(outcome.pushback), 50);
+    }
+  }
+  EXPECT_EQ(code, 14);
+  std::set<uint32_t> finished;
+  while (reader->Read(&message)) {
+    if (!message.has_finish()) continue;
+    EXPECT_EQ(message.finish().finish_reason(), v1::LENGTH);
+    EXPECT_EQ(message.finish().usage().completion_tokens(), 500u);
+    finished.insert(message.finish().index());
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(finished.size(), 4u);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+TEST_F(DaemonTest, F68SecondTermEndsTheDrainAtOnce) {
+  ChildProcess daemon(Serving(model_));
+  testing::RunningDaemon client;
+  client.channel = testing::Connect(GrpcAddress(daemon.ReadLine()));
+  client.inference = v1::Inference::NewStub(client.channel);
+  v1::GenerateRequest request = testing::IdsRequest({1, 403}, 500);
+  request.mutable_sampling()->set_ignore_eos(true);
+  request.mutable_sampling()->set_n(64);
+  grpc::ClientContext context;
+  const auto reader = client.inference->GenerateStream(&context, request);
+  v1::GenerateStreamResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  daemon.Signal(SIGTERM);
+  daemon.Signal(SIGINT);
+  EXPECT_EQ(testing::ReadAll(reader.get(), /*started=*/true).status.error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+TEST_F(DaemonTest, F51BadConfigurationIsExit64WithEveryLine) {
+  const TemporaryFile config(
+      "model: {path: m.gguf}\n"
+      "variants:\n"
+      "  - {name: a, formats: [[\"*\", fp16]]}\n"
+      "  - {name: a, formats: [[\"*\", fp17]]}\n"
+      "colour: red\n"
+      "threads: -1\n");
+  for (const bool check : {false, true}) {
+    std::vector<std::string> arguments = {"--config", config.path()};
+    if (check) arguments.push_back("--check-config");
+    const Ended ended = Run(Command(arguments));
+    EXPECT_EQ(ended.code, 64);
+    for (const char* line : {":4: ", ":5: ", ":6: "}) {
+      EXPECT_THAT(ended.errors, HasSubstr(config.path() + line));
+    }
+  }
+  EXPECT_EQ(Run(Command({"--nonsense"})).code, 64);
+  EXPECT_EQ(Run(Command({"--model", "m"})).code, 64);
+}
+
+TEST_F(DaemonTest, CheckConfigOfAGoodOneTouchesNothing) {
+  const Ended ended = Run(Serving("/nonexistent/model", {"--check-config"}));
+  EXPECT_EQ(ended.code, 0) << ended.errors;
+  EXPECT_THAT(ended.output, HasSubstr("good"));
+}
+
+TEST_F(DaemonTest, F51FlagsOverrideKeysOfTheFile) {
+  const TemporaryFile config(
+      "model: {path: " + model_ +
+      ", name: from-file}\nvariants: [{name: fp16}]\n"
+      "listen: 127.0.0.1:0\nhttp: 127.0.0.1:0\nengine: {kv_bytes: 4000000}\n");
+  ChildProcess daemon(Command({"--config", config.path(), "--variants", "int8"}));
+  EXPECT_THAT(daemon.ReadLine(), HasSubstr("model=from-file variants=int8"));
+  daemon.Signal(SIGINT);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+TEST_F(DaemonTest, F51PortInUseIsExit69) {
+  ChildProcess first(Serving(model_));
+  const std::string address = GrpcAddress(first.ReadLine());
+  EXPECT_EQ(Run(Command({"--model", model_, "--variants", "fp16", "--listen", address, "--http",
+                         "127.0.0.1:0"}))
+                .code,
+            69);
+  EXPECT_EQ(Run(Command({"--model", model_, "--variants", "fp16", "--listen", "127.0.0.1:0",
+                         "--http", address}))
+                .code,
+            69);
+}
+
+TEST_F(DaemonTest, WeightsThatAreNoneAreExit65) {
+  const Ended ended = Run(Serving("/nonexistent/model"));
+  EXPECT_EQ(ended.code, 65);
+  EXPECT_THAT(ended.errors, HasSubstr("/nonexistent/model"));
+  EXPECT_THAT(ended.output, Not(HasSubstr("ready")));
+  // The tokenizer's file is no model either.
+  EXPECT_EQ(Run(Serving(testing::TestDataPath("stories260K/tok512.bin"))).code, 65);
+}
+
+TEST_F(DaemonTest, OptionsThatTheModelDoesNotFitAreExit64) {
+  EXPECT_EQ(Run(Serving(model_, {"--max-context", "513"})).code, 64);
+}
+
+TEST_F(DaemonTest, MemoryThatIsNotThereIsExit71) {
+  const Ended ended =
+      Run(Command({"--model", model_, "--variants", "fp16", "--listen", "127.0.0.1:0", "--http",
+                   "127.0.0.1:0", "--kv-bytes", "1000000000000000"}));
+  EXPECT_EQ(ended.code, 71);
+  EXPECT_THAT(ended.errors, HasSubstr("bytes"));
+}
+
+TEST_F(DaemonTest, F52EmptyEnvironmentSuffices) {
+  ChildProcess daemon([&] {
+    std::vector<std::string> arguments = Serving(model_);
+    arguments.insert(arguments.begin(), {"/usr/bin/env", "-i"});
+    return arguments;
+  }());
+  EXPECT_THAT(daemon.ReadLine(), HasSubstr("ready "));
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+}  // namespace
+}  // namespace vernier
