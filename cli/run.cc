@@ -1,23 +1,26 @@
-#include <iostream>
-
 #include "cli/command_line.h"
 #include "cli/commands.h"
 #include "cli/connection.h"
+#include "cli/offline.h"
 
 namespace vernier::cli {
 namespace {
 
 CommandResult Dispatch(const CommandLine& command, const Terminal& terminal) {
+  if (command.verb == Verb::kTokenize) return Tokenize(command, terminal);
+  if (command.verb == Verb::kInspect) return Inspect(command, terminal);
   Connection connection(command.server, command.timeout_seconds);
   switch (command.verb) {
     case Verb::kGenerate:
       return Generate(command, &connection, terminal);
     case Verb::kCompare:
       return Compare(command, &connection, terminal);
-    case Verb::kModels:
-      return ListModels(command, &connection, terminal);
+    case Verb::kScore:
+      return Score(command, &connection, terminal);
+    case Verb::kChat:
+      return Chat(command, &connection, terminal);
     default:
-      return {kExitOther, "not here"};
+      return ListModels(command, &connection, terminal);
   }
 }
 
