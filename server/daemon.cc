@@ -70,7 +70,7 @@ class RealDaemon : public Daemon {
   std::string grpc_address() const override { return grpc_->address(); }
   std::string http_address() const override { return http_->address(); }
   std::string health_address() const override { return grpc_->health_address(); }
-  Metrics* metrics() override { return &metrics_; }
+  std::string RenderPage() override { return RenderPage(PageFormat::kPrometheus, 0); }
   EngineSnapshot snapshot() const override { return engine_->Snapshot(); }
 
  private:

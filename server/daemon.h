@@ -50,8 +50,9 @@ class Daemon {
   // Ends what still runs and joins every thread. Idempotent.
   virtual void Stop() = 0;
 
-  // For tests.
-  virtual Metrics* metrics() = 0;
+  // The metrics page as it is now, in Prometheus text. Any thread.
+  virtual std::string RenderPage() = 0;
+  // REQUIRES: loaded. Any thread.
   virtual EngineSnapshot snapshot() const = 0;
 };
 

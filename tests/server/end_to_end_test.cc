@@ -225,7 +225,7 @@ TEST_F(InferenceTest, F15DeadlineEndsARunningRequest) {
   request.mutable_sampling()->set_ignore_eos(true);
   request.mutable_sampling()->set_n(64);
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
   v1::GenerateResponse reply;
   EXPECT_EQ(running_.inference->Generate(&context, request, &reply).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);

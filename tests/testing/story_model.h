@@ -62,7 +62,7 @@ inline std::string AlphabetSpelling(const std::string& bytes) {
   return out;
 }
 
-inline nlohmann::json StoryTokenizer() {
+inline nlohmann::json StoryTokenizerJson() {
   const std::vector<std::string> pieces = StoryPieces();
   const std::set<std::string> known(pieces.begin(), pieces.end());
   nlohmann::json vocab = nlohmann::json::object();
@@ -103,7 +103,7 @@ class StoryModel {
     for (const char* file : {"config.json", "model.safetensors"}) {
       std::filesystem::copy_file(TestDataPath(std::string("stories260K/hf/") + file), path_ / file);
     }
-    std::ofstream(path_ / "tokenizer.json") << StoryTokenizer().dump();
+    std::ofstream(path_ / "tokenizer.json") << StoryTokenizerJson().dump();
     std::ofstream(path_ / "tokenizer_config.json") << nlohmann::json(
         {{"bos_token", "<s>"},
          {"eos_token", "</s>"},
