@@ -247,9 +247,9 @@ absl::StatusOr<RowRange> RowsOf(const ModelConfig& config, const TensorUse& use,
   const int64_t q_rows = int64_t{config.attention.num_heads} * config.attention.head_dim;
   const int64_t kv_rows = int64_t{config.attention.num_kv_heads} * config.attention.head_dim;
   if (file_rows != q_rows + 2 * kv_rows) {
-    return absl::InvalidArgumentError(absl::StrCat("the tensor that holds ", use.name, " has ",
-                                                   file_rows, " outputs, expected ", q_rows, " + ",
-                                                   kv_rows, " + ", kv_rows, " of q, k and v"));
+    return absl::InvalidArgumentError(absl::StrCat("what holds ", use.name, " has ", file_rows,
+                                                   " outputs, expected ", q_rows, " + ", kv_rows,
+                                                   " + ", kv_rows, " of q, k and v"));
   }
   switch (use.row->part) {
     case FusedPart::kKey:

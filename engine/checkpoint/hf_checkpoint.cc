@@ -31,7 +31,7 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
-// Where a canonical tensor lies; without the file's name in errors.
+// Where a canonical tensor lies; errors do not name the file and the tensor.
 absl::StatusOr<Located> Locate(const ModelConfig& config, const TensorUse& use,
                                const SafetensorsEntry& entry) {
   const absl::StatusOr<ScalarType> type = ScalarTypeOf(entry.type);
@@ -39,7 +39,7 @@ absl::StatusOr<Located> Locate(const ModelConfig& config, const TensorUse& use,
   const size_t dims = entry.shape.size();
   if (dims != 1 && dims != 2) {
     return absl::InvalidArgumentError(
-        absl::StrCat("has shape ", ShapeText(entry.shape), ", expected one or two dimensions"));
+        absl::StrCat("shape ", ShapeText(entry.shape), ", expected one or two dimensions"));
   }
   Located located{.is_matrix = dims == 2, .file_name = entry.name};
   StoredTensor& stored = located.stored;
@@ -71,8 +71,7 @@ class HfCheckpoint : public Checkpoint {
       if (!entries.ok()) return entries.status();
       for (const SafetensorsEntry& entry : *entries) {
         if (absl::Status status = AddTensor(file, entry); !status.ok()) {
-          return absl::Status(status.code(), absl::StrCat(file->path(), ": tensor ", entry.name,
-                                                          " ", status.message()));
+          return absl::Status(status.code(), absl::StrCat(file->path(), ": ", status.message()));
         }
       }
     }
@@ -121,6 +120,7 @@ class HfCheckpoint : public Checkpoint {
   }
 
  private:
+  // Errors name the tensor, but not the file.
   absl::Status AddTensor(const std::shared_ptr<const RandomAccessFile>& file,
                          const SafetensorsEntry& entry) {
     const std::string type = absl::AsciiStrToLower(entry.type);
@@ -130,7 +130,10 @@ class HfCheckpoint : public Checkpoint {
     if (uses->empty()) tensors_.push_back({entry.name, entry.name, type, entry.shape, entry.bytes});
     for (const TensorUse& use : *uses) {
       absl::StatusOr<Located> located = Locate(config_, use, entry);
-      if (!located.ok()) return located.status();
+      if (!located.ok()) {
+        return absl::Status(located.status().code(),
+                            absl::StrCat("tensor ", entry.name, ": ", located.status().message()));
+      }
       located->stored.file = file;
       const StoredTensor& stored = located->stored;
       std::vector<int64_t> shape{stored.rows};
@@ -139,8 +142,8 @@ class HfCheckpoint : public Checkpoint {
                           stored.rows * stored.cols * ScalarBytes(stored.type)});
       const auto [it, added] = located_.emplace(use.name, *std::move(located));
       if (!added) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("is ", use.name, ", and so is tensor ", it->second.file_name));
+        return absl::InvalidArgumentError(absl::StrCat("tensors ", it->second.file_name, " and ",
+                                                       entry.name, " are both ", use.name));
       }
     }
     return absl::OkStatus();

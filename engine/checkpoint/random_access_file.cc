@@ -56,8 +56,8 @@ absl::Status RandomAccessFile::Read(int64_t offset, std::span<uint8_t> out) cons
     if (got < 0) return absl::ErrnoToStatus(errno, path_);
     if (got == 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat(path_, " ends at byte ", offset + static_cast<int64_t>(done), ", expected ",
-                       out.size() - done, " more (it had ", size_, " when it was opened)"));
+          absl::StrCat(path_, " ends before byte ", offset + static_cast<int64_t>(out.size()),
+                       " (it had ", size_, " bytes when it was opened)"));
     }
     done += static_cast<size_t>(got);
   }
