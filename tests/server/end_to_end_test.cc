@@ -262,6 +262,29 @@ TEST_F(InferenceTest, TwoVariantsAtOnceAnswerAsEachAlone) {
   EXPECT_EQ(alone, together);
 }
 
+TEST_F(InferenceTest, F4LongTextsAreRefusedByTheirLengthInTokens) {
+  std::string many;
+  for (int i = 0; i < 300'000; ++i) many += "\xe4\xb8\xad";
+  for (const std::string& prompt : {std::string(1'000'000, 'x'), many}) {
+    v1::GenerateRequest request;
+    request.set_prompt(prompt);
+    EXPECT_EQ(testing::Generate(running_, request).first.error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT);
+    request.set_truncate_prompt_tokens(3);
+    request.mutable_sampling()->set_max_tokens(1);
+    EXPECT_TRUE(testing::Generate(running_, request).first.ok());
+  }
+}
+
+TEST_F(InferenceTest, F3ExactlyTheContextIsServed) {
+  v1::GenerateRequest request = IdsRequest(Ids(500, 300), 12);
+  request.mutable_sampling()->set_ignore_eos(true);
+  EXPECT_EQ(Generate(request).completions(0).token_ids_size(), 12);
+  request.mutable_sampling()->set_max_tokens(13);
+  EXPECT_EQ(testing::Generate(running_, request).first.error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+}
+
 TEST_F(InferenceTest, TokenizeAndDetokenizeAreInverses) {
   const std::string text = "Once upon a time, \xc3\xa9 <|im_end|>\n";
   v1::TokenizeRequest request;
