@@ -110,7 +110,6 @@ void Scheduler::Commit(const StepPlan& plan) {
     Sequence& sequence = *planned.sequence;
     sequence.computed = planned.first + planned.count;
     sequence.in_flight -= 1;
-    if (planned.draws) sequence.draws_in_flight = false;
     if (Scored(sequence) && !sequence.end.has_value()) {
       sequence.end = SequenceEnd{FinishReason::kStop, -1, {}};
     }
@@ -205,7 +204,7 @@ bool Scheduler::PlanGroup(const Group& group, StepPlan* plan) {
   plan->variant = group.variant;
   plan->reference = group.reference;
   const auto plannable = [&](const Sequence& sequence) {
-    return sequence.Running() && !sequence.end.has_value() && !sequence.draws_in_flight &&
+    return sequence.Running() && !sequence.end.has_value() && sequence.planned < sequence.Rows() &&
            GroupOf(sequence) == group;
   };
   for (const auto& sequence : sequences_) {
@@ -218,9 +217,7 @@ bool Scheduler::PlanGroup(const Group& group, StepPlan* plan) {
                        [&](const PlannedRows& rows) { return rows.sequence == &sequence; });
   };
   for (const auto& sequence : sequences_) {
-    if (plannable(*sequence) && sequence->planned < sequence->Rows() && !planned(*sequence)) {
-      PlanRows(sequence.get(), plan);
-    }
+    if (plannable(*sequence) && !planned(*sequence)) PlanRows(sequence.get(), plan);
   }
   return !plan->empty();
 }
@@ -261,7 +258,6 @@ void Scheduler::PlanRows(Sequence* sequence, StepPlan* plan) {
   if (scored_until > scored_from) sequence->next_score = first + scored_until + 1;
   sequence->planned = first + count;
   sequence->in_flight += 1;
-  sequence->draws_in_flight = draws;
 }
 
 bool Scheduler::GrowBlocks(Sequence* sequence, int64_t positions) {

@@ -56,10 +56,9 @@ struct Sequence {
   int64_t prompt_tokens;
 
   int64_t computed = 0;                   // positions whose keys and values a committed step wrote
-  int64_t planned = 0;                    // and those of steps in flight
+  int64_t planned = 0;                    // and those of steps in flight; Rows() while a draw is
   int64_t next_score = 1;                 // next prompt position to be scored, of those planned
   int in_flight = 0;                      // steps planned and not committed
-  bool draws_in_flight = false;           // one of them draws this sequence's next token
   std::vector<int32_t> blocks;            // of the request's variant
   std::vector<int32_t> reference_blocks;  // of a paired score's reference
   int preemptions = 0;

@@ -21,7 +21,7 @@ int64_t Covered(const Sequence& sequence) {
 
 // Has a row that could be computed now, and a place for it.
 bool CanRun(const Sequence& sequence) {
-  return sequence.Running() && !sequence.end.has_value() && !sequence.draws_in_flight &&
+  return sequence.Running() && !sequence.end.has_value() &&
          sequence.planned < std::min(sequence.Rows(), Covered(sequence));
 }
 
