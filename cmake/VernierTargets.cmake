@@ -15,6 +15,12 @@ if(VERNIER_SANITIZE)
     -fsanitize=${VERNIER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(vernier_options INTERFACE -fsanitize=${VERNIER_SANITIZE})
 endif()
+if(VERNIER_BUILD_FUZZ)
+  # Coverage for libFuzzer, and what turns a wrong access into a crash, in the libraries under test.
+  target_compile_options(vernier_options INTERFACE
+    -fsanitize=fuzzer-no-link,address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(vernier_options INTERFACE -fsanitize=address,undefined)
+endif()
 target_link_options(vernier_options INTERFACE -Wl,-z,relro,-z,now)
 target_link_libraries(vernier_options INTERFACE Threads::Threads)
 
