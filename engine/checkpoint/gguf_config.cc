@@ -17,6 +17,7 @@ namespace vernier {
 namespace {
 
 constexpr absl::string_view kRopeFreqs = "rope_freqs.weight";
+constexpr int64_t kMaxVocab = int64_t{1} << 24;  // as for one that a key says
 
 const GgufTensor* FindTensor(const GgufHeader& header, absl::string_view name) {
   for (const GgufTensor& tensor : header.tensors) {
@@ -104,6 +105,10 @@ absl::StatusOr<GgufConfig> ReadGgufConfig(const std::shared_ptr<const RandomAcce
           absl::StrCat(file->path(), ": tensor ", name, " is not there as a matrix"));
     }
     config->vocab = embed->shape[0];
+    if (config->vocab > kMaxVocab) {
+      return absl::InvalidArgumentError(absl::StrCat(file->path(), ": tensor ", name, " has ",
+                                                     config->vocab, " rows, limit ", kMaxVocab));
+    }
   }
   config->tied_lm_head = FindTensor(header, FileNameOf(**architecture, "lm_head")) == nullptr;
   const GgufTensor* divisors = FindTensor(header, kRopeFreqs);
