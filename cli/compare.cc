@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
+#include "cli/compare_json.h"
 #include "cli/compare_report.h"
 #include "cli/connection.h"
 #include "cli/display_text.h"
@@ -86,7 +87,7 @@ CommandResult Compare(const CommandLine& command, Connection* connection,
   }
   if (!status.ok()) return connection->Failure(status);
   if (command.json) {
-    *terminal.out << JsonLine(ToJson(reply));
+    *terminal.out << JsonLine(CompareJson(reply));
   } else {
     *terminal.out << RenderCompare(reply, {terminal.canvas, request.timing() == v1::SERIAL});
   }

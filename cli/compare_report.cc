@@ -152,7 +152,8 @@ std::string Warnings(const v1::CompareResponse& reply, bool serial) {
     const v1::Divergence& d = result.divergence();
     if (result.has_divergence() && !d.identical() && d.has_margin() && d.margin() < kNearTie) {
       absl::StrAppend(&out, TitleOf(result), " parts at a near tie (margin ",
-                      FormatNumber(d.margin(), 3), "): not a sign of damage.\n");
+                      FormatNumber(d.margin(), 3),
+                      " logits): the smallest error turns that choice.\n");
     }
   }
   if (free && !serial && reply.results_size() > 1) {

@@ -71,9 +71,8 @@ void DeclareCompareMode(CLI::App* app, v1::CompareRequest* request) {
          "--aa-control", [=] { request->set_aa_control(true); },
          "Run the reference twice: its divergence from itself is the noise floor")
       ->group(kMode);
-  app->add_option_function<uint32_t>(
-         "--overlap-k", [=](uint32_t k) { request->set_overlap_k(k); },
-         "Of the top-k overlap; 1 to 20 (default 10)")
+  DeclareCount<uint32_t>(app, "--overlap-k", "Of the top-k overlap; 1 to 20 (default 10)",
+                         [=](uint32_t k) { request->set_overlap_k(k); })
       ->group(kMode)
       ->type_name("K");
   app->add_flag_callback(
@@ -91,14 +90,13 @@ void DeclareGenerate(CLI::App* app, GenerateOptions* options) {
   app->add_flag("-q,--quiet", options->quiet, "No line about who served it and how fast");
   v1::SamplingParams* sampling = options->request.mutable_sampling();
   DeclareSampling(app, sampling);
-  app->add_option_function<uint32_t>(
-         "--prompt-logprobs", [=](uint32_t k) { sampling->set_prompt_logprobs(k); },
-         "The same for the tokens of the prompt")
+  DeclareCount<uint32_t>(app, "--prompt-logprobs", "The same for the tokens of the prompt",
+                         [=](uint32_t k) { sampling->set_prompt_logprobs(k); })
       ->group("Log-probabilities")
       ->type_name("K");
-  app->add_option_function<uint32_t>(
-         "-n,--samples", [=](uint32_t n) { sampling->set_n(n); }, "Answers to draw; 1 to 64")
-      ->type_name("N");
+  DeclareCount<uint32_t>(app, "-n,--samples", "Answers to draw; 1 to 64", [=](uint32_t n) {
+    sampling->set_n(n);
+  })->type_name("N");
   app->footer(
       "\nExamples:\n"
       "  vernier generate \"Why is the sky blue?\"\n"
@@ -156,19 +154,19 @@ void DeclareScore(CLI::App* app, ScoreOptions* options) {
       ->excludes(text)
       ->excludes(file);
   DeclareVariant(app, request->mutable_variant());
-  CLI::Option* window = app->add_option_function<uint32_t>(
-                               "--window", [=](uint32_t tokens) { request->set_window(tokens); },
-                               "Windows of N tokens instead of cutting at the context")
-                            ->type_name("N");
-  app->add_option("--stride", options->stride,
-                  "Windows begin every N tokens and overlap; each token is scored once,\n"
-                  "with at least window - stride tokens before it")
-      ->check(CLI::PositiveNumber)
+  CLI::Option* window =
+      DeclareCount<uint32_t>(app, "--window",
+                             "Windows of N tokens instead of cutting at the context",
+                             [=](uint32_t tokens) { request->set_window(tokens); })
+          ->type_name("N");
+  DeclareCount<uint32_t>(app, "--stride",
+                         "Windows begin every N tokens and overlap; each token is scored once,\n"
+                         "with at least window - stride tokens before it",
+                         [=](uint32_t tokens) { options->stride = tokens; })
       ->needs(window)
       ->type_name("N");
-  app->add_option_function<uint32_t>(
-         "--logprobs", [=](uint32_t k) { request->set_logprobs(k); },
-         "Show the K best at each position; 0 to 20")
+  DeclareCount<uint32_t>(app, "--logprobs", "Show the K best at each position; 0 to 20",
+                         [=](uint32_t k) { request->set_logprobs(k); })
       ->type_name("K");
   app->add_flag("-s,--summary", options->summary, "Sum and perplexity alone");
   app->footer(

@@ -4,9 +4,12 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "cli/options.h"
 
 namespace vernier::cli {
@@ -14,6 +17,28 @@ namespace vernier::cli {
 // A list of token ids: "1,2,3".
 CLI::Option* DeclareIds(CLI::App* app, const std::string& name, const std::string& text,
                         const std::function<void(const std::vector<uint32_t>&)>& set);
+// A whole number. CLI11's own conversion takes "-1" for 2^64 - 1 and "010" for 8.
+template <typename Unsigned>
+CLI::Option* DeclareCount(CLI::App* app, const std::string& name, const std::string& text,
+                          const std::function<void(Unsigned)>& set) {
+  return app
+      ->add_option_function<std::string>(
+          name,
+          [set](const std::string& digits) {
+            Unsigned value = 0;
+            if (absl::SimpleAtoi(digits, &value)) set(value);
+          },
+          text)
+      ->check(CLI::Validator(
+          [](std::string& digits) -> std::string {
+            Unsigned value = 0;
+            if (absl::SimpleAtoi(digits, &value)) return "";
+            return absl::StrCat("'", digits, "' is no whole number from 0 to ",
+                                std::numeric_limits<Unsigned>::max());
+          },
+          ""));
+}
+
 void DeclareSampling(CLI::App* app, v1::SamplingParams* sampling);
 
 void DeclareGenerate(CLI::App* app, GenerateOptions* options);

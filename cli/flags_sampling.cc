@@ -45,8 +45,8 @@ void DeclareDrawing(CLI::App* app, v1::SamplingParams* sampling) {
   number("--temperature", "0 is greedy; 0 to 100", [=](float x) { sampling->set_temperature(x); });
   number("--top-p", "Smallest set of tokens with this probability; (0, 1]",
          [=](float x) { sampling->set_top_p(x); });
-  app->add_option_function<uint32_t>(
-         "--top-k", [=](uint32_t k) { sampling->set_top_k(k); }, "The K best tokens; 0: all")
+  DeclareCount<uint32_t>(app, "--top-k", "The K best tokens; 0: all",
+                         [=](uint32_t k) { sampling->set_top_k(k); })
       ->group(kSampling)
       ->type_name("K");
   number("--min-p", "Tokens with this share of the best one's probability; [0, 1]",
@@ -55,9 +55,9 @@ void DeclareDrawing(CLI::App* app, v1::SamplingParams* sampling) {
   number("--presence-penalty", "-2 to 2", [=](float x) { sampling->set_presence_penalty(x); });
   number("--repetition-penalty", "(0, 10]; 1: none",
          [=](float x) { sampling->set_repetition_penalty(x); });
-  app->add_option_function<uint64_t>(
-         "--seed", [=](uint64_t seed) { sampling->set_seed(seed); },
-         "The same seed gives the same text; drawn by the server otherwise")
+  DeclareCount<uint64_t>(app, "--seed",
+                         "The same seed gives the same text; drawn by the server otherwise",
+                         [=](uint64_t seed) { sampling->set_seed(seed); })
       ->group(kSampling)
       ->type_name("N");
   app->add_option_function<string>(
@@ -75,14 +75,14 @@ void DeclareDrawing(CLI::App* app, v1::SamplingParams* sampling) {
 }
 
 void DeclareStopping(CLI::App* app, v1::SamplingParams* sampling) {
-  app->add_option_function<uint32_t>(
-         "--max-tokens", [=](uint32_t n) { sampling->set_max_tokens(n); },
-         "At most N tokens (default: what the context leaves, at most 256)")
+  DeclareCount<uint32_t>(app, "--max-tokens",
+                         "At most N tokens (default: what the context leaves, at most 256)",
+                         [=](uint32_t n) { sampling->set_max_tokens(n); })
       ->group(kStopping)
       ->type_name("N");
-  app->add_option_function<uint32_t>(
-         "--min-tokens", [=](uint32_t n) { sampling->set_min_tokens(n); },
-         "At least N tokens before the end; needs --max-tokens")
+  DeclareCount<uint32_t>(app, "--min-tokens",
+                         "At least N tokens before the end; needs --max-tokens",
+                         [=](uint32_t n) { sampling->set_min_tokens(n); })
       ->group(kStopping)
       ->type_name("N");
   app->add_option_function<std::vector<std::string>>(
@@ -128,9 +128,9 @@ CLI::Option* DeclareIds(CLI::App* app, const std::string& name, const std::strin
 void DeclareSampling(CLI::App* app, v1::SamplingParams* sampling) {
   DeclareStopping(app, sampling);
   DeclareDrawing(app, sampling);
-  app->add_option_function<uint32_t>(
-         "--logprobs", [=](uint32_t k) { sampling->set_logprobs(k); },
-         "Log-probability of each token and of the K best; 0 to 20")
+  DeclareCount<uint32_t>(app, "--logprobs",
+                         "Log-probability of each token and of the K best; 0 to 20",
+                         [=](uint32_t k) { sampling->set_logprobs(k); })
       ->group(kLogprobs)
       ->type_name("K");
 }
