@@ -94,7 +94,7 @@ std::string Render(const ordered_json& description, bool with_tensors) {
   facts.left_aligned = 2;
   facts.header = {"architecture", ValueText(description["architecture"])};
   for (const auto& [key, value] : description.items()) {
-    if (key != "architecture" && value.is_primitive())
+    if (key != "architecture" && value.is_primitive() && value != "")
       facts.rows.push_back({key, ValueText(value)});
   }
   for (const auto& [key, value] : description["hyperparameters"].items()) {

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_split.h"
 #include "cli/exit_code.h"
 
 namespace vernier::cli {
@@ -19,49 +21,20 @@ ParsedCommandLine Parse(std::vector<const char*> arguments) {
   return ParseCommandLine(static_cast<int>(arguments.size()), arguments.data());
 }
 
+ParsedCommandLine ParseWords(const std::string& line) {
+  const std::vector<std::string> words = absl::StrSplit(line, ' ');
+  std::vector<const char*> arguments;
+  for (const std::string& word : words) arguments.push_back(word.c_str());
+  return Parse(arguments);
+}
+
 TEST(CommandLineTest, FlagsBecomeTheRequest) {
-  const auto parsed = Parse({"generate",
-                             "--variant",
-                             "nf4",
-                             "--max-tokens",
-                             "7",
-                             "--temperature",
-                             "0",
-                             "--top-p",
-                             "0.5",
-                             "--top-k",
-                             "3",
-                             "--min-p",
-                             "0.1",
-                             "--frequency-penalty",
-                             "-1",
-                             "--presence-penalty",
-                             "1",
-                             "--repetition-penalty",
-                             "1.5",
-                             "--seed",
-                             "18446744073709551615",
-                             "--ignore-eos",
-                             "--stop",
-                             "a",
-                             "--stop",
-                             "b,c",
-                             "--stop-ids",
-                             "1,2",
-                             "--logit-bias",
-                             "5=-1.5,6=2",
-                             "--min-tokens",
-                             "2",
-                             "-n",
-                             "3",
-                             "--logprobs",
-                             "4",
-                             "--prompt-logprobs",
-                             "0",
-                             "--include-stop",
-                             "--time-limit",
-                             "2.5",
-                             "hello"});
+  const auto parsed = ParseWords(
+      "generate --variant nf4 --max-tokens 7 --temperature 0 --top-p 0.5 --top-k 3 --min-p 0.1 "
+      "--frequency-penalty -1 --presence-penalty 1 --repetition-penalty 1.5 "
+      "--seed 18446744073709551615 --ignore-eos --stop a --stop b,c --stop-ids 1,2 "
+      "--logit-bias 5=-1.5,6=2 --min-tokens 2 -n 3 --logprobs 4 --prompt-logprobs 0 "
+      "--include-stop --time-limit 2.5 hello");
   ASSERT_EQ(parsed.exit_code, -1) << parsed.message;
   EXPECT_EQ(parsed.command.verb, Verb::kGenerate);
   const v1::GenerateRequest& request = parsed.command.generate.request;
@@ -139,6 +112,9 @@ TEST(CommandLineTest, MistakesAreUsageErrorsInOneSentence) {
       {"frobnicate"},
       {"generate", "--top-p", "much", "hi"},
       {"generate", "--seed", "-1", "hi"},
+      {"generate", "--seed", "18446744073709551616", "hi"},
+      {"generate", "--top-k", "4294967296", "hi"},
+      {"generate", "--max-tokens", "0x10", "hi"},
       {"generate", "--raw", "--chat", "hi"},
       {"generate", "--ids", "1,x"},
       {"generate", "--ids", "-1"},

@@ -1,0 +1,110 @@
+// The verbs that read model files, on the committed ones.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/fake_service.h"
+#include "tests/testing/test_data.h"
+
+namespace vernier::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using vernier::testing::TestDataPath;
+
+nlohmann::json Parsed(const std::string& text) {
+  return nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
+
+// A small model's weights beside GPT-2's tokenizer.
+class TokenizeCommandTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = ::testing::TempDir() + "/vernier_tokenize_test";
+    std::filesystem::remove_all(folder_);
+    std::filesystem::copy(TestDataPath("gpt-nano-sort/hf"), folder_);
+    for (const char* file : {"tokenizer.json", "tokenizer_config.json"}) {
+      std::filesystem::copy_file(TestDataPath("tokenizers/gpt2/") + file, folder_ + "/" + file);
+    }
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string folder_;
+};
+
+TEST_F(TokenizeCommandTest, ShowsIdsAndPieces) {
+  const Ran ran = RunWith({"tokenize", "--model", folder_, "Hello world"});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_EQ(ran.out,
+            "position     id  token\n"
+            "       0  15496  \"Hello\"\n"
+            "       1    995  \" world\"\n"
+            "\n2 tokens\n");
+}
+
+TEST_F(TokenizeCommandTest, JsonHasTheReplyOfTheServer) {
+  const nlohmann::json json =
+      Parsed(RunWith({"tokenize", "--json", "--model", folder_, "Hello"}).out);
+  EXPECT_EQ(json["token_ids"], nlohmann::json({15496}));
+  EXPECT_EQ(json["tokens"], nlohmann::json({"SGVsbG8="}));
+}
+
+TEST_F(TokenizeCommandTest, SpecialTokensAreTextUnlessAsked) {
+  const auto count = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"tokenize", "--json", "--model", folder_});
+    return Parsed(RunWith(arguments, {.input = "<|endoftext|>"}).out)["token_ids"].size();
+  };
+  EXPECT_GT(count({}), 1u);
+  EXPECT_EQ(count({"--special"}), 1u);
+}
+
+TEST_F(TokenizeCommandTest, BadInputIsToldFromBadFiles) {
+  const Ran text = RunWith({"tokenize", "--model", folder_}, {.input = "\xff"});
+  EXPECT_EQ(text.exit_code, 65);
+  EXPECT_THAT(text.err, HasSubstr("not UTF-8"));
+  std::ofstream(folder_ + "/tokenizer.json") << "{";
+  EXPECT_EQ(RunWith({"tokenize", "--model", folder_, "x"}).exit_code, 65);
+  const Ran none = RunWith({"tokenize", "--model", TestDataPath("gpt-nano-sort/hf"), "x"});
+  EXPECT_EQ(none.exit_code, 65);
+  EXPECT_THAT(none.err, HasSubstr("no tokenizer"));
+}
+
+TEST(InspectCommandTest, ShowsWhatTheFilesHold) {
+  const Ran ran = RunWith({"inspect", "--tensors", "--model", TestDataPath("stories260K/hf")});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_THAT(ran.out, HasSubstr("llama"));
+  EXPECT_THAT(ran.out, HasSubstr("260032"));
+  EXPECT_THAT(ran.out, HasSubstr("layers.4.mlp.down"));
+}
+
+TEST(InspectCommandTest, JsonAddsUp) {
+  const nlohmann::json json =
+      Parsed(RunWith({"inspect", "--json", "--model", TestDataPath("stories260K/hf")}).out);
+  EXPECT_EQ(json["parameters"], 260032);
+  EXPECT_TRUE(json["weights_sha256"].is_null());
+  EXPECT_EQ(json["hyperparameters"]["num_layers"], 5);
+  int64_t tensors = 0;
+  for (const auto& tensor : json["tensors"]) tensors += tensor["bytes"].get<int64_t>();
+  int64_t formats = 0;
+  for (const auto& format : json["formats"]) formats += format["bytes"].get<int64_t>();
+  EXPECT_EQ(tensors, formats);
+  EXPECT_GT(tensors, 0);
+}
+
+TEST(InspectCommandTest, TheDigestIsReadWhenAsked) {
+  const nlohmann::json json = Parsed(
+      RunWith({"inspect", "--json", "--digest", "--model", TestDataPath("stories260K/hf")}).out);
+  EXPECT_EQ(json["weights_sha256"].get<std::string>().size(), 64u);
+}
+
+TEST(InspectCommandTest, WhatIsNoModelIsBadInput) {
+  const Ran ran = RunWith({"inspect", "--model", "/nowhere"});
+  EXPECT_EQ(ran.exit_code, 65);
+  EXPECT_THAT(ran.err, HasSubstr("/nowhere"));
+}
+
+}  // namespace
+}  // namespace vernier::cli
