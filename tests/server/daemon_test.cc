@@ -65,6 +65,11 @@ class DaemonTest : public ::testing::Test {
     const int code = child.Wait();
     return {code, child.RestOfOutput(), child.errors()};
   }
+  static void ExpectLogLines(const std::string& text) {
+    for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+      EXPECT_TRUE(nlohmann::json::accept(line.begin(), line.end())) << line;
+    }
+  }
   const std::string model_ = testing::TestDataPath("stories260K/hf");
 };
 
@@ -76,9 +81,29 @@ TEST_F(DaemonTest, OneReadyLineAndATermThatEndsItWithZero) {
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.Wait(), 0);
   EXPECT_EQ(daemon.RestOfOutput(), "");
-  for (const absl::string_view line : absl::StrSplit(daemon.errors(), '\n', absl::SkipEmpty())) {
-    EXPECT_TRUE(nlohmann::json::accept(line.begin(), line.end())) << line;
-  }
+  ExpectLogLines(daemon.errors());
+}
+
+TEST_F(DaemonTest, F17HostileRequestsLeaveNothingButLinesOfOurLog) {
+  ChildProcess daemon(Serving(model_));
+  const auto channel = testing::Connect(GrpcAddress(daemon.ReadLine()));
+  constexpr char kMethod[] = "/vernier.v1.Inference/Generate";
+  v1::GenerateRequest request = testing::IdsRequest({1}, 2);
+  request.set_request_id("\x1b[31m\nforged line");
+  request.set_variant("\x1b[31m\n{\"level\":\"error\"}");
+  EXPECT_EQ(testing::RawCall(channel, kMethod, request.SerializeAsString()).code, 5);
+  EXPECT_EQ(testing::RawCall(channel, kMethod, "\x0a\x02\xc3\x28").code, 3);
+  EXPECT_EQ(testing::RawCall(channel, kMethod, std::string(4096, 'x'),
+                             [](grpc::ClientContext* context) {
+                               context->set_compression_algorithm(GRPC_COMPRESS_GZIP);
+                             })
+                .code,
+            12);
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+  EXPECT_THAT(daemon.errors(), Not(HasSubstr("forged")));
+  EXPECT_EQ(daemon.errors().find('\x1b'), std::string::npos);
+  ExpectLogLines(daemon.errors());
 }
 
 TEST_F(DaemonTest, F68TermLetsARunningStreamFinishAndRefusesNewCalls) {
@@ -201,10 +226,13 @@ TEST_F(DaemonTest, OptionsThatTheModelDoesNotFitAreExit64) {
   EXPECT_EQ(Run(Serving(model_, {"--max-context", "513"})).code, 64);
 }
 
-TEST_F(DaemonTest, MemoryThatIsNotThereIsExit71) {
-  const Ended ended =
-      Run(Command({"--model", model_, "--variants", "fp16", "--listen", "127.0.0.1:0", "--http",
-                   "127.0.0.1:0", "--kv-bytes", "1000000000000000"}));
+TEST_F(DaemonTest, F35MemoryThatIsNotThereIsExit71) {
+  if (testing::kSanitized) GTEST_SKIP() << "a sanitizer needs the address space itself";
+  std::vector<std::string> arguments =
+      Command({"--model", model_, "--variants", "fp16", "--listen", "127.0.0.1:0", "--http",
+               "127.0.0.1:0", "--threads", "1", "--kv-bytes", "8000000000"});
+  arguments.insert(arguments.begin(), {"/bin/sh", "-c", "ulimit -v 4000000; exec \"$0\" \"$@\""});
+  const Ended ended = Run(arguments);
   EXPECT_EQ(ended.code, 71);
   EXPECT_THAT(ended.errors, HasSubstr("bytes"));
 }
