@@ -21,6 +21,9 @@ namespace {
 // An idle loop still shows that it lives.
 constexpr auto kHeartbeat = std::chrono::milliseconds(500);
 
+// A slot is an int32_t.
+constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max() / kBlockTokens;
+
 absl::Status Unavailable() { return absl::UnavailableError("the engine has stopped"); }
 
 class DeviceEngine final : public Engine {
@@ -103,9 +106,10 @@ class DeviceEngine final : public Engine {
 
   void DeviceLoop();
   bool TakeInbox(bool may_wait, std::vector<Submitted>* taken);
+  absl::Status Check(const Request& request) const;
   void Accept(Submitted submitted);
   absl::Status RunStep();
-  absl::Status Complete(Step* step);
+  absl::Status CompleteRunning();
   void FinishEnded();
   void Close(const SequenceEnd& end, const absl::Status& device);
   void PublishSnapshot();
@@ -130,6 +134,7 @@ class DeviceEngine final : public Engine {
   // The device thread's own.
   Scheduler scheduler_;
   Step steps_[2];
+  Step* planned_ = nullptr;  // and not launched
   Step* running_ = nullptr;  // launched and not committed
   uint64_t arrivals_ = 0;
 
@@ -162,22 +167,34 @@ bool DeviceEngine::TakeInbox(bool may_wait, std::vector<Submitted>* taken) {
   return !stopping_;
 }
 
-void DeviceEngine::Accept(Submitted submitted) {
-  Request& request = *submitted.request;
+// The front end has checked all this with better words; here it must only never
+// reach the loop.
+absl::Status DeviceEngine::Check(const Request& request) const {
+  const auto check = [](const char* field, int64_t value, int64_t low, int64_t high) {
+    if (value >= low && value <= high) return absl::OkStatus();
+    return InvalidField({field, absl::StrCat(value), absl::StrCat("in [", low, ", ", high, "]")});
+  };
+  const int64_t variants = static_cast<int64_t>(model_->variants.size());
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
-  const int64_t total = prompt + (request.score.has_value() ? 0 : request.sampling.max_tokens);
-  absl::Status status;
-  if (prompt < 1 || total > limits_.max_context) {
-    status = InvalidField({"prompt", absl::StrCat(total, " tokens with max_tokens"),
-                           absl::StrCat("1 to ", limits_.max_context, " tokens")});
+  const int64_t context = limits_.max_context;
+  absl::Status status = check("variant", request.variant, 0, variants - 1);
+  if (request.score.has_value()) {
+    status.Update(check("reference_variant", request.score->reference_variant, -1, variants - 1));
+    status.Update(check("prompt", prompt, 1, context));
+  } else {
+    const int64_t max_tokens = request.sampling.max_tokens;
+    status.Update(check("sampling.max_tokens", max_tokens, 1, context));
+    if (status.ok()) status = check("prompt", prompt, 1, context - max_tokens);
   }
   for (const int32_t id : request.prompt) {
-    if (id < 0 || id >= model_->config.vocab) {
-      status = InvalidField(
-          {"token_ids", absl::StrCat(id), absl::StrCat("in [0, ", model_->config.vocab, ")")});
-      break;
-    }
+    if (!status.ok()) break;
+    status = check("token_ids", id, 0, model_->config.vocab - 1);
   }
+  return status;
+}
+
+void DeviceEngine::Accept(Submitted submitted) {
+  const absl::Status status = Check(*submitted.request);
   auto sequence = std::make_unique<Sequence>(std::move(submitted.request), arrivals_++,
                                              submitted.time, model_->config.end_tokens);
   if (!status.ok()) {
@@ -197,33 +214,32 @@ absl::Status DeviceEngine::RunStep() {
       observer_->OnPreempted(preemption.variant, preemption.recomputed_tokens);
     }
   }
+  planned_ = next->plan.empty() ? nullptr : next;
   FinishEnded();
   if (running_ != nullptr) {
-    if (absl::Status status = Complete(running_); !status.ok()) return status;
-    running_ = nullptr;
+    if (absl::Status status = CompleteRunning(); !status.ok()) return status;
   }
-  if (next->plan.empty()) return absl::OkStatus();
-  next->started = clock_->Now();
-  LaunchStep(*model_, backend_, next);
-  running_ = next;
-  if (planning_depth_ > 1) return absl::OkStatus();
-  running_ = nullptr;
-  return Complete(next);
+  if (planned_ == nullptr) return absl::OkStatus();
+  running_ = std::exchange(planned_, nullptr);
+  running_->started = clock_->Now();
+  LaunchStep(*model_, backend_, running_);
+  return planning_depth_ > 1 ? absl::OkStatus() : CompleteRunning();
 }
 
-absl::Status DeviceEngine::Complete(Step* step) {
+absl::Status DeviceEngine::CompleteRunning() {
   if (absl::Status status = backend_->Synchronize(); !status.ok()) return status;
+  const Step& step = *std::exchange(running_, nullptr);
   const absl::Duration now = clock_->Now();
-  DeliverStep(*step, now, observer_);
+  DeliverStep(step, now, observer_);
   if (observer_ != nullptr) {
-    const int decode_rows = static_cast<int>(step->plan.DecodeRows());
-    observer_->OnStep({.variant = step->plan.variant,
-                       .prefill_rows = static_cast<int>(step->plan.Tokens()) - decode_rows,
+    const int decode_rows = static_cast<int>(step.plan.DecodeRows());
+    observer_->OnStep({.variant = step.plan.variant,
+                       .prefill_rows = static_cast<int>(step.plan.Tokens()) - decode_rows,
                        .decode_rows = decode_rows,
-                       .sequences = static_cast<int>(step->plan.rows.size()),
-                       .duration = now - step->started});
+                       .sequences = static_cast<int>(step.plan.rows.size()),
+                       .duration = now - step.started});
   }
-  scheduler_.Commit(step->plan);
+  scheduler_.Commit(step.plan);
   FinishEnded();
   return absl::OkStatus();
 }
@@ -241,10 +257,9 @@ void DeviceEngine::FinishEnded() {
 
 void DeviceEngine::Close(const SequenceEnd& end, const absl::Status& device) {
   scheduler_.EndAll(end);  // first: the results of what still runs are given up
-  if (running_ != nullptr) {
-    (void)backend_->Synchronize();
-    scheduler_.Commit(running_->plan);
-    running_ = nullptr;
+  if (running_ != nullptr && device.ok()) (void)backend_->Synchronize();
+  for (Step** step : {&running_, &planned_}) {
+    if (*step != nullptr) scheduler_.Commit(std::exchange(*step, nullptr)->plan);
   }
   std::vector<Submitted> late;
   {
@@ -305,14 +320,20 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
     if (variant.kv == ScalarType::kF32) widest = ScalarType::kF32;
   }
   const int64_t block_bytes = KvBlockBytes(model.config.num_layers, model.config.attention, widest);
-  const int64_t blocks = options.kv_blocks > 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
+  const int64_t blocks =
+      options.kv_blocks != 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
+  if (blocks < 2 || blocks > kMaxBlocks) {
+    return InvalidField({"kv_blocks", absl::StrCat(blocks, " of ", block_bytes, " bytes"),
+                         absl::StrCat("in [2, ", kMaxBlocks, "]")});
+  }
   // A score against a reference holds two tables at once.
   const int64_t largest_context = blocks / 2 * kBlockTokens;
-  const int64_t context = options.max_context > 0 ? options.max_context
-                                                  : std::min(model.config.context, largest_context);
+  const int64_t context = options.max_context != 0
+                              ? options.max_context
+                              : std::min(model.config.context, largest_context);
   if (context < 1 || context > model.config.context) {
     return InvalidField(
-        {"max_context", absl::StrCat(context), absl::StrCat("1 to ", model.config.context)});
+        {"max_context", absl::StrCat(context), absl::StrCat("in [1, ", model.config.context, "]")});
   }
   if (context > largest_context) {
     return InvalidField(

@@ -88,6 +88,10 @@ Scheduler::Group Scheduler::GroupOf(const Sequence& sequence) {
 }
 
 void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
+  if (!sequence->request->score.has_value()) {  // nothing is allocated in a step
+    const int64_t longest = sequence->prompt_tokens + sequence->request->sampling.max_tokens;
+    sequence->tokens.reserve(static_cast<size_t>(longest));
+  }
   // A text of one token has nothing to score.
   if (Scored(*sequence)) sequence->end = SequenceEnd{FinishReason::kStop, -1, {}};
   sequences_.push_back(std::move(sequence));

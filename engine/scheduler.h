@@ -69,6 +69,8 @@ class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
 
+  // REQUIRES: it fits max_context with its max_tokens, and arrives after those
+  // before it.
   void Add(std::unique_ptr<Sequence> sequence);
 
   // Reads every sequence's control, deadline and time limit at `now`, then

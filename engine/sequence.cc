@@ -29,7 +29,6 @@ Sequence::Sequence(std::unique_ptr<Request> taken, uint64_t arrival_order, absl:
   if (request->score.has_value()) {
     next_score = std::max<int64_t>(1, request->score->first_target);
   } else {
-    tokens.reserve(tokens.size() + static_cast<size_t>(request->sampling.max_tokens));
     if (!request->sampling.ignore_eos) banned_ = ends_;
     const auto& stops = request->sampling.stop_token_ids;
     banned_.insert(banned_.end(), stops.begin(), stops.end());

@@ -10,35 +10,41 @@
 namespace vernier {
 namespace {
 
-SequenceEnd CorruptedEnd(const Request& request, RowStatus status) {
-  const std::string incident = absl::StrCat(absl::Hex(request.id, absl::kZeroPad16));
+SequenceEnd CorruptedEnd(uint64_t request_id, int variant, RowStatus status) {
+  const std::string incident = absl::StrCat(absl::Hex(request_id, absl::kZeroPad16));
   Log(LogLevel::kError,
       absl::StrCat("incident ", incident, ": ", status == RowStatus::kNan ? "NaN" : "Inf",
-                   " in the logits of variant ", request.variant));
+                   " in the logits of variant ", variant));
   return {FinishReason::kError, -1,
           absl::InternalError(absl::StrCat("internal error, incident ", incident))};
 }
 
-void Corrupt(Sequence* sequence, RowStatus status, EngineObserver* observer) {
-  sequence->end = CorruptedEnd(*sequence->request, status);
-  if (observer != nullptr) observer->OnCorrupted(sequence->request->variant, status);
+void Corrupt(Sequence* sequence, int variant, RowStatus status, EngineObserver* observer) {
+  sequence->end = CorruptedEnd(sequence->request->id, variant, status);
+  if (observer != nullptr) observer->OnCorrupted(variant, status);
 }
 
 void DeliverScores(const PlannedRows& planned, std::span<const ScoreResult> scores,
                    absl::Duration now, EngineObserver* observer) {
   Sequence* sequence = planned.sequence;
+  const Request& request = *sequence->request;
   for (const ScoreResult& score : scores) {
-    const RowStatus status = score.status != RowStatus::kOk ? score.status : score.reference_status;
-    if (status != RowStatus::kOk) return Corrupt(sequence, status, observer);
+    if (score.status != RowStatus::kOk) {
+      return Corrupt(sequence, request.variant, score.status, observer);
+    }
+    if (score.reference_status != RowStatus::kOk) {
+      return Corrupt(sequence, request.score->reference_variant, score.reference_status, observer);
+    }
   }
-  if (sequence->request->score.has_value())
-    sequence->first_result = std::min(sequence->first_result, now);
-  sequence->request->sink->OnScores(planned.first + planned.scored_from + 1, scores);
+  if (request.score.has_value()) sequence->first_result = std::min(sequence->first_result, now);
+  request.sink->OnScores(planned.first + planned.scored_from + 1, scores);
 }
 
 void DeliverToken(Sequence* sequence, const SampleResult& sample, absl::Duration now,
                   EngineObserver* observer) {
-  if (sample.status != RowStatus::kOk) return Corrupt(sequence, sample.status, observer);
+  if (sample.status != RowStatus::kOk) {
+    return Corrupt(sequence, sequence->request->variant, sample.status, observer);
+  }
   const int64_t index = sequence->Generated();
   sequence->end = sequence->Append(sample.id);
   sequence->first_result = std::min(sequence->first_result, now);
