@@ -39,13 +39,6 @@ void DeclareVariant(CLI::App* app, std::string* variant) {
       ->type_name("NAME");
 }
 
-void DeclareTimeLimit(CLI::App* app, v1::GenerateRequest* request) {
-  app->add_option_function<double>(
-         "--time-limit", [=](double seconds) { request->set_time_limit_seconds(seconds); },
-         "Give what is there after so many seconds")
-      ->type_name("SECONDS");
-}
-
 void DeclareCompareMode(CLI::App* app, v1::CompareRequest* request) {
   static const std::map<std::string, v1::CompareMode> kModes = {
       {"free", v1::FREE_RUNNING}, {"forced", v1::TEACHER_FORCED}, {"both", v1::BOTH}};
@@ -86,10 +79,9 @@ void DeclareCompareMode(CLI::App* app, v1::CompareRequest* request) {
 void DeclareGenerate(CLI::App* app, GenerateOptions* options) {
   DeclarePrompt(app, &options->prompt);
   DeclareVariant(app, options->request.mutable_variant());
-  DeclareTimeLimit(app, &options->request);
   app->add_flag("-q,--quiet", options->quiet, "No line about who served it and how fast");
+  DeclareRequest(app, &options->request);
   v1::SamplingParams* sampling = options->request.mutable_sampling();
-  DeclareSampling(app, sampling);
   DeclareCount<uint32_t>(app, "--prompt-logprobs", "The same for the tokens of the prompt",
                          [=](uint32_t k) { sampling->set_prompt_logprobs(k); })
       ->group("Log-probabilities")
@@ -125,8 +117,7 @@ void DeclareCompare(CLI::App* app, CompareOptions* options) {
       ->group(kMode)
       ->type_name("NAME");
   DeclareCompareMode(app, request);
-  DeclareTimeLimit(app, request->mutable_base());
-  DeclareSampling(app, request->mutable_base()->mutable_sampling());
+  DeclareRequest(app, request->mutable_base());
   app->footer(
       "\nExamples:\n"
       "  vernier compare --temperature 0 \"What is a vernier scale good for?\"\n"
@@ -182,8 +173,7 @@ void DeclareChat(CLI::App* app, ChatOptions* options) {
   DeclareVariant(app, options->request.mutable_variant());
   app->add_option("--system", options->system, "System message, first in the history")
       ->type_name("TEXT");
-  DeclareTimeLimit(app, &options->request);
-  DeclareSampling(app, options->request.mutable_sampling());
+  DeclareRequest(app, &options->request);
   app->footer(
       "\nWhile chatting:\n"
       "  /variant NAME   go on in another precision, with the same history\n"

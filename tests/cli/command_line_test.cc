@@ -34,12 +34,14 @@ TEST(CommandLineTest, FlagsBecomeTheRequest) {
       "--frequency-penalty -1 --presence-penalty 1 --repetition-penalty 1.5 "
       "--seed 18446744073709551615 --ignore-eos --stop a --stop b,c --stop-ids 1,2 "
       "--logit-bias 5=-1.5,6=2 --min-tokens 2 -n 3 --logprobs 4 --prompt-logprobs 0 "
-      "--include-stop --time-limit 2.5 hello");
+      "--include-stop --time-limit 2.5 --truncate-prompt 9 --show-special hello");
   ASSERT_EQ(parsed.exit_code, -1) << parsed.message;
   EXPECT_EQ(parsed.command.verb, Verb::kGenerate);
   const v1::GenerateRequest& request = parsed.command.generate.request;
   EXPECT_EQ(request.variant(), "nf4");
   EXPECT_EQ(request.time_limit_seconds(), 2.5);
+  EXPECT_EQ(request.truncate_prompt_tokens(), 9u);
+  EXPECT_TRUE(request.special_tokens_as_text());
   const v1::SamplingParams& sampling = request.sampling();
   EXPECT_EQ(sampling.max_tokens(), 7u);
   EXPECT_TRUE(sampling.has_temperature());
