@@ -39,6 +39,22 @@ void DeclareVariant(CLI::App* app, std::string* variant) {
       ->type_name("NAME");
 }
 
+// What generate, compare and chat send alike.
+void DeclareRequest(CLI::App* app, v1::GenerateRequest* request) {
+  app->add_option_function<double>(
+         "--time-limit", [=](double seconds) { request->set_time_limit_seconds(seconds); },
+         "Give what is there after so many seconds")
+      ->type_name("SECONDS");
+  DeclareCount<uint32_t>(app, "--truncate-prompt", "Keep the last N tokens of the prompt",
+                         [=](uint32_t tokens) { request->set_truncate_prompt_tokens(tokens); })
+      ->group(kPrompt)
+      ->type_name("N");
+  app->add_flag_callback(
+      "--show-special", [=] { request->set_special_tokens_as_text(true); },
+      "Special tokens are shown as they are spelled");
+  DeclareSampling(app, request->mutable_sampling());
+}
+
 void DeclareCompareMode(CLI::App* app, v1::CompareRequest* request) {
   static const std::map<std::string, v1::CompareMode> kModes = {
       {"free", v1::FREE_RUNNING}, {"forced", v1::TEACHER_FORCED}, {"both", v1::BOTH}};
