@@ -102,7 +102,7 @@ void DeclareGenerate(CLI::App* app, GenerateOptions* options) {
                          [=](uint32_t k) { sampling->set_prompt_logprobs(k); })
       ->group("Log-probabilities")
       ->type_name("K");
-  DeclareCount<uint32_t>(app, "-n,--samples", "Answers to draw; 1 to 64", [=](uint32_t n) {
+  DeclareCount<uint32_t>(app, "-n,--n,--samples", "Answers to draw; 1 to 64", [=](uint32_t n) {
     sampling->set_n(n);
   })->type_name("N");
   app->footer(

@@ -94,7 +94,7 @@ void DeclareStopping(CLI::App* app, v1::SamplingParams* sampling) {
       ->group(kStopping)
       ->allow_extra_args(false)
       ->type_name("TEXT");
-  DeclareIds(app, "--stop-ids", "End before one of these tokens",
+  DeclareIds(app, "--stop-ids,--stop-token-ids", "End before one of these tokens",
              [=](const std::vector<uint32_t>& ids) {
                sampling->mutable_stop_token_ids()->Assign(ids.begin(), ids.end());
              })
