@@ -53,18 +53,19 @@ class DeviceEngine final : public Engine {
   }
 
   void Submit(std::unique_ptr<Request> request) override {
+    const absl::Duration now = clock_->Now();
     {
       MutexLock lock(&inbox_mutex_);
       if (!closed_) {
-        inbox_.push_back({std::move(request), clock_->Now()});
+        inbox_.push_back({std::move(request), now});
         inbox_changed_.NotifyOne();
         return;
       }
     }
     // The device thread is gone: the caller's thread tells the end.
-    Sequence sequence(std::move(request), 0, clock_->Now(), {});
+    Sequence sequence(std::move(request), 0, now, {});
     sequence.end = SequenceEnd{FinishReason::kDrain, -1, Unavailable()};
-    FinishSequence(&sequence, clock_->Now(), observer_);
+    FinishSequence(&sequence, now, observer_);
   }
 
   EngineSnapshot Snapshot() const override {
@@ -146,6 +147,7 @@ void DeviceEngine::DeviceLoop() {
   std::vector<Submitted> taken;
   while (TakeInbox(/*may_wait=*/scheduler_.idle() && running_ == nullptr, &taken)) {
     for (Submitted& submitted : taken) Accept(std::move(submitted));
+    if (!taken.empty()) PublishSnapshot();  // a long step must not hide them
     if (absl::Status status = RunStep(); !status.ok()) {
       Log(LogLevel::kError, absl::StrCat("the device failed: ", status.message()));
       return Close({FinishReason::kError, -1, absl::UnavailableError("the engine is lost")},

@@ -40,7 +40,8 @@ struct StepReport {
   absl::Duration duration;
 };
 
-// Told by the device thread; must not block. Names and labels of the metrics are server/'s.
+// Told by the device thread, and of a request submitted after the engine's end by the thread that
+// submits it; must not block. Names and labels of the metrics are server/'s.
 class EngineObserver {
  public:
   virtual ~EngineObserver() = default;

@@ -315,6 +315,7 @@ TEST_P(LifecycleTest, TheSnapshotCountsWhatWaitsAndWhatRuns) {
   const auto waiting = running_.Submit(second);
   EngineSnapshot snapshot = running_.engine->Snapshot();
   ASSERT_EQ(snapshot.variants.size(), 2u);
+  EXPECT_EQ(snapshot.variants[0].waiting + snapshot.variants[0].running, 1);
   EXPECT_EQ(snapshot.variants[1].waiting, 1);
   EXPECT_EQ(snapshot.variants[1].queued_prompt_tokens, 5);
   running_.backend->Release();
