@@ -9,15 +9,29 @@
 namespace vernier {
 namespace {
 
-// Rows of a panel that are summed at once: as many as the registers hold for `x_rows` rows of x.
-constexpr int RowsAtOnce(int x_rows) { return kRegisters >= 32 || x_rows == 1 ? kPanelRows : 4; }
+// Rows of a panel that are summed at once: the most whose sums, for `x_rows` rows of x, fill three
+// quarters of the registers. The rest is for weights, tables and x.
+constexpr int RowsAtOnce(int x_rows) {
+  int rows = kPanelRows;
+  while (rows * x_rows > kRegisters * 3 / 4 && rows > 1) rows /= 2;
+  return rows;
+}
 
-template <int kRows>
-inline void ReduceRows(const Vec* sums, float* out) {
-  if constexpr (kRows == kPanelRows) {
-    Reduce8(sums, out);
-  } else {
-    Reduce4(sums, out);
+// sums[m * kPanelRows + r] of acc[m * kRows + r], eight vectors at a time.
+template <int kXRows, int kRows>
+inline void ReduceSums(const Vec* acc, float* sums) {
+  constexpr int kSums = kXRows * kRows;
+  VERNIER_UNROLL for (int first = 0; first < kSums; first += 8) {
+    Vec eight[8];
+    float out[8];
+    VERNIER_UNROLL for (int i = 0; i < 8; ++i) {
+      eight[i] = first + i < kSums ? acc[first + i] : Zero();
+    }
+    Reduce8(eight, out);
+    VERNIER_UNROLL for (int i = 0; i < 8; ++i) {
+      const int sum = first + i;
+      if (sum < kSums) sums[sum / kRows * kPanelRows + sum % kRows] = out[i];
+    }
   }
 }
 
@@ -54,10 +68,8 @@ void DotElements(const Panel& panel, const float* x, int64_t x_stride, float* su
   constexpr int kRows = RowsAtOnce(kXRows);
   constexpr int64_t kChunkBytes = int64_t{kPanelRows} * kChunk * Element::kBytes;
   for (int row = 0; row < kPanelRows; row += kRows) {
-    Vec acc[kXRows][kRows];
-    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
-      VERNIER_UNROLL for (int r = 0; r < kRows; ++r) acc[m][r] = Zero();
-    }
+    Vec acc[kXRows * kRows];
+    VERNIER_UNROLL for (int i = 0; i < kXRows * kRows; ++i) acc[i] = Zero();
     const uint8_t* codes = panel.codes + row * kChunk * Element::kBytes;
     for (int64_t k = 0; k < panel.padded_cols; k += kChunk, codes += kChunkBytes) {
       PrefetchAhead<kXRows, kChunkBytes>(codes);
@@ -66,13 +78,13 @@ void DotElements(const Panel& panel, const float* x, int64_t x_stride, float* su
         VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) xv[m] = Load(x + m * x_stride + k + s);
         VERNIER_UNROLL for (int r = 0; r < kRows; ++r) {
           const Vec w = Element::Get(codes + (r * kChunk + s) * Element::kBytes);
-          VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) acc[m][r] = Fma(w, xv[m], acc[m][r]);
+          VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+            acc[m * kRows + r] = Fma(w, xv[m], acc[m * kRows + r]);
+          }
         }
       }
     }
-    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
-      ReduceRows<kRows>(acc[m], sums + m * kPanelRows + row);
-    }
+    ReduceSums<kXRows, kRows>(acc, sums + row);
   }
 }
 
@@ -123,10 +135,8 @@ template <class Scales, int kXRows>
 void DotNf4(const Panel& panel, const float* x, int64_t x_stride, float* sums) {
   constexpr int kRows = RowsAtOnce(kXRows);
   for (int row = 0; row < kPanelRows; row += kRows) {
-    Vec acc[kXRows][kRows];
-    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
-      VERNIER_UNROLL for (int r = 0; r < kRows; ++r) acc[m][r] = Zero();
-    }
+    Vec acc[kXRows * kRows];
+    VERNIER_UNROLL for (int i = 0; i < kXRows * kRows; ++i) acc[i] = Zero();
     Scales scales(panel);
     const uint8_t* codes = panel.codes + row / 2 * 64;
     const int64_t chunks = panel.padded_cols / kNf4Chunk;
@@ -141,15 +151,14 @@ void DotNf4(const Panel& panel, const float* x, int64_t x_stride, float* sums) {
             const Words words = LoadWords(codes + r / 2 * 64 + v * kLanes * 4);
             const Vec w = Lookup(table, words, 4 * ((r & 1) * 4 + i));
             VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
-              acc[m][r] = Fma(w, Load(xs + m * x_stride + 16 * i + v * kLanes), acc[m][r]);
+              const Vec xv = Load(xs + m * x_stride + 16 * i + v * kLanes);
+              acc[m * kRows + r] = Fma(w, xv, acc[m * kRows + r]);
             }
           }
         }
       }
     }
-    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
-      ReduceRows<kRows>(acc[m], sums + m * kPanelRows + row);
-    }
+    ReduceSums<kXRows, kRows>(acc, sums + row);
   }
 }
 
@@ -203,14 +212,20 @@ void DecodeNf4Straddled(const Panel& panel, float* out) {
   }
 }
 
+static_assert(kMaxDotRows == 6);
+
 template <class Element>
 constexpr DotKernels ElementKernels(DotKernels::Decode decode) {
-  return {{DotElements<Element, 1>, DotElements<Element, 2>, DotElements<Element, 3>}, decode};
+  return {{DotElements<Element, 1>, DotElements<Element, 2>, DotElements<Element, 3>,
+           DotElements<Element, 4>, DotElements<Element, 5>, DotElements<Element, 6>},
+          decode};
 }
 
 template <class Scales>
 constexpr DotKernels Nf4Kernels() {
-  return {{DotNf4<Scales, 1>, DotNf4<Scales, 2>, DotNf4<Scales, 3>}, DecodeNf4<Scales>};
+  return {{DotNf4<Scales, 1>, DotNf4<Scales, 2>, DotNf4<Scales, 3>, DotNf4<Scales, 4>,
+           DotNf4<Scales, 5>, DotNf4<Scales, 6>},
+          DecodeNf4<Scales>};
 }
 
 }  // namespace

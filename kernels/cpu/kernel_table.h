@@ -12,7 +12,7 @@ namespace vernier {
 inline constexpr int kPanelRows = 8;   // weight rows that are packed side by side
 inline constexpr int kChunk = 16;      // consecutive inputs of one row that are packed together
 inline constexpr int kNf4Chunk = 64;   // the same for NF4: a block of one scale
-inline constexpr int kMaxDotRows = 3;  // rows of x that one pass over a panel serves
+inline constexpr int kMaxDotRows = 6;  // rows of x that one pass over a panel serves
 inline constexpr int kKeyBlock = 32;   // keys of one attention step; equals kBlockTokens
 
 // How a panel of kPanelRows weight rows is laid out; kernels/cpu/README.md has the bytes.
@@ -30,9 +30,9 @@ struct Panel {
   const float* map;     // nf4-dq: [256]
 };
 
-// The products of one panel with 1, 2 or 3 rows of x. The sum of an output is the same for every
-// number of rows and for a decoded panel: lane l of kLanes adds w[k] * x[k] for k % kLanes == l,
-// ascending, and a fixed tree adds the lanes.
+// The products of one panel with 1 to kMaxDotRows rows of x. The sum of an output is the same for
+// every number of rows and for a decoded panel: lane l of kLanes adds w[k] * x[k] for k % kLanes ==
+// l, ascending, and a fixed tree adds the lanes.
 struct DotKernels {
   // sums[m * kPanelRows + r] = w[first_row + r] . x[m], row scales not applied. x[m] begins at
   // x + m * x_stride, fp32, zero from cols to padded_cols.

@@ -95,7 +95,7 @@ inline Vec Lookup(Table table, Words words, int shift) {
                            _mm256_permutevar8x32_ps(table.high, index), high)};
 }
 
-// Lanes are added l with l + 4, then + 2, + 1; here for eight (four) vectors at once.
+// Lanes are added l with l + 4, then + 2, + 1; here for eight vectors at once.
 inline __m256 AddHalves(Vec a, Vec b) {
   return _mm256_add_ps(_mm256_permute2f128_ps(a.v, b.v, 0x20),
                        _mm256_permute2f128_ps(a.v, b.v, 0x31));
@@ -111,12 +111,6 @@ inline void Reduce8(const Vec* a, float* out) {
   const __m256 high = AddPairs(AddHalves(a[4], a[5]), AddHalves(a[6], a[7]));
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(AddLast(low, high), order));
-}
-inline void Reduce4(const Vec* a, float* out) {
-  const __m256 pairs = AddPairs(AddHalves(a[0], a[1]), AddHalves(a[2], a[3]));
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5);
-  const __m256 sums = _mm256_permutevar8x32_ps(AddLast(pairs, pairs), order);
-  _mm_storeu_ps(out, _mm256_castps256_ps128(sums));
 }
 inline float SumLanes(Vec a) {
   alignas(32) float lane[8];

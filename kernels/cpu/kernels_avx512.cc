@@ -84,7 +84,7 @@ inline Vec Lookup(Table table, Words words, int shift) {
   return {_mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), table.values)};
 }
 
-// Lanes are added l with l + 8, then + 4, + 2, + 1; here for eight (four) vectors at once.
+// Lanes are added l with l + 8, then + 4, + 2, + 1; here for eight vectors at once.
 inline __m512 AddHalves(Vec a, Vec b) {
   return _mm512_add_ps(_mm512_shuffle_f32x4(a.v, b.v, 0x44), _mm512_shuffle_f32x4(a.v, b.v, 0xee));
 }
@@ -100,12 +100,6 @@ inline void Reduce8(const Vec* a, float* out) {
       _mm512_add_ps(_mm512_shuffle_ps(pairs, pairs, 0x88), _mm512_shuffle_ps(pairs, pairs, 0xdd));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
   _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)));
-}
-inline void Reduce4(const Vec* a, float* out) {
-  const Vec eight[8] = {a[0], a[1], a[2], a[3], a[0], a[1], a[2], a[3]};
-  float sums[8];
-  Reduce8(eight, sums);
-  for (int i = 0; i < 4; ++i) out[i] = sums[i];
 }
 inline float SumLanes(Vec a) {
   alignas(64) float lane[16];

@@ -102,9 +102,6 @@ inline float SumLanes(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 inline void Reduce8(const Vec* a, float* out) {
   for (int i = 0; i < 8; ++i) out[i] = SumLanes(a[i]);
 }
-inline void Reduce4(const Vec* a, float* out) {
-  for (int i = 0; i < 4; ++i) out[i] = SumLanes(a[i]);
-}
 
 }  // namespace
 }  // namespace vernier

@@ -8,6 +8,10 @@
 namespace vernier {
 namespace {
 
+// Rows of x that pass over a panel together when there are more than one pass can take: three sums
+// for each of the panel's rows fill the registers of AVX-512 and read each weight from cache once.
+constexpr int kPanelPassRows = 3;
+
 // A panel, decoded where that pays, with the kernels that multiply it.
 struct ReadyPanel {
   Panel panel;
@@ -16,6 +20,7 @@ struct ReadyPanel {
   const float* bias;        // [kPanelRows] or null
   int64_t first_row;
   int valid_rows;
+  int pass_rows;  // rows of x of one Multiply, at most
 
   // y[m * kPanelRows + r] for `count` rows of x.
   void Multiply(const float* x, int64_t x_stride, int count, float* y) const {
@@ -38,8 +43,9 @@ ReadyPanel Prepare(const KernelTable& kernels, const PackedWeight& weight, const
   ready.first_row = index * kPanelRows;
   ready.bias = bias == nullptr ? nullptr : bias + ready.first_row;
   ready.valid_rows = static_cast<int>(std::min<int64_t>(kPanelRows, weight.rows - ready.first_row));
-  const bool direct = ready.kernels->dot[0] != nullptr && num_rows <= kMaxDotRows;
-  if (!direct && ready.kernels->decode != nullptr) {
+  const bool one_pass = ready.kernels->dot[0] != nullptr && num_rows <= kMaxDotRows;
+  ready.pass_rows = one_pass ? kMaxDotRows : kPanelPassRows;
+  if (!one_pass && ready.kernels->decode != nullptr) {
     ready.kernels->decode(ready.panel, scratch);
     ready.panel.codes = reinterpret_cast<const uint8_t*>(scratch);
     ready.kernels = &kernels.dots[static_cast<int>(PanelLayout::kF32)];
@@ -65,9 +71,9 @@ void StoreOutputs(const Projection& projection, const ReadyPanel& ready, int64_t
   }
 }
 
+// Of one Multiply; a multiple of kChunk, since activations work on whole chunks.
 constexpr int64_t kMaxOutputs = int64_t{kMaxDotRows} * kPanelRows;
-// Activations work on whole chunks.
-constexpr int64_t kActivationFloats = (kMaxOutputs + kChunk - 1) / kChunk * kChunk;
+static_assert(kMaxOutputs % kChunk == 0);
 
 }  // namespace
 
@@ -87,8 +93,8 @@ void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
       for (int64_t i = std::max(begin, first); i < std::min(end, last); ++i) {
         const ReadyPanel ready = Prepare(*runtime.kernels, *projection.weight, projection.bias,
                                          i - first, num_rows, runtime.scratch.row(thread));
-        for (int64_t m = 0; m < num_rows; m += kMaxDotRows) {
-          const int count = static_cast<int>(std::min<int64_t>(kMaxDotRows, num_rows - m));
+        for (int64_t m = 0; m < num_rows; m += ready.pass_rows) {
+          const int count = static_cast<int>(std::min<int64_t>(ready.pass_rows, num_rows - m));
           ready.Multiply(x.row(m), x.stride, count, y);
           StoreOutputs(projection, ready, m, count, y);
         }
@@ -104,8 +110,8 @@ void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const 
   const int64_t panels = args.up->num_panels();
   VERNIER_CHECK(args.gate == nullptr || args.gate->rows == args.up->rows);
   runtime.pool->ParallelFor(panels, [&](int thread, int64_t begin, int64_t end) {
-    alignas(64) float gated[kActivationFloats] = {};
-    alignas(64) float up[kActivationFloats] = {};
+    alignas(64) float gated[kMaxOutputs] = {};
+    alignas(64) float up[kMaxOutputs] = {};
     float* scratch = runtime.scratch.row(thread);
     for (int64_t i = begin; i < end; ++i) {
       const ReadyPanel up_panel =
@@ -115,11 +121,13 @@ void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const 
         gate_panel = Prepare(*runtime.kernels, *args.gate, args.gate_bias, i, num_rows,
                              scratch + kPanelRows * PaddedCols(args.up->cols));
       }
-      for (int64_t m = 0; m < num_rows; m += kMaxDotRows) {
-        const int count = static_cast<int>(std::min<int64_t>(kMaxDotRows, num_rows - m));
+      const int pass_rows = std::min(gate_panel.pass_rows, up_panel.pass_rows);
+      for (int64_t m = 0; m < num_rows; m += pass_rows) {
+        const int count = static_cast<int>(std::min<int64_t>(pass_rows, num_rows - m));
         gate_panel.Multiply(x.row(m), x.stride, count, gated);
         if (args.gate != nullptr) up_panel.Multiply(x.row(m), x.stride, count, up);
-        activate(gated, args.gate != nullptr ? up : nullptr, kActivationFloats);
+        const int64_t outputs = (count * kPanelRows + kChunk - 1) / kChunk * kChunk;
+        activate(gated, args.gate != nullptr ? up : nullptr, outputs);
         for (int j = 0; j < count; ++j) {
           std::copy_n(gated + j * kPanelRows, up_panel.valid_rows,
                       h.row(m + j) + up_panel.first_row);

@@ -1,7 +1,7 @@
 // Products of a batch of rows with packed weights, spread over the threads.
 //
-// A weight's panel is read once for all rows: up to three rows use its codes directly, more rows
-// the panel decoded to fp32 in a scratch of the thread's own. Both add in the same order
+// A weight's panel is read once for all rows: up to kMaxDotRows rows use its codes directly, more
+// rows the panel decoded to fp32 in a scratch of the thread's own. Both add in the same order
 // (kernel_table.h).
 #pragma once
 

@@ -218,7 +218,7 @@ constexpr KernelTable kKernels = {
      ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
      Nf4Kernels<PlainScales>(),
      Nf4Kernels<NestedScales>(),
-     {{nullptr, nullptr, nullptr}, DecodeNf4Straddled}},
+     {{}, DecodeNf4Straddled}},
     RmsNorm,
     LayerNorm,
     {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},
