@@ -15,6 +15,7 @@ DOOR = ["kernels/backend.h", "kernels/tensor.h", "kernels/quant_format.h", "kern
 INCLUDES = {
     "kernels/base/": ["kernels/base/"],
     "kernels/cpu/": ["kernels/"],
+    "kernels/cuda/": ["kernels/"],
     "kernels/": ["kernels/"],
     "engine/text/": ["engine/text/", "engine/status_payload.h", "kernels/base/"],
     "engine/checkpoint/": ["engine/checkpoint/", "engine/text/tokenizer_source.h"] + DOOR,
@@ -34,7 +35,7 @@ LIBRARIES = {
     r"google/protobuf/": ("server/", "cli/", "loadtest/", "tests/"),
     r"prometheus/": ("server/", "tests/"),
     r"yaml-cpp/": ("server/config", "tests/"),
-    r"cuda|cublas": ("kernels/cuda/",),
+    r"cuda|cublas": ("kernels/cuda/", "tests/kernels/cuda/", "tests/bench/gemm_bench"),
 }
 
 BANNED = [

@@ -1,0 +1,195 @@
+// From packed bytes to the registers of the tensor cores' A operand: one row a format.
+//
+// A Decoder has: kEncoding; Tile, the packed registers of a lane's share of a 16 x 64 tile; and
+// Decode(step), the four A registers of one k16. Scalar is __half or __nv_bfloat16.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/packed_layout.h"
+
+namespace vernier::cuda {
+
+// NF4 values by code (bitsandbytes, functional.py get_4bit_type("nf4")).
+__constant__ constexpr float kNf4Codebook[16] = {-1.0f,
+                                                 -0.6961928009986877f,
+                                                 -0.5250730514526367f,
+                                                 -0.39491748809814453f,
+                                                 -0.28444138169288635f,
+                                                 -0.18477343022823334f,
+                                                 -0.09105003625154495f,
+                                                 0.0f,
+                                                 0.07958029955625534f,
+                                                 0.16093020141124725f,
+                                                 0.24611230194568634f,
+                                                 0.33791524171829224f,
+                                                 0.44070982933044434f,
+                                                 0.5626170039176941f,
+                                                 0.7229568362236023f,
+                                                 1.0f};
+
+// The table holds multiplier * code: the factor for which the 16 products round best, half the
+// relative error of the plain codes. Sums are divided by it at the end.
+template <class Scalar>
+struct Nf4Multiplier;
+template <>
+struct Nf4Multiplier<__half> {
+  static constexpr float kValue = 1.638496f;  // largest relative error 1.64e-4
+};
+template <>
+struct Nf4Multiplier<__nv_bfloat16> {
+  static constexpr float kValue = 1.188812f;  // 1.56e-3
+};
+
+// The pair table: row v of 256 bytes holds, in bytes [4 * lane, +4), the two values of byte v for
+// that lane alone, so that no lookup meets another in a bank. Bytes 128 to 255 of every row are
+// free for other use: the stride makes an address one PRMT.
+inline constexpr int kPairTableBytes = 256 * 256;
+inline constexpr int kPairTableRowBytes = 256;
+inline constexpr int kTilesPerHalf = kTilesPerRecord / 2;
+inline constexpr int kPairTableHole = 128;  // first free byte of a row
+
+template <class Scalar>
+__device__ inline uint32_t PackPair(float low, float high);
+template <>
+__device__ inline uint32_t PackPair<__half>(float low, float high) {
+  const __half2 pair = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+template <>
+__device__ inline uint32_t PackPair<__nv_bfloat16>(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+// Fills the table with `threads` threads; a barrier must follow.
+template <class Scalar>
+__device__ inline void BuildPairTable(uint8_t* table, int threads) {
+  constexpr float kMultiplier = Nf4Multiplier<Scalar>::kValue;
+  const int lane = threadIdx.x % 32;
+  const float code = kMultiplier * kNf4Codebook[lane % 16];
+  // Four rows a warp and turn, eight lanes a row.
+  for (int row = threadIdx.x / 32 * 4; row < 256; row += threads / 32 * 4) {
+    const int pair = row + lane / 8;
+    const float low = __shfl_sync(~0u, code, pair >> 4);
+    const float high = __shfl_sync(~0u, code, pair & 15);
+    const uint32_t value = PackPair<Scalar>(low, high);
+    *reinterpret_cast<uint4*>(table + pair * kPairTableRowBytes + lane % 8 * 16) =
+        make_uint4(value, value, value, value);
+  }
+}
+
+// Weights are read once and never again soon: past L1, and first to leave L2.
+__device__ inline uint4 LoadWeights(const uint8_t* address, uint64_t policy) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(address), "l"(policy));
+  return v;
+}
+__device__ inline float LoadScale(const uint8_t* address, uint64_t policy) {
+  float v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.f32 %0, [%1], %2;"
+               : "=f"(v)
+               : "l"(address), "l"(policy));
+  return v;
+}
+__device__ inline uint64_t EvictFirst() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ inline uint32_t WordOf(const uint4& v, int index) {
+  return index == 0 ? v.x : index == 1 ? v.y : index == 2 ? v.z : v.w;
+}
+
+template <class ScalarType>
+struct Nf4Decoder {
+  using Scalar = ScalarType;
+  static constexpr PackedEncoding kEncoding = PackedEncoding::kNf4;
+  static constexpr int kRecordBytes = kNf4RecordBytes;
+  static constexpr bool kHasTable = true;
+
+  // A lane's share of half a record: tiles 2 * part and 2 * part + 1.
+  struct HalfRecord {
+    uint4 tiles[kTilesPerHalf];
+    float absmax;  // of row g + 8 * (t % 2) of tile t / 2 of the half, for lane 4g + t
+
+    __device__ void Load(const uint8_t* record, int part, int lane, uint64_t policy) {
+#pragma unroll
+      for (int i = 0; i < kTilesPerHalf; ++i) {
+        tiles[i] =
+            LoadWeights(record + (part * kTilesPerHalf + i) * kNf4TileBytes + lane * 16, policy);
+      }
+      absmax = LoadScale(record + kNf4CodeBytes + (lane / 4 * 8 + part * 4 + lane % 4) * 4, policy);
+    }
+
+    // The A registers of k16 `step` of tile `tile`. `lane_offset` is 4 * lane.
+    __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int tile, int step,
+                           uint32_t (&a)[4]) const {
+      const uint32_t word = WordOf(tiles[tile], step);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        // {lane_offset, byte i of word, 0, 0}: the row of the pair, this lane's copy.
+        const uint32_t offset = __byte_perm(word, lane_offset, 0x5504 | i << 4);
+        a[i] = *reinterpret_cast<const uint32_t*>(table + offset);
+      }
+    }
+  };
+};
+
+template <class Scalar>
+__device__ inline uint32_t Int8Pair(uint32_t word, int pair);
+// A byte b behind the exponent of 1024 is 1024 + b.
+template <>
+__device__ inline uint32_t Int8Pair<__half>(uint32_t word, int pair) {
+  const uint32_t biased = __byte_perm(word, 0x64646464, pair == 0 ? 0x4140 : 0x4342);
+  const __half2 value = __hsub2(*reinterpret_cast<const __half2*>(&biased),
+                                __half2half2(__ushort_as_half(0x6480)));  // 1024 + 128
+  return *reinterpret_cast<const uint32_t*>(&value);
+}
+// bf16 has seven bits of mantissa: the low seven count from 128, and the eighth chooses whether 128
+// or 256 is taken away, both exact.
+template <>
+__device__ inline uint32_t Int8Pair<__nv_bfloat16>(uint32_t word, int pair) {
+  const uint32_t biased = __byte_perm(word, 0x43434343, pair == 0 ? 0x4140 : 0x4342);
+  const uint32_t low = biased & 0xff7fff7f;
+  const uint32_t away = (biased & 0xff80ff80) ^ 0x00800080;
+  const __nv_bfloat162 value = __hsub2(*reinterpret_cast<const __nv_bfloat162*>(&low),
+                                       *reinterpret_cast<const __nv_bfloat162*>(&away));
+  return *reinterpret_cast<const uint32_t*>(&value);
+}
+
+template <class ScalarType>
+struct Int8Decoder {
+  using Scalar = ScalarType;
+  static constexpr PackedEncoding kEncoding = PackedEncoding::kInt8;
+  static constexpr int kRecordBytes = kInt8RecordBytes;
+  static constexpr bool kHasTable = false;
+
+  struct HalfRecord {
+    uint4 tiles[kTilesPerHalf][2];
+
+    __device__ void Load(const uint8_t* record, int part, int lane, uint64_t policy) {
+#pragma unroll
+      for (int i = 0; i < kTilesPerHalf * 2; ++i) {
+        tiles[i / 2][i % 2] = LoadWeights(
+            record + part * kTilesPerHalf * kInt8TileBytes + i * 512 + lane * 16, policy);
+      }
+    }
+
+    __device__ void Decode(const uint8_t*, uint32_t, int tile, int step, uint32_t (&a)[4]) const {
+      const uint4& words = tiles[tile][step / 2];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        a[i] = Int8Pair<Scalar>(WordOf(words, step % 2 * 2 + i / 2), i % 2);
+      }
+    }
+  };
+};
+
+}  // namespace vernier::cuda

@@ -1,0 +1,19 @@
+// The GEMM kernel for 1 to 16 rows of x, bound by reading the weights once.
+//
+// See gemm.h for what a problem and its operands are. Pure planning, then a launch.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/gemm.h"
+
+namespace vernier::cuda {
+
+inline constexpr int kMaxFewRows = 16;
+
+// REQUIRES: a valid problem of at most kMaxFewRows rows.
+GemmPlan PlanRows16(const GemmProblem& problem);
+cudaError_t LaunchRows16(const GemmProblem& problem, const GemmPlan& plan,
+                         const GemmOperands& operands, cudaStream_t stream);
+
+}  // namespace vernier::cuda

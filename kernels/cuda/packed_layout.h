@@ -1,0 +1,83 @@
+// Where each weight lies in the packed layout: one copy serves every number of rows of x.
+//
+// The layout is that of the A operand of mma.sync m16n8k16 (and of wgmma m64nNk16, which is four of
+// them): a lane finds the registers of a 16 x 64 tile in 16 (NF4) or 32 (int8) bytes of its own, so
+// that a warp reads a tile with fully used 16-byte loads and nothing is shuffled afterwards.
+// README.md draws it byte by byte. Plain functions, for the host and for the device.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define VERNIER_HOST_DEVICE __host__ __device__
+#else
+#define VERNIER_HOST_DEVICE
+#endif
+
+namespace vernier::cuda {
+
+// How the bytes of a packed weight are read.
+enum class PackedEncoding : uint8_t { kNf4, kInt8 };
+
+inline constexpr int kRecordRows = 64;  // outputs of one record
+inline constexpr int kRecordCols = 64;  // inputs of one record: one block of NF4
+inline constexpr int kTileRows = 16;    // rows of one A operand
+inline constexpr int kTilesPerRecord = 4;
+inline constexpr int kNf4TileBytes = 512;
+inline constexpr int kInt8TileBytes = 1024;
+inline constexpr int kNf4CodeBytes = kTilesPerRecord * kNf4TileBytes;  // the scales follow
+inline constexpr int kNf4RecordBytes = kNf4CodeBytes + kRecordRows * 4;
+inline constexpr int kInt8RecordBytes = kTilesPerRecord * kInt8TileBytes;
+inline constexpr uint8_t kInt8Bias = 128;  // stored byte = code + 128
+
+VERNIER_HOST_DEVICE constexpr int RecordBytes(PackedEncoding encoding) {
+  return encoding == PackedEncoding::kNf4 ? kNf4RecordBytes : kInt8RecordBytes;
+}
+
+// Row and column of a weight inside its 64 x 64 record.
+struct RecordPosition {
+  int row = 0;
+  int col = 0;
+};
+
+// The even-column weight of the pair in byte `byte` of an NF4 record's codes: its code is the high
+// nibble, and the code of the next column the low one.
+VERNIER_HOST_DEVICE constexpr RecordPosition Nf4PairAt(int byte) {
+  const int tile = byte / kNf4TileBytes;
+  const int lane = byte / 16 % 32;
+  const int step = byte / 4 % 4;    // which k16 of the block
+  const int a_register = byte % 4;  // of the A operand
+  return {tile * kTileRows + lane / 4 + 8 * (a_register & 1),
+          step * 16 + 2 * (lane % 4) + 8 * (a_register >> 1)};
+}
+
+// The row of float `index` among the 64 absmax of an NF4 record: lane l = 4g + t holds the two of
+// rows g and g + 8 of tile t.
+VERNIER_HOST_DEVICE constexpr int Nf4ScaleRowAt(int index) {
+  const int lane = index / 2;
+  return (lane % 4) * kTileRows + lane / 4 + 8 * (index % 2);
+}
+
+// The weight in byte `byte` of an int8 record.
+VERNIER_HOST_DEVICE constexpr RecordPosition Int8At(int byte) {
+  const int tile = byte / kInt8TileBytes;
+  const int lane = byte / 16 % 32;
+  const int step = byte / 512 % 2 * 2 + byte / 8 % 2;
+  const int a_register = byte / 2 % 4;
+  return {tile * kTileRows + lane / 4 + 8 * (a_register & 1),
+          step * 16 + 2 * (lane % 4) + 8 * (a_register >> 1) + byte % 2};
+}
+
+// Records of a [rows, cols] weight: [RecordGroups(rows)][RecordBlocks(cols)], row groups outermost.
+VERNIER_HOST_DEVICE constexpr int64_t RecordGroups(int64_t rows) {
+  return (rows + kRecordRows - 1) / kRecordRows;
+}
+VERNIER_HOST_DEVICE constexpr int64_t RecordBlocks(int64_t cols) {
+  return (cols + kRecordCols - 1) / kRecordCols;
+}
+VERNIER_HOST_DEVICE constexpr int64_t PackedBytes(PackedEncoding encoding, int64_t rows,
+                                                  int64_t cols) {
+  return RecordGroups(rows) * RecordBlocks(cols) * RecordBytes(encoding);
+}
+
+}  // namespace vernier::cuda

@@ -1,0 +1,141 @@
+// gemm_bench: the quantized GEMMs against cuBLASLt's 16-bit one, shape by shape and layer by layer.
+//
+// Validates against a reference in double, then times: CUDA graphs, random data, weights rotated
+// over more than four times L2, contestants in turn, medians. Ratios are of times measured in this
+// run.
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "tests/bench/gemm_bench_device.h"
+
+namespace vernier::bench {
+namespace {
+
+// The GEMMs of one layer, QKV and gate+up fused.
+const std::vector<GemmShape> kLayer8B = {{"8b.qkv", 6144, 4096},
+                                         {"8b.o", 4096, 4096},
+                                         {"8b.gate_up", 28672, 4096},
+                                         {"8b.down", 4096, 14336}};
+const std::vector<GemmShape> kLayer70B = {{"70b.qkv", 10240, 8192},
+                                          {"70b.o", 8192, 8192},
+                                          {"70b.gate_up", 57344, 8192},
+                                          {"70b.down", 8192, 28672}};
+
+struct Printer {
+  bool csv = false;
+  double read_bytes_per_second = 0;
+  bool valid = true;
+
+  void Header() const {
+    std::puts(csv ? "shape,outputs,inputs,rows,kernel,us,us_p10,us_p90,tb_per_s,tflop_per_s,"
+                    "ratio_to_cublaslt,percent_of_read,error,error_limit,bits_equal"
+                  : "shape          rows kernel         us  p10..p90       TB/s  TFLOP/s  ratio  "
+                    "%read    error");
+  }
+
+  void Row(const std::string& shape, int64_t outputs, int64_t inputs, int rows, const char* kernel,
+           const GemmTiming& timing, double flops, double cublas_us) {
+    const double tb = timing.weight_bytes / timing.us * 1e-6;
+    const double tflops = flops / timing.us * 1e-6;
+    const double percent = 1e14 * tb / read_bytes_per_second;
+    valid = valid && timing.error <= timing.error_limit && timing.bits_equal;
+    if (csv) {
+      std::printf("%s,%ld,%ld,%d,%s,%.3f,%.3f,%.3f,%.4f,%.2f,%.4f,%.2f,%.3g,%.3g,%d\n",
+                  shape.c_str(), static_cast<long>(outputs), static_cast<long>(inputs), rows,
+                  kernel, timing.us, timing.us_low, timing.us_high, tb, tflops,
+                  cublas_us / timing.us, percent, timing.error, timing.error_limit,
+                  static_cast<int>(timing.bits_equal));
+    } else {
+      std::printf("%-14s %4d %-9s %8.2f %6.2f..%6.2f %6.3f %8.1f %6.2f %5.1f%% %9.2e%s%s\n",
+                  shape.c_str(), rows, kernel, timing.us, timing.us_low, timing.us_high, tb, tflops,
+                  cublas_us / timing.us, percent, timing.error,
+                  timing.error <= timing.error_limit ? "" : " WRONG",
+                  timing.bits_equal ? "" : " NOT REPEATED");
+    }
+    std::fflush(stdout);
+  }
+};
+
+void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, int rows, bool layer,
+               const GemmOptions& options, Printer* printer) {
+  double log_nf4 = 0, log_int8 = 0, weights = 0;
+  for (const GemmShape& shape : shapes) {
+    const double flops = 2.0 * rows * shape.outputs * shape.inputs;
+    weights += static_cast<double>(shape.outputs) * shape.inputs;
+    const GemmMeasurement result = MeasureShape(shape, rows, options);
+    const double cublas_us = result.cublas.us;
+    GemmTiming first = result.cublas;
+    first.us = first.us_low = first.us_high = result.cublas_first_us;
+    const auto row = [&](const char* kernel, const GemmTiming& timing) {
+      printer->Row(shape.name, shape.outputs, shape.inputs, rows, kernel, timing, flops, cublas_us);
+    };
+    row("lt-first", first);
+    row("cublaslt", result.cublas);
+    row("nf4", result.nf4);
+    row("int8", result.int8);
+    log_nf4 += std::log(cublas_us / result.nf4.us);
+    log_int8 += std::log(cublas_us / result.int8.us);
+  }
+  const double count = static_cast<double>(shapes.size());
+  if (!printer->csv) {
+    std::printf("%s rows %d: geomean ratio to cublaslt  nf4 %.3f  int8 %.3f\n", model.c_str(), rows,
+                std::exp(log_nf4 / count), std::exp(log_int8 / count));
+  }
+  if (!layer) return;
+  const GemmMeasurement result = MeasureLayer(shapes, rows, options);
+  const auto row = [&](const char* kernel, const GemmTiming& timing) {
+    printer->Row(model + ".layer", 0, 0, rows, kernel, timing, 2.0 * rows * weights,
+                 result.cublas.us);
+  };
+  row("cublaslt", result.cublas);
+  row("nf4", result.nf4);
+  row("int8", result.int8);
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Quantized GEMM against cuBLASLt 16-bit");
+  std::vector<int> rows = {1, 2, 4, 8, 16};
+  std::string model = "8b";
+  std::string only;
+  bool layer = true;
+  GemmOptions options;
+  Printer printer;
+  app.add_option("--rows", rows, "rows of x")->delimiter(',')->check(CLI::Range(1, 8192));
+  app.add_option("--model", model, "shapes: 8b or 70b")->check(CLI::IsMember({"8b", "70b"}));
+  app.add_option("--shape", only, "one shape alone, such as 8b.o; no layer then");
+  app.add_option("--layer", layer, "also time the four GEMMs one after the other");
+  app.add_option("--replays", options.replays, "of each graph")->check(CLI::Range(3, 1000));
+  app.add_option("--cublaslt-candidates", options.cublas_candidates,
+                 "heuristics timed, the fastest is the baseline")
+      ->check(CLI::Range(1, 32));
+  app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
+  app.add_flag("--csv", printer.csv, "comma-separated rows");
+  CLI11_PARSE(app, argc, argv);
+
+  std::vector<GemmShape> shapes;
+  for (const GemmShape& shape : model == "8b" ? kLayer8B : kLayer70B) {
+    if (only.empty() || only == shape.name) shapes.push_back(shape);
+  }
+  if (shapes.empty()) {
+    std::fprintf(stderr, "no shape %s in %s\n", only.c_str(), model.c_str());
+    return 2;
+  }
+  const DeviceFacts facts = MeasureDevice();
+  std::fprintf(stderr, "%s, %d multiprocessors, L2 %.0f MB, at most %d MHz; reads %.3f TB/s\n",
+               facts.name.c_str(), facts.multiprocessors, facts.l2_bytes * 1e-6, facts.sm_clock_mhz,
+               facts.read_bytes_per_second * 1e-12);
+  printer.read_bytes_per_second = facts.read_bytes_per_second;
+  printer.Header();
+  for (const int count : rows) {
+    RunShapes(shapes, model, count, layer && only.empty(), options, &printer);
+  }
+  return printer.valid ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace vernier::bench
+
+int main(int argc, char** argv) { return vernier::bench::Main(argc, argv); }

@@ -1,0 +1,422 @@
+#include "tests/bench/gemm_bench_device.h"
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+
+#include "kernels/cuda/gemm.h"
+#include "kernels/cuda/pack_device.h"
+#include "tests/bench/gemm_bench_kernels.h"
+
+#define BENCH_CHECK(call)                                               \
+  do {                                                                  \
+    const auto bench_error = (call);                                    \
+    if (static_cast<int>(bench_error) != 0) {                           \
+      std::fprintf(stderr, "%s:%d: error %d: %s\n", __FILE__, __LINE__, \
+                   static_cast<int>(bench_error), #call);               \
+      std::exit(1);                                                     \
+    }                                                                   \
+  } while (false)
+
+namespace vernier::bench {
+namespace {
+
+constexpr int64_t kRotatedBytes = 256ll << 20;  // of weights: over 4 x the 60 MB of L2
+constexpr int64_t kReadBytes = 2ll << 30;
+constexpr size_t kWorkspaceBytes = 64ull << 20;
+constexpr int kLaunchesPerGraph = 64;
+
+// ---- Memory and random data ----
+
+struct DeviceBuffer {
+  explicit DeviceBuffer(int64_t bytes) {
+    BENCH_CHECK(cudaMalloc(&data, static_cast<size_t>(bytes)));
+  }
+  ~DeviceBuffer() { cudaFree(data); }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+  void* data = nullptr;
+};
+using BufferPointer = std::unique_ptr<DeviceBuffer>;
+
+BufferPointer NewBuffer(int64_t bytes) { return std::make_unique<DeviceBuffer>(bytes); }
+
+// ---- Error against the reference, in double, from the canonical form ----
+
+double RelativeError(const CanonicalWeight& weight, const void* x, const void* y, int rows,
+                     bool bf16) {
+  const BufferPointer squares = NewBuffer(16);
+  BENCH_CHECK(cudaMemset(squares->data, 0, 16));
+  AddSquares(weight, x, y, rows, bf16, squares->as<double>());
+  BENCH_CHECK(cudaGetLastError());
+  double host[2];
+  BENCH_CHECK(cudaMemcpy(host, squares->data, 16, cudaMemcpyDeviceToHost));
+  return std::sqrt(host[0] / host[1]);
+}
+
+// ---- Timing ----
+
+using Launch = std::function<void(int copy, cudaStream_t stream)>;
+
+struct Graph {
+  cudaGraphExec_t executable = nullptr;
+  int launches = 0;
+  std::vector<double> us;  // a launch, each replay
+
+  ~Graph() {
+    if (executable != nullptr) cudaGraphExecDestroy(executable);
+  }
+};
+
+std::unique_ptr<Graph> Capture(const Launch& launch, int copies, int launches,
+                               cudaStream_t stream) {
+  auto graph = std::make_unique<Graph>();
+  graph->launches = launches;
+  cudaGraph_t captured = nullptr;
+  BENCH_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < launches; ++i) launch(i % copies, stream);
+  BENCH_CHECK(cudaStreamEndCapture(stream, &captured));
+  BENCH_CHECK(cudaGraphInstantiate(&graph->executable, captured, 0));
+  BENCH_CHECK(cudaGraphDestroy(captured));
+  return graph;
+}
+
+// Replays the graphs in turn, so that all see the same clocks.
+void Replay(const std::vector<Graph*>& graphs, int replays, cudaStream_t stream) {
+  cudaEvent_t begin, end;
+  BENCH_CHECK(cudaEventCreate(&begin));
+  BENCH_CHECK(cudaEventCreate(&end));
+  constexpr int kWarmUps = 2;
+  for (int i = 0; i < kWarmUps + replays; ++i) {
+    for (Graph* graph : graphs) {
+      BENCH_CHECK(cudaEventRecord(begin, stream));
+      BENCH_CHECK(cudaGraphLaunch(graph->executable, stream));
+      BENCH_CHECK(cudaEventRecord(end, stream));
+      BENCH_CHECK(cudaEventSynchronize(end));
+      float ms = 0;
+      BENCH_CHECK(cudaEventElapsedTime(&ms, begin, end));
+      if (i >= kWarmUps) graph->us.push_back(ms * 1e3 / graph->launches);
+    }
+  }
+  BENCH_CHECK(cudaEventDestroy(begin));
+  BENCH_CHECK(cudaEventDestroy(end));
+}
+
+void Summarize(Graph* graph, GemmTiming* timing) {
+  std::sort(graph->us.begin(), graph->us.end());
+  const auto at = [&](double share) {
+    return graph->us[static_cast<size_t>(share * static_cast<double>(graph->us.size() - 1))];
+  };
+  timing->us = at(0.5);
+  timing->us_low = at(0.1);
+  timing->us_high = at(0.9);
+}
+
+// ---- Contestants: each owns its weights and knows how to launch with copy number i ----
+
+int CopiesOf(int64_t bytes) { return static_cast<int>((kRotatedBytes + bytes - 1) / bytes) + 1; }
+
+// What every contestant of one shape shares.
+struct Activations {
+  Activations(const GemmShape& shape, int row_count, bool is_bf16)
+      : rows(row_count),
+        bf16(is_bf16),
+        y_bytes(2ll * row_count * shape.outputs),
+        x(NewBuffer(2ll * row_count * shape.inputs)),
+        y(NewBuffer(y_bytes)) {
+    FillScalars(x->data, static_cast<int64_t>(rows) * shape.inputs, 1, bf16);
+  }
+  int rows;
+  bool bf16;
+  int64_t y_bytes;
+  BufferPointer x;
+  BufferPointer y;
+};
+
+class OurGemm {
+ public:
+  OurGemm(const GemmShape& shape, GemmFormat format, const Activations& activations)
+      : shape_(shape), format_(format), activations_(activations) {
+    using cuda::PackedEncoding;
+    const bool nf4 = format == GemmFormat::kNf4;
+    problem_.encoding = nf4 ? PackedEncoding::kNf4 : PackedEncoding::kInt8;
+    problem_.activation = activations.bf16 ? cuda::Activation::kBF16 : cuda::Activation::kF16;
+    problem_.rows = activations.rows;
+    problem_.outputs = shape.outputs;
+    problem_.inputs = shape.inputs;
+    bytes_ = cuda::PackedBytes(problem_.encoding, shape.outputs, shape.inputs);
+    copies_ = CopiesOf(bytes_);
+
+    const int64_t weights = static_cast<int64_t>(shape.outputs) * shape.inputs;
+    const int64_t scales = nf4 ? weights / 64 : cuda::RecordGroups(shape.outputs) * 64;
+    code_count_ = nf4 ? weights / 2 : weights;
+    codes_ = NewBuffer(code_count_);
+    scales_ = NewBuffer(scales * 4);
+    FillBytes(codes_->as<uint8_t>(), code_count_, 2, nf4);
+    FillFloats(scales_->as<float>(), scales, 3, nf4 ? 0.02f : 1e-4f, nf4 ? 0.06f : 3e-4f);
+    BENCH_CHECK(cudaGetLastError());
+    records_ = NewBuffer(bytes_ * copies_);
+    uint8_t* first = records_->as<uint8_t>();
+    BENCH_CHECK(nf4 ? cuda::LaunchPackNf4(codes_->as<uint8_t>(), scales_->as<float>(),
+                                          shape.outputs, shape.inputs, first, nullptr)
+                    : cuda::LaunchPackInt8(codes_->as<int8_t>(), shape.outputs, shape.inputs, first,
+                                           nullptr));
+    for (int i = 1; i < copies_; ++i) {
+      BENCH_CHECK(cudaMemcpyAsync(first + i * bytes_, first, static_cast<size_t>(bytes_),
+                                  cudaMemcpyDeviceToDevice, nullptr));
+    }
+    BENCH_CHECK(cudaDeviceSynchronize());
+  }
+
+  int copies() const { return copies_; }
+  double weight_bytes() const {
+    return static_cast<double>(bytes_) +
+           (format_ == GemmFormat::kInt8 ? 4.0 * shape_.outputs : 0.0);
+  }
+
+  void operator()(int copy, cudaStream_t stream) const {
+    cuda::GemmOperands operands;
+    operands.x = activations_.x->data;
+    operands.weight = records_->as<uint8_t>() + copy * bytes_;
+    operands.row_scales = scales_->as<float>();
+    operands.y = activations_.y->data;
+    BENCH_CHECK(cuda::LaunchGemm(problem_, operands, stream));
+  }
+
+  // Runs twice over poisoned outputs: the error against the reference, and whether bits repeat.
+  void Validate(GemmTiming* timing, cudaStream_t stream) const {
+    std::vector<uint16_t> results[2];
+    for (std::vector<uint16_t>& result : results) {
+      BENCH_CHECK(cudaMemsetAsync(activations_.y->data, 0xff,
+                                  static_cast<size_t>(activations_.y_bytes), stream));
+      (*this)(0, stream);
+      BENCH_CHECK(cudaStreamSynchronize(stream));
+      result.resize(static_cast<size_t>(activations_.y_bytes / 2));
+      BENCH_CHECK(cudaMemcpy(result.data(), activations_.y->data,
+                             static_cast<size_t>(activations_.y_bytes), cudaMemcpyDeviceToHost));
+    }
+    timing->bits_equal = results[0] == results[1];
+    const CanonicalWeight canonical = {format_ == GemmFormat::kNf4, codes_->as<uint8_t>(),
+                                       scales_->as<float>(), shape_.outputs, shape_.inputs};
+    timing->error = RelativeError(canonical, activations_.x->data, activations_.y->data,
+                                  activations_.rows, activations_.bf16);
+    // y is rounded once (half a unit at most); the codes of NF4 are rounded in the table.
+    const double unit = activations_.bf16 ? 0x1p-8 : 0x1p-11;
+    const double code = activations_.bf16 ? 1.56e-3 : 1.64e-4;
+    timing->error_limit = unit + (format_ == GemmFormat::kNf4 ? code : 0);
+    timing->weight_bytes = weight_bytes();
+  }
+
+ private:
+  GemmShape shape_;
+  GemmFormat format_;
+  const Activations& activations_;
+  cuda::GemmProblem problem_;
+  int64_t bytes_ = 0;
+  int64_t code_count_ = 0;
+  int copies_ = 0;
+  BufferPointer codes_, scales_, records_;
+};
+
+class CublasGemm {
+ public:
+  CublasGemm(const GemmShape& shape, const Activations& activations, int candidates)
+      : activations_(activations), bytes_(2ll * shape.outputs * shape.inputs) {
+    copies_ = CopiesOf(bytes_);
+    weights_ = NewBuffer(bytes_ * copies_);
+    FillScalars(weights_->data, bytes_ / 2 * copies_, 4, activations.bf16);
+    workspace_ = NewBuffer(kWorkspaceBytes);
+    const cudaDataType type = activations.bf16 ? CUDA_R_16BF : CUDA_R_16F;
+    const uint64_t n = static_cast<uint64_t>(shape.outputs);
+    const uint64_t k = static_cast<uint64_t>(shape.inputs);
+    const uint64_t m = static_cast<uint64_t>(activations.rows);
+    const cublasOperation_t transpose = CUBLAS_OP_T;
+    BENCH_CHECK(cublasLtCreate(&handle_));
+    BENCH_CHECK(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    BENCH_CHECK(cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
+                                               sizeof(transpose)));
+    BENCH_CHECK(cublasLtMatrixLayoutCreate(&w_, type, k, n, static_cast<int64_t>(k)));
+    BENCH_CHECK(cublasLtMatrixLayoutCreate(&x_, type, k, m, static_cast<int64_t>(k)));
+    BENCH_CHECK(cublasLtMatrixLayoutCreate(&y_, type, n, m, static_cast<int64_t>(n)));
+    cublasLtMatmulPreference_t preference = nullptr;
+    BENCH_CHECK(cublasLtMatmulPreferenceCreate(&preference));
+    BENCH_CHECK(cublasLtMatmulPreferenceSetAttribute(preference,
+                                                     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                     &kWorkspaceBytes, sizeof(kWorkspaceBytes)));
+    results_.resize(static_cast<size_t>(candidates));
+    int found = 0;
+    BENCH_CHECK(cublasLtMatmulAlgoGetHeuristic(handle_, operation_, w_, x_, y_, y_, preference,
+                                               candidates, results_.data(), &found));
+    results_.resize(static_cast<size_t>(found));
+    BENCH_CHECK(cublasLtMatmulPreferenceDestroy(preference));
+    BENCH_CHECK(cudaDeviceSynchronize());
+  }
+  ~CublasGemm() {
+    cublasLtMatrixLayoutDestroy(w_);
+    cublasLtMatrixLayoutDestroy(x_);
+    cublasLtMatrixLayoutDestroy(y_);
+    cublasLtMatmulDescDestroy(operation_);
+    cublasLtDestroy(handle_);
+  }
+  CublasGemm(const CublasGemm&) = delete;
+  CublasGemm& operator=(const CublasGemm&) = delete;
+
+  int copies() const { return copies_; }
+  double weight_bytes() const { return static_cast<double>(bytes_); }
+
+  void operator()(int copy, cudaStream_t stream) const {
+    const float one = 1, zero = 0;
+    const char* w = weights_->as<char>() + copy * bytes_;
+    BENCH_CHECK(cublasLtMatmul(handle_, operation_, &one, w, w_, activations_.x->data, x_, &zero,
+                               activations_.y->data, y_, activations_.y->data, y_,
+                               &results_[chosen_].algo, workspace_->data, kWorkspaceBytes, stream));
+  }
+
+  // Times every candidate and keeps the fastest; returns the time of the first.
+  double Choose(cudaStream_t stream) {
+    double first_us = 0, best_us = 0;
+    size_t best = 0;
+    for (size_t i = 0; i < results_.size(); ++i) {
+      chosen_ = i;
+      const std::unique_ptr<Graph> graph = Capture(std::cref(*this), copies_, 2 * copies_, stream);
+      Replay({graph.get()}, 5, stream);
+      GemmTiming timing;
+      Summarize(graph.get(), &timing);
+      if (i == 0) first_us = timing.us;
+      if (i == 0 || timing.us < best_us) {
+        best = i;
+        best_us = timing.us;
+      }
+    }
+    chosen_ = best;
+    return first_us;
+  }
+
+ private:
+  const Activations& activations_;
+  int64_t bytes_;
+  int copies_ = 0;
+  size_t chosen_ = 0;
+  BufferPointer weights_, workspace_;
+  cublasLtHandle_t handle_ = nullptr;
+  cublasLtMatmulDesc_t operation_ = nullptr;
+  cublasLtMatrixLayout_t w_ = nullptr, x_ = nullptr, y_ = nullptr;
+  std::vector<cublasLtMatmulHeuristicResult_t> results_;
+};
+
+// The contestants of one shape.
+struct Contest {
+  Contest(const GemmShape& shape, int rows, const GemmOptions& options)
+      : activations(shape, rows, options.bf16),
+        cublas(shape, activations, options.cublas_candidates),
+        nf4(shape, GemmFormat::kNf4, activations),
+        int8(shape, GemmFormat::kInt8, activations) {}
+  Activations activations;
+  CublasGemm cublas;
+  OurGemm nf4;
+  OurGemm int8;
+};
+
+int LaunchesOf(int copies) { return (kLaunchesPerGraph + copies - 1) / copies * copies; }
+
+double MeasureRead(cudaStream_t stream) {
+  const BufferPointer data = NewBuffer(kReadBytes);
+  const BufferPointer out = NewBuffer(4);
+  FillBytes(data->as<uint8_t>(), kReadBytes, 5, true);
+  BENCH_CHECK(cudaDeviceSynchronize());
+  const auto read = [&](int, cudaStream_t s) {
+    ReadAll(data->data, kReadBytes, out->as<uint32_t>(), s);
+  };
+  const std::unique_ptr<Graph> graph = Capture(read, 1, 2, stream);
+  Replay({graph.get()}, 10, stream);
+  GemmTiming timing;
+  Summarize(graph.get(), &timing);
+  return static_cast<double>(kReadBytes) / (timing.us * 1e-6);
+}
+
+struct Stream {
+  Stream() { BENCH_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); }
+  ~Stream() { cudaStreamDestroy(stream); }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  cudaStream_t stream = nullptr;
+};
+
+}  // namespace
+
+DeviceFacts MeasureDevice() {
+  cudaDeviceProp properties;
+  BENCH_CHECK(cudaGetDeviceProperties(&properties, 0));
+  int clock_khz = 0;
+  BENCH_CHECK(cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, 0));
+  const Stream stream;
+  return {properties.name, properties.multiProcessorCount,
+          static_cast<double>(properties.l2CacheSize), MeasureRead(stream.stream),
+          clock_khz / 1000};
+}
+
+GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions& options) {
+  const Stream stream;
+  Contest contest(shape, rows, options);
+  GemmMeasurement out;
+  contest.nf4.Validate(&out.nf4, stream.stream);
+  contest.int8.Validate(&out.int8, stream.stream);
+  out.cublas_first_us = contest.cublas.Choose(stream.stream);
+  out.cublas.weight_bytes = contest.cublas.weight_bytes();
+  const auto capture = [&](const auto& gemm) {
+    return Capture(std::cref(gemm), gemm.copies(), LaunchesOf(gemm.copies()), stream.stream);
+  };
+  const std::unique_ptr<Graph> cublas = capture(contest.cublas);
+  const std::unique_ptr<Graph> nf4 = capture(contest.nf4);
+  const std::unique_ptr<Graph> int8 = capture(contest.int8);
+  Replay({cublas.get(), nf4.get(), int8.get()}, options.replays, stream.stream);
+  Summarize(cublas.get(), &out.cublas);
+  Summarize(nf4.get(), &out.nf4);
+  Summarize(int8.get(), &out.int8);
+  return out;
+}
+
+GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
+                             const GemmOptions& options) {
+  constexpr int kLayersPerGraph = 16;
+  const Stream stream;
+  std::vector<std::unique_ptr<Contest>> contests;
+  GemmMeasurement out;
+  for (const GemmShape& shape : shapes) {
+    contests.push_back(std::make_unique<Contest>(shape, rows, options));
+    Contest& contest = *contests.back();
+    out.cublas_first_us += contest.cublas.Choose(stream.stream);
+    out.cublas.weight_bytes += contest.cublas.weight_bytes();
+    out.nf4.weight_bytes += contest.nf4.weight_bytes();
+    out.int8.weight_bytes += contest.int8.weight_bytes();
+  }
+  const auto capture = [&](auto member) {
+    const Launch layer = [&, member](int index, cudaStream_t s) {
+      for (const std::unique_ptr<Contest>& contest : contests) {
+        const auto& gemm = (*contest).*member;
+        gemm(index % gemm.copies(), s);
+      }
+    };
+    return Capture(layer, kLayersPerGraph, kLayersPerGraph, stream.stream);
+  };
+  const std::unique_ptr<Graph> cublas = capture(&Contest::cublas);
+  const std::unique_ptr<Graph> nf4 = capture(&Contest::nf4);
+  const std::unique_ptr<Graph> int8 = capture(&Contest::int8);
+  Replay({cublas.get(), nf4.get(), int8.get()}, options.replays, stream.stream);
+  Summarize(cublas.get(), &out.cublas);
+  Summarize(nf4.get(), &out.nf4);
+  Summarize(int8.get(), &out.int8);
+  return out;
+}
+
+}  // namespace vernier::bench

@@ -1,0 +1,37 @@
+// The device kernels of gemm_bench: random data, the error against a reference in double, a pure
+// read.
+//
+// Pointers are device memory. Launches go to the default stream unless one is named; their errors
+// show at the next cudaGetLastError. One thread.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace vernier::bench {
+
+// A quantized weight as files hold it.
+struct CanonicalWeight {
+  bool nf4 = false;                // else int8 with a scale a row
+  const uint8_t* codes = nullptr;  // nf4: [outputs * inputs / 2], even element in the high nibble
+  const float* scales = nullptr;   // nf4: [outputs * inputs / 64]; int8: [outputs]
+  int outputs = 0;
+  int inputs = 0;
+};
+
+// Fill `count` values from `seed`: bytes (all 256, or int8 codes from -127), floats of [low, high),
+// 16-bit values of [-1, 1).
+void FillBytes(uint8_t* out, int64_t count, uint64_t seed, bool whole_range);
+void FillFloats(float* out, int64_t count, uint64_t seed, float low, float high);
+void FillScalars(void* out, int64_t count, uint64_t seed, bool bf16);
+
+// Adds |y - reference|^2 and |reference|^2 to squares[0] and squares[1]; y and x are [rows, ...]
+// 16-bit. A NaN in y counts as 1e300.
+void AddSquares(const CanonicalWeight& weight, const void* x, const void* y, int rows, bool bf16,
+                double* squares);
+
+// Reads `bytes` once, on `stream`; `out` is one word that is hardly ever written.
+void ReadAll(const void* data, int64_t bytes, uint32_t* out, cudaStream_t stream);
+
+}  // namespace vernier::bench

@@ -1,0 +1,122 @@
+#include "kernels/cuda/pack.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <set>
+#include <utility>
+#include <vector>
+
+namespace vernier::cuda {
+namespace {
+
+constexpr uint32_t kSeed = 20;
+
+QuantizedMatrix RandomMatrix(FormatId format, int64_t rows, int64_t cols) {
+  std::mt19937 random(kSeed);
+  std::normal_distribution<float> normal(0, 0.02f);
+  std::vector<float> values(rows * cols);
+  for (float& value : values) value = normal(random);
+  return Quantize(SourceOf(values, rows, cols), format).value();
+}
+
+struct Shape {
+  int64_t rows;
+  int64_t cols;
+};
+
+TEST(PackTest, UnpackGivesEveryCodeAndScaleBack) {
+  for (const FormatId format : {FormatId::kNf4, FormatId::kInt8}) {
+    for (const Shape shape : {Shape{64, 64}, Shape{128, 192}, Shape{1, 64}, Shape{63, 576},
+                              Shape{65, 128}, Shape{200, 960}}) {
+      SCOPED_TRACE(testing::Message()
+                   << FormatOf(format).name << " " << shape.rows << "x" << shape.cols);
+      const QuantizedMatrix matrix = RandomMatrix(format, shape.rows, shape.cols);
+      const HostPackedWeight packed = Pack(matrix).value();
+      EXPECT_EQ(packed.records.size(), PackedBytes(packed.encoding, shape.rows, shape.cols));
+      const QuantizedMatrix again = Unpack(packed);
+      EXPECT_EQ(again.format, matrix.format);
+      EXPECT_EQ(again.codes, matrix.codes);
+      ASSERT_EQ(again.scales.size(), matrix.scales.size());
+      EXPECT_EQ(std::memcmp(again.scales.data(), matrix.scales.data(), matrix.scales.size() * 4),
+                0);
+    }
+  }
+}
+
+TEST(PackTest, Int8TakesColumnsThatFillNoRecord) {
+  const QuantizedMatrix matrix = RandomMatrix(FormatId::kInt8, 10, 50);
+  const HostPackedWeight packed = Pack(matrix).value();
+  EXPECT_EQ(packed.records.size(), size_t{kInt8RecordBytes});
+  EXPECT_EQ(Unpack(packed).codes, matrix.codes);
+  // Weights past the matrix are zero, so that no x makes them count.
+  EXPECT_EQ(packed.records.back(), kInt8Bias);
+}
+
+TEST(PackTest, Nf4RefusesBlocksThatStraddleRows) {
+  const absl::StatusOr<HostPackedWeight> packed = Pack(RandomMatrix(FormatId::kNf4, 4, 96));
+  EXPECT_EQ(packed.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(packed.status().message().find("96"), absl::string_view::npos);
+}
+
+TEST(PackTest, FormatsWithoutPackedLayoutAreRefused) {
+  EXPECT_EQ(Pack(RandomMatrix(FormatId::kF16, 4, 64)).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+// PTX ISA, "Matrix Fragments for mma.m16n8k16": register r of lane 4g + t holds row
+// g + 8 * (r % 2), columns 2t + 8 * (r / 2) and the next.
+RecordPosition OperandPosition(int lane, int a_register) {
+  return {lane / 4 + 8 * (a_register % 2), lane % 4 * 2 + 8 * (a_register / 2)};
+}
+
+TEST(PackTest, Nf4BytesAreTheRegistersOfTheirLane) {
+  int byte = 0;
+  for (int tile = 0; tile < 4; ++tile) {
+    for (int lane = 0; lane < 32; ++lane) {
+      for (int step = 0; step < 4; ++step) {
+        for (int a_register = 0; a_register < 4; ++a_register, ++byte) {
+          const RecordPosition operand = OperandPosition(lane, a_register);
+          EXPECT_EQ(Nf4PairAt(byte).row, tile * 16 + operand.row) << byte;
+          EXPECT_EQ(Nf4PairAt(byte).col, step * 16 + operand.col) << byte;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(byte, kNf4CodeBytes);
+}
+
+TEST(PackTest, Int8BytesAreTheRegistersOfTheirLane) {
+  int byte = 0;
+  for (int tile = 0; tile < 4; ++tile) {
+    for (int half = 0; half < 2; ++half) {
+      for (int lane = 0; lane < 32; ++lane) {
+        for (int step = half * 2; step < half * 2 + 2; ++step) {
+          for (int value = 0; value < 8; ++value, ++byte) {
+            const RecordPosition operand = OperandPosition(lane, value / 2);
+            EXPECT_EQ(Int8At(byte).row, tile * 16 + operand.row) << byte;
+            EXPECT_EQ(Int8At(byte).col, step * 16 + operand.col + value % 2) << byte;
+          }
+        }
+      }
+    }
+  }
+  EXPECT_EQ(byte, kInt8RecordBytes);
+}
+
+TEST(PackTest, EveryRowHasOneScaleInARecord) {
+  std::set<int> rows;
+  for (int i = 0; i < kRecordRows; ++i) rows.insert(Nf4ScaleRowAt(i));
+  EXPECT_EQ(rows.size(), size_t{kRecordRows});
+  // Lane 4g + t holds rows g and g + 8 of tile t.
+  for (int lane = 0; lane < 32; ++lane) {
+    EXPECT_EQ(Nf4ScaleRowAt(lane * 2), lane % 4 * 16 + lane / 4);
+    EXPECT_EQ(Nf4ScaleRowAt(lane * 2 + 1), lane % 4 * 16 + lane / 4 + 8);
+  }
+}
+
+}  // namespace
+}  // namespace vernier::cuda
