@@ -21,7 +21,7 @@ namespace {
 
 constexpr absl::Duration kWriterTick = absl::Milliseconds(250);
 constexpr absl::Duration kDialTimeout = absl::Seconds(3);
-constexpr absl::Duration kStopGrace = absl::Seconds(2);  // for statuses to reach their clients
+constexpr absl::Duration kStopGrace = absl::Seconds(2);  // for last words to reach their clients
 
 std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
   std::vector<VariantLabels> labels;
@@ -226,7 +226,7 @@ void RealDaemon::Drain(const std::function<bool()>& stopping) {
   const absl::Duration until = clock_->Now() + config_.drain;
   while (!stopping() && clock_->Now() < until) {
     const absl::Duration left = until - clock_->Now();
-    if (state_.WaitForCalls(std::min(left, absl::Milliseconds(100)))) return;
+    if (state_.calls()->WaitForNone(std::min(left, absl::Milliseconds(100)))) return;
   }
 }
 
@@ -238,8 +238,11 @@ void RealDaemon::Stop() {
   if (engine_ != nullptr) {
     engine_->StartDrain();
     engine_->Stop();
-    state_.WaitForCalls(kStopGrace);
+    state_.calls()->WaitForNone(kStopGrace);
   }
+  health_.Close();
+  state_.watches()->WaitForNone(kStopGrace);
+  // Not longer: a client may hold its connection for ever.
   if (grpc_ != nullptr) grpc_->Shutdown(absl::ZeroDuration());
   http_.reset();
 }

@@ -1,7 +1,6 @@
 #include "server/health_board.h"
 
 #include <utility>
-#include <vector>
 
 namespace vernier {
 
@@ -12,9 +11,30 @@ void HealthBoard::Set(const std::string& name, bool serving) {
     const auto [entry, added] = serving_.try_emplace(name, serving);
     if (!added && entry->second == serving) return;
     entry->second = serving;
-    for (const auto& [key, watcher] : watchers_) watchers.push_back(watcher);
+    watchers = Watchers();
   }
   for (const auto& watcher : watchers) watcher->OnHealthChanged();
+}
+
+void HealthBoard::Close() {
+  std::vector<std::shared_ptr<HealthWatcher>> watchers;
+  {
+    MutexLock lock(&mutex_);
+    closed_ = true;
+    watchers = Watchers();
+  }
+  for (const auto& watcher : watchers) watcher->OnHealthChanged();
+}
+
+bool HealthBoard::closed() const {
+  MutexLock lock(&mutex_);
+  return closed_;
+}
+
+std::vector<std::shared_ptr<HealthWatcher>> HealthBoard::Watchers() const {
+  std::vector<std::shared_ptr<HealthWatcher>> watchers;
+  for (const auto& [key, watcher] : watchers_) watchers.push_back(watcher);
+  return watchers;
 }
 
 std::optional<bool> HealthBoard::Serving(const std::string& name) const {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kernels/base/mutex.h"
 
@@ -27,10 +28,17 @@ class HealthBoard {
   std::optional<bool> Serving(const std::string& name) const;
   void Watch(std::shared_ptr<HealthWatcher> watcher);
   void Unwatch(const HealthWatcher* watcher);
+  // Nothing changes any more: watchers are to tell the last state and end.
+  void Close();
+  bool closed() const;
 
  private:
+  std::vector<std::shared_ptr<HealthWatcher>> Watchers() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   mutable Mutex mutex_;
   std::map<std::string, bool> serving_ ABSL_GUARDED_BY(mutex_);
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<const HealthWatcher*, std::shared_ptr<HealthWatcher>> watchers_ ABSL_GUARDED_BY(mutex_);
 };
 

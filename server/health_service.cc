@@ -53,6 +53,7 @@ class WatchReactor : public grpc::ServerWriteReactor<ByteBuffer>,
 
   void Start(const ByteBuffer& request) {
     self_ = shared_from_this();
+    state_->watches()->Begin();
     state_->metrics()->CallStarted(Method::kHealthWatch);
     arrived_ = state_->clock()->Now();
     auto name = ServiceName(request);
@@ -69,35 +70,36 @@ class WatchReactor : public grpc::ServerWriteReactor<ByteBuffer>,
   }
 
   void OnHealthChanged() override {
+    // In this order: once closed, the state is the last.
+    const bool closed = state_->health()->closed();
     const std::optional<bool> serving = state_->health()->Serving(name_);
+    bool end = false;
     {
       MutexLock lock(&mutex_);
-      if (finished_ || cancelled_) return;
-      if (in_flight_) {
-        changed_ = true;
-        return;
-      }
-      if (sent_ && last_ == serving) return;
+      // A write in flight looks again when it is done.
+      if (finished_ || cancelled_ || in_flight_) return;
+      end = sent_ && last_ == serving;
+      if (end && !closed) return;
+      finished_ = end;
+      in_flight_ = !end;
       sent_ = true;
-      in_flight_ = true;
       last_ = serving;
     }
+    if (end) return End(absl::UnavailableError("the server is stopping"));
     buffer_ = StateMessage(serving);
     StartWrite(&buffer_);
   }
 
   void OnWriteDone(bool ok) override {
-    bool end = false, again = false;
+    bool end = false;
     {
       MutexLock lock(&mutex_);
       in_flight_ = false;
       end = (cancelled_ || !ok) && !finished_;
       finished_ = finished_ || end;
-      again = changed_;
-      changed_ = false;
     }
     if (end) return End(absl::CancelledError("the client cancelled"));
-    if (again) OnHealthChanged();
+    OnHealthChanged();
   }
 
   void OnCancel() override {
@@ -111,7 +113,10 @@ class WatchReactor : public grpc::ServerWriteReactor<ByteBuffer>,
     if (end) End(absl::CancelledError("the client cancelled"));
   }
 
-  void OnDone() override { const std::shared_ptr<WatchReactor> last_reference = std::move(self_); }
+  void OnDone() override {
+    const std::shared_ptr<WatchReactor> last_reference = std::move(self_);
+    state_->watches()->End();
+  }
 
  private:
   void End(const absl::Status& status) {
@@ -130,7 +135,6 @@ class WatchReactor : public grpc::ServerWriteReactor<ByteBuffer>,
 
   Mutex mutex_;
   bool in_flight_ ABSL_GUARDED_BY(mutex_) = false;
-  bool changed_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool sent_ ABSL_GUARDED_BY(mutex_) = false;

@@ -27,7 +27,7 @@ template <typename Reactor>
 void Begin(Reactor* reactor, ServerState* state, Method method,
            const grpc::CallbackServerContext& context, const grpc::ByteBuffer& request,
            const MakeCall& make, std::shared_ptr<EngineCall>* call) {
-  state->CallBegins();
+  state->calls()->Begin();
   state->metrics()->CallStarted(method);
   const CallContext call_context = ContextOf(context, method, *state);
   absl::Status status = CheckArrival(context, request, state->limits());
@@ -67,7 +67,7 @@ class UnaryReactor : public grpc::ServerUnaryReactor, public Responder {
     if (call_ != nullptr) call_->Cancel();
   }
   void OnDone() override {
-    state_->CallEnds();
+    state_->calls()->End();
     delete this;
   }
 
@@ -101,7 +101,7 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public 
     if (call_ != nullptr) call_->Cancel();
   }
   void OnDone() override {
-    state_->CallEnds();
+    state_->calls()->End();
     delete this;
   }
 
@@ -119,7 +119,7 @@ class PlainReactor : public grpc::ServerUnaryReactor {
       : state_(state), method_(method), context_(context), reply_(reply) {}
 
   void Start(Work work, const grpc::ByteBuffer& request, const Answer& answer) {
-    state_->CallBegins();
+    state_->calls()->Begin();
     state_->metrics()->CallStarted(method_);
     arrived_ = state_->clock()->Now();
     absl::Status status = CheckArrival(*context_, request, state_->limits());
@@ -137,7 +137,7 @@ class PlainReactor : public grpc::ServerUnaryReactor {
     }
   }
   void OnDone() override {
-    state_->CallEnds();
+    state_->calls()->End();
     delete this;
   }
 

@@ -1,27 +1,29 @@
 #include "server/server_state.h"
 
+#include <algorithm>
+
 namespace vernier {
 
-void ServerState::CallBegins() {
+void LiveCalls::Begin() {
   MutexLock lock(&mutex_);
-  ++calls_alive_;
+  ++alive_;
 }
 
-void ServerState::CallEnds() {
+void LiveCalls::End() {
   {
     MutexLock lock(&mutex_);
-    if (--calls_alive_ > 0) return;
+    if (--alive_ > 0) return;
   }
-  none_alive_.NotifyAll();
+  none_.NotifyAll();
 }
 
-bool ServerState::WaitForCalls(absl::Duration timeout) {
+bool LiveCalls::WaitForNone(absl::Duration timeout) {
   const absl::Duration until = clock_->Now() + timeout;
   MutexLock lock(&mutex_);
-  while (calls_alive_ > 0) {
+  while (alive_ > 0) {
     const absl::Duration left = until - clock_->Now();
     if (left <= absl::ZeroDuration()) return false;
-    none_alive_.WaitFor(&mutex_, absl::ToChronoNanoseconds(std::min(left, absl::Seconds(1))));
+    none_.WaitFor(&mutex_, absl::ToChronoNanoseconds(std::min(left, absl::Seconds(1))));
   }
   return true;
 }

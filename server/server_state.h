@@ -21,6 +21,22 @@ struct ServerLimits {
   absl::Duration max_deadline = absl::Hours(1);
 };
 
+// How many calls of a kind are alive. Thread-safe.
+class LiveCalls {
+ public:
+  explicit LiveCalls(const Clock* clock) : clock_(clock) {}
+  void Begin();
+  void End();
+  // False when calls are still alive after `timeout`.
+  bool WaitForNone(absl::Duration timeout);
+
+ private:
+  const Clock* const clock_;
+  Mutex mutex_;
+  CondVar none_;
+  int64_t alive_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
 // Thread-safe. Everything pointed to outlives the gRPC server.
 class ServerState {
  public:
@@ -41,10 +57,10 @@ class ServerState {
   // REQUIRES: served() is not null.
   v1::Model Describe() const { return describe_(); }
 
-  void CallBegins();
-  void CallEnds();
-  // False when calls are still alive after `timeout`.
-  bool WaitForCalls(absl::Duration timeout);
+  // What a drain waits for.
+  LiveCalls* calls() { return &calls_; }
+  // Health watches: they last until the server ends them.
+  LiveCalls* watches() { return &watches_; }
 
  private:
   const ServerLimits limits_;
@@ -53,10 +69,8 @@ class ServerState {
   const Clock* const clock_;
   std::function<v1::Model()> describe_;  // written before served_
   std::atomic<const Served*> served_{nullptr};
-
-  Mutex mutex_;
-  CondVar none_alive_;
-  int64_t calls_alive_ ABSL_GUARDED_BY(mutex_) = 0;
+  LiveCalls calls_{clock_};
+  LiveCalls watches_{clock_};
 };
 
 }  // namespace vernier

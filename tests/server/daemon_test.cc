@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/server/end_to_end.h"
 #include "tests/testing/child_process.h"
 
@@ -140,6 +141,25 @@ TEST_F(DaemonTest, F68TermLetsARunningStreamFinishAndRefusesNewCalls) {
   }
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(finished.size(), 4u);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+TEST_F(DaemonTest, F68WatchersHearThatReadinessIsOffAndDoNotHoldUpTheEnd) {
+  ChildProcess daemon(Serving(model_));
+  const auto stub =
+      grpc::health::v1::Health::NewStub(testing::Connect(GrpcAddress(daemon.ReadLine())));
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  grpc::health::v1::HealthCheckResponse response;
+  request.set_service("readiness");
+  const auto watch = stub->Watch(&context, request);
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+  daemon.Signal(SIGTERM);
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+  EXPECT_FALSE(watch->Read(&response));
+  EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(daemon.Wait(), 0);
 }
 

@@ -181,7 +181,7 @@ TEST_F(GrpcTest, F15DeadlineInThePastOrPassedMeanwhile) {
   while (request->control->end() == EndReason::kNone) std::this_thread::yield();
   EXPECT_EQ(request->control->end(), EndReason::kDeadline);
   engine_.Finish(0, FinishReason::kDeadline, 0);
-  EXPECT_TRUE(state_.WaitForCalls(absl::Seconds(30)));
+  EXPECT_TRUE(state_.calls()->WaitForNone(absl::Seconds(30)));
   engine_.Forget();
 }
 
@@ -285,7 +285,7 @@ TEST_F(GrpcTest, CancelReachesTheEngineAndIsCountedOnce) {
   while (request->control->end() == EndReason::kNone) std::this_thread::yield();
   EXPECT_EQ(request->control->end(), EndReason::kCancelled);
   engine_.Finish(0, FinishReason::kCancelled, 0);
-  EXPECT_TRUE(state_.WaitForCalls(absl::Seconds(30)));
+  EXPECT_TRUE(state_.calls()->WaitForNone(absl::Seconds(30)));
   engine_.Forget();
   double cancelled = 0;
   for (const auto& family : metrics_.Collect()) {

@@ -28,9 +28,13 @@ TEST(HealthBoardTest, UnknownNamesHaveNoStateAndWatchersHearChangesOnly) {
   board.Set("readiness", true);
   EXPECT_EQ(watcher->changes, 1);
   EXPECT_TRUE(*board.Serving("readiness"));
+  EXPECT_FALSE(board.closed());
+  board.Close();
+  EXPECT_TRUE(board.closed());
+  EXPECT_EQ(watcher->changes, 2);
   board.Unwatch(watcher.get());
   board.Set("readiness", false);
-  EXPECT_EQ(watcher->changes, 1);
+  EXPECT_EQ(watcher->changes, 2);
 }
 
 // An engine whose snapshot the test sets.
