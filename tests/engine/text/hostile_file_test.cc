@@ -38,7 +38,7 @@ Json Added(int64_t id, const std::string& content) {
   return {{"id", id}, {"content", content}, {"special", true}};
 }
 
-TEST(HostileFileTest, BrokenShapesAreInvalidArgument) {
+TEST(HostileFileTest, BrokenVocabulariesAndMergesAreInvalidArgument) {
   ExpectRefused(
       {
           {"no model", [](Json& j) { j.erase("model"); }, "model"},
@@ -69,6 +69,13 @@ TEST(HostileFileTest, BrokenShapesAreInvalidArgument) {
           {"merge is a number", [](Json& j) { j["model"]["merges"][0] = 7; }, "merges[0]"},
           {"merge of an unknown token", [](Json& j) { j["model"]["merges"][0] = "a zz"; }, "zz"},
           {"merge into an unknown token", [](Json& j) { j["model"]["merges"][0] = "d d"; }, "dd"},
+      },
+      absl::StatusCode::kInvalidArgument);
+}
+
+TEST(HostileFileTest, BrokenAddedTokensAndPatternsAreInvalidArgument) {
+  ExpectRefused(
+      {
           {"added tokens are an object",
            [](Json& j) {
              j["added_tokens"] = {{"a", 1}};

@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Puts a Compare, as deploy/quickstart.sh prints it, into a README between <!-- compare:begin --> and <!-- compare:end -->.
+
+Usage: deploy/quickstart.sh --once | tee quickstart.log; compare_section.py quickstart.log README.md
+
+Takes what stands between the last step's title and the line that follows the Compare. Exit 1 when it is not there.
+"""
+import re
+import sys
+from pathlib import Path
+
+BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
+
+
+def main():
+    log = Path(sys.argv[1]).read_text()
+    found = re.search(r"^\[5/5\][^\n]*\n(.*?)\n(?:stopped \(--once\)|vernierd is running)", log, re.S | re.M)
+    readme = Path(sys.argv[2])
+    text = readme.read_text()
+    if found is None or BEGIN not in text or END not in text:
+        sys.exit(f"compare_section.py: no Compare in {sys.argv[1]}, or no markers in {readme}")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    readme.write_text(f"{before}{BEGIN}\n```\n{found.group(1).strip()}\n```\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
