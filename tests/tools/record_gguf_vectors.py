@@ -19,6 +19,9 @@ from gguf.constants import GGUFValueType as Value
 
 ROWS, COLS = 4, 64
 TYPES = [Type.F32, Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_1]
+# Where their blocks keep fp16 scales. The package cannot make these, or not all: every code is random.
+SCALES = {Type.Q5_0: [0], Type.Q5_1: [0, 2], Type.Q2_K: [80, 82], Type.Q3_K: [108], Type.Q4_K: [0, 2], Type.Q5_K: [0, 2],
+          Type.Q6_K: [208], Type.IQ4_NL: [0]}
 
 
 def blocks_of(kind, random):
@@ -43,6 +46,17 @@ def blocks_of(kind, random):
     return blocks.reshape(ROWS, -1)
 
 
+def random_blocks_of(kind, random):
+    """[2, bytes of a row]: random codes; scales of usual sizes in the first row, extreme ones in the last block."""
+    values, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = random.integers(0, 256, (2 * max(COLS // values, 1), size), dtype=np.uint8)
+    for number, at in enumerate(SCALES[kind]):
+        scales = (random.standard_normal(len(blocks)) * 0.01).astype(np.float16)
+        scales.view(np.uint16)[-1] = [0x7BFF, 0x0001][number]  # halves' largest, and their smallest subnormal
+        blocks[:, at:at + 2] = scales.view(np.uint8).reshape(-1, 2)
+    return blocks.reshape(2, -1)
+
+
 def main():
     out = Path(sys.argv[1])
     random = np.random.default_rng(20240229)
@@ -58,11 +72,11 @@ def main():
     writer.add_array("test.bools", [True, False])
 
     vectors = []
-    for kind in TYPES:
-        rows = blocks_of(kind, random)
+    for kind in [*TYPES, *SCALES]:
+        rows = blocks_of(kind, random) if kind in TYPES else random_blocks_of(kind, random)
         values = gguf.quants.dequantize(rows, kind).astype("<f4")
-        assert values.shape == (ROWS, COLS)
-        vectors.append({"type": kind.name.lower(), "id": int(kind), "rows": ROWS, "cols": COLS,
+        assert np.isfinite(values).all()
+        vectors.append({"type": kind.name.lower(), "id": int(kind), "rows": values.shape[0], "cols": values.shape[1],
                         "bytes": rows.tobytes().hex(), "values": values.tobytes().hex()})
         shaped = rows.view(np.float32) if kind == Type.F32 else rows
         writer.add_tensor(f"{kind.name.lower()}.weight", shaped, raw_dtype=kind)

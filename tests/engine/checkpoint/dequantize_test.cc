@@ -26,7 +26,7 @@ std::vector<uint32_t> BitsOf(const std::string& bytes) {
 
 TEST(DequantizeTest, EveryTypeGivesTheRecordedBits) {
   const nlohmann::json vectors = Recorded()["vectors"];
-  ASSERT_EQ(vectors.size(), 6u);
+  ASSERT_EQ(vectors.size(), 14u);
   for (const auto& vector : vectors) {
     SCOPED_TRACE(vector["type"]);
     const auto type = FindGgmlType(vector["id"].get<uint32_t>());
@@ -55,9 +55,11 @@ TEST(DequantizeTest, EveryTypeOfGgmlHasItsName) {
 }
 
 TEST(DequantizeTest, OtherTypesAreRefusedByName) {
-  const absl::Status known = FindGgmlType(14).status();
+  const absl::Status known = FindGgmlType(23).status();
   EXPECT_TRUE(absl::IsUnimplemented(known));
-  EXPECT_EQ(known.message(), "its type is q6_k; supported: f32, f16, q4_0, q4_1, q8_0, bf16");
+  EXPECT_EQ(known.message(),
+            "its type is iq4_xs; supported: f32, f16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, "
+            "q4_k, q5_k, q6_k, iq4_nl, bf16");
   for (const uint32_t id : {4u, 31u, 99u, 4294967295u}) {
     const absl::Status unknown = FindGgmlType(id).status();
     EXPECT_TRUE(absl::IsUnimplemented(unknown)) << id;

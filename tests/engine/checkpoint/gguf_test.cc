@@ -92,13 +92,13 @@ TEST(GgufTest, ReadsWhatTheGgufPackageWrites) {
   EXPECT_EQ(value("test.floats"), GgufValue(std::vector<double>{0.5, -1.5}));
   EXPECT_EQ(value("test.bools"), GgufValue(std::vector<int64_t>{1, 0}));
 
-  ASSERT_EQ(header->tensors.size(), 6u);
+  ASSERT_EQ(header->tensors.size(), 14u);
   const GgufTensor& last = header->tensors.back();
-  EXPECT_EQ(last.name, "q4_1.weight");
-  EXPECT_STREQ(last.type->name, "q4_1");
-  EXPECT_THAT(last.shape, ElementsAre(4, 64));
-  EXPECT_EQ(last.offset, 3392);
-  EXPECT_EQ(last.bytes, 160);
+  EXPECT_EQ(last.name, "iq4_nl.weight");
+  EXPECT_STREQ(last.type->name, "iq4_nl");
+  EXPECT_THAT(last.shape, ElementsAre(2, 64));
+  EXPECT_EQ(last.offset, 5664);
+  EXPECT_EQ(last.bytes, 72);
 }
 
 TEST(GgufTest, ReadsVersionTwoAndAnyAlignment) {
@@ -219,11 +219,14 @@ TEST(GgufTest, BrokenShapesAreRefused) {
             "tensor \"z\": 4611686018427387904 values of f32 make 2^63 bytes or more");
   EXPECT_EQ(Refusal(WithTensor({"z", {33}, 3}).Bytes()),
             "tensor \"z\": dimension 0 is 33, expected a multiple of 32 for q4_1");
+  EXPECT_EQ(Refusal(WithTensor({"z", {128}, 12}).Bytes()),
+            "tensor \"z\": dimension 0 is 128, expected a multiple of 256 for q4_k");
 }
 
 TEST(GgufTest, OtherTypesAreRefusedByName) {
-  EXPECT_EQ(Refusal(WithTensor({"z", {256}, 14}).Bytes()),
-            "tensor \"z\": its type is q6_k; supported: f32, f16, q4_0, q4_1, q8_0, bf16");
+  EXPECT_EQ(Refusal(WithTensor({"z", {256}, 23}).Bytes()),
+            "tensor \"z\": its type is iq4_xs; supported: f32, f16, q4_0, q4_1, q5_0, q5_1, q8_0, "
+            "q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, bf16");
   EXPECT_THAT(Refusal(WithTensor({"z", {256}, 77}).Bytes()),
               HasSubstr("tensor \"z\": its type is type 77; supported: "));
 }
