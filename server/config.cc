@@ -21,6 +21,12 @@
 namespace vernier {
 namespace {
 
+std::string Printable(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+  return text;
+}
+
 // The values of one mapping, by key. A reader adds what is wrong to `errors`.
 class Reader {
  public:
@@ -62,9 +68,7 @@ class Reader {
 
   // A value as messages may quote it.
   static std::string Shown(const std::string& text) {
-    std::string out;
-    for (const char c : text.substr(0, 64)) out += c >= 0x20 && c <= 0x7e ? c : '?';
-    return out.empty() ? "(empty)" : out;
+    return text.empty() ? "(empty)" : Printable(text.substr(0, 64));
   }
 
   Take Text(std::string* out) {
@@ -285,7 +289,8 @@ ParsedConfig ParseConfig(absl::string_view text) {
     }
   } catch (const YAML::Exception& error) {
     parsed.readable = false;
-    parsed.errors.push_back({error.mark.line + 1, absl::StrCat("not YAML: ", error.msg)});
+    parsed.errors.push_back(
+        {error.mark.line + 1, absl::StrCat("not YAML: ", Printable(error.msg))});
   }
   std::stable_sort(parsed.errors.begin(), parsed.errors.end(),
                    [](const ConfigError& a, const ConfigError& b) { return a.line < b.line; });

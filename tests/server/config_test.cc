@@ -107,6 +107,10 @@ TEST(ConfigTest, HostileYamlIsAnError) {
   EXPECT_FALSE(ParseConfig("a: &a [*a]\n").errors.empty());
   EXPECT_FALSE(ParseConfig(std::string(2 << 20, ' ')).errors.empty());
   EXPECT_FALSE(ParseConfig("- 1\n- 2\n").errors.empty());
+  // yaml-cpp quotes the character that it does not know.
+  for (const ConfigError& error : ParseConfig("m: \"\\\x01\"\n").errors) {
+    EXPECT_EQ(error.message.find('\x01'), std::string::npos);
+  }
 }
 
 CommandLine RunWith(std::vector<const char*> arguments) {
