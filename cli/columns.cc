@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "cli/display_text.h"
 
@@ -196,6 +197,11 @@ size_t CommonStart(const std::string& text, const std::string& reference) {
     if (start + glyph.bytes.size() > common) break;
     start += glyph.bytes.size();
   }
+  const auto letter = [&](const std::string& in, size_t at) {
+    return at < in.size() && absl::ascii_isalnum(static_cast<unsigned char>(in[at]));
+  };
+  const bool inside_word = letter(text, start) || letter(reference, start);
+  while (inside_word && start > 0 && letter(text, start - 1)) --start;
   return start;
 }
 

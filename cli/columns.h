@@ -28,7 +28,8 @@ inline constexpr char kPartingMark[] = "▸";
 // is never cut. Below a legible width the texts stand one under another.
 std::string RenderColumns(std::span<const Column> columns, const Canvas& canvas);
 
-// Where `text` leaves `reference`: the longest common start that does not cut a character.
+// Where `text` leaves `reference`: the longest common start that cuts neither a character nor a
+// word of ASCII letters and digits, since a reader looks for the word that differs.
 size_t CommonStart(const std::string& text, const std::string& reference);
 
 }  // namespace vernier::cli

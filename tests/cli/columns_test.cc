@@ -78,11 +78,18 @@ TEST(ColumnsTest, NoWidthIsTooSmall) {
 }
 
 TEST(ColumnsTest, CommonStartNeverCutsACharacter) {
-  EXPECT_EQ(CommonStart("abX", "abY"), 2u);
+  EXPECT_EQ(CommonStart("=-X", "=-Y"), 2u);
   EXPECT_EQ(CommonStart("a\u00e4", "a\u00e5"), 1u);  // the same first byte
-  EXPECT_EQ(CommonStart("ae\u0301", "aeb"), 1u);     // the accent belongs to the e
+  EXPECT_EQ(CommonStart("-e\u0301", "-eb"), 1u);     // the accent belongs to the e
   EXPECT_EQ(CommonStart("same", "same and more"), 4u);
   EXPECT_EQ(CommonStart("", "x"), 0u);
+}
+
+TEST(ColumnsTest, CommonStartNeverCutsAWord) {
+  EXPECT_EQ(CommonStart("is a tool", "is a type"), 5u);
+  EXPECT_EQ(CommonStart("three", "three4"), 0u);
+  EXPECT_EQ(CommonStart("three.", "three, four"), 5u);
+  EXPECT_EQ(CommonStart("same four", "same"), 4u);
 }
 
 }  // namespace
