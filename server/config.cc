@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <fstream>
 #include <functional>
 #include <set>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -254,6 +256,36 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
                                              : Reflection::kAuto;
 }
 
+// Notices where a document starts.
+class DocumentStart : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override { line_ = mark.line + 1; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+  int line() const { return line_; }
+
+ private:
+  int line_ = 0;
+};
+
+// Where something follows the first document, which YAML::Load passes over in silence; 0: nowhere.
+// Looks no further: yaml-cpp 0.7 finds documents without end behind a stray comma.
+int LineAfterDocument(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentStart first, second;
+  return parser.HandleNextDocument(first) && parser.HandleNextDocument(second) ? second.line() : 0;
+}
+
 }  // namespace
 
 bool IsAddress(absl::string_view text) {
@@ -281,12 +313,12 @@ ParsedConfig ParseConfig(absl::string_view text) {
     return parsed;
   }
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    Reader reader(&parsed);
-    if (documents.size() > 1) reader.Error(documents[1], "a second document: there must be one");
-    if (!documents.empty() && !documents[0].IsNull()) {
-      ReadRoot(&reader, documents[0], &parsed.config);
+    const YAML::Node root = YAML::Load(std::string(text));
+    if (const int line = LineAfterDocument(std::string(text)); line > 0) {
+      parsed.errors.push_back({line, "a second document, or what is none: there must be one"});
     }
+    Reader reader(&parsed);
+    if (!root.IsNull()) ReadRoot(&reader, root, &parsed.config);
   } catch (const YAML::Exception& error) {
     parsed.readable = false;
     parsed.errors.push_back(

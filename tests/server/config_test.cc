@@ -67,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"isa: sse9\n", 5, "isa must be one of"},
         BadCase{"deterministic: 1\n", 5, "true or false"},
         BadCase{"max_message_bytes: 99999999\n", 5, "max_message_bytes"},
-        BadCase{"---\na: b\n", 6, "second document"},
+        BadCase{"---\na: b\n", 5, "second document"},
         BadCase{"deadlines:\n  default_seconds: 20\n  max_seconds: 10\n", 6, "above max_seconds"},
         BadCase{"engine:\n  kv_blocks: 1\n  max_context: 512\n", 6, "32 tokens"},
         BadCase{"engine:\n  kv_bytes: 0\n", 6, "both 0"},
@@ -107,6 +107,8 @@ TEST(ConfigTest, HostileYamlIsAnError) {
   EXPECT_FALSE(ParseConfig("a: &a [*a]\n").errors.empty());
   EXPECT_FALSE(ParseConfig(std::string(2 << 20, ' ')).errors.empty());
   EXPECT_FALSE(ParseConfig("- 1\n- 2\n").errors.empty());
+  EXPECT_FALSE(ParseConfig("model: {path: m}}\nthreads: -1\n").errors.empty());
+  EXPECT_FALSE(ParseConfig(",,,,mode: nf4}]\nengine: 4\n").errors.empty());  // once without end
   // yaml-cpp quotes the character that it does not know.
   for (const ConfigError& error : ParseConfig("m: \"\\\x01\"\n").errors) {
     EXPECT_EQ(error.message.find('\x01'), std::string::npos);
