@@ -49,7 +49,6 @@ struct Nf4Multiplier<__nv_bfloat16> {
 // free for other use: the stride makes an address one PRMT.
 inline constexpr int kPairTableBytes = 256 * 256;
 inline constexpr int kPairTableRowBytes = 256;
-inline constexpr int kTilesPerHalf = kTilesPerRecord / 2;
 inline constexpr int kPairTableHole = 128;  // first free byte of a row
 
 template <class Scalar>
@@ -82,27 +81,6 @@ __device__ inline void BuildPairTable(uint8_t* table, int threads) {
   }
 }
 
-// Weights are read once and never again soon: past L1, and first to leave L2.
-__device__ inline uint4 LoadWeights(const uint8_t* address, uint64_t policy) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(address), "l"(policy));
-  return v;
-}
-__device__ inline float LoadScale(const uint8_t* address, uint64_t policy) {
-  float v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.f32 %0, [%1], %2;"
-               : "=f"(v)
-               : "l"(address), "l"(policy));
-  return v;
-}
-__device__ inline uint64_t EvictFirst() {
-  uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-
 __device__ inline uint32_t WordOf(const uint4& v, int index) {
   return index == 0 ? v.x : index == 1 ? v.y : index == 2 ? v.z : v.w;
 }
@@ -114,18 +92,18 @@ struct Nf4Decoder {
   static constexpr int kRecordBytes = kNf4RecordBytes;
   static constexpr bool kHasTable = true;
 
-  // A lane's share of half a record: tiles 2 * part and 2 * part + 1.
-  struct HalfRecord {
-    uint4 tiles[kTilesPerHalf];
-    float absmax;  // of row g + 8 * (t % 2) of tile t / 2 of the half, for lane 4g + t
+  // A lane's share of a record.
+  struct Record {
+    uint4 tiles[kTilesPerRecord];
+    float2 absmax;  // of rows g and g + 8 of tile t, for lane 4g + t
 
-    __device__ void Load(const uint8_t* record, int part, int lane, uint64_t policy) {
+    // From a record in shared memory.
+    __device__ void Load(const uint8_t* record, int lane) {
 #pragma unroll
-      for (int i = 0; i < kTilesPerHalf; ++i) {
-        tiles[i] =
-            LoadWeights(record + (part * kTilesPerHalf + i) * kNf4TileBytes + lane * 16, policy);
+      for (int i = 0; i < kTilesPerRecord; ++i) {
+        tiles[i] = *reinterpret_cast<const uint4*>(record + i * kNf4TileBytes + lane * 16);
       }
-      absmax = LoadScale(record + kNf4CodeBytes + (lane / 4 * 8 + part * 4 + lane % 4) * 4, policy);
+      absmax = *reinterpret_cast<const float2*>(record + kNf4CodeBytes + lane * 8);
     }
 
     // The A registers of k16 `step` of tile `tile`. `lane_offset` is 4 * lane.
@@ -171,14 +149,13 @@ struct Int8Decoder {
   static constexpr int kRecordBytes = kInt8RecordBytes;
   static constexpr bool kHasTable = false;
 
-  struct HalfRecord {
-    uint4 tiles[kTilesPerHalf][2];
+  struct Record {
+    uint4 tiles[kTilesPerRecord][2];
 
-    __device__ void Load(const uint8_t* record, int part, int lane, uint64_t policy) {
+    __device__ void Load(const uint8_t* record, int lane) {
 #pragma unroll
-      for (int i = 0; i < kTilesPerHalf * 2; ++i) {
-        tiles[i / 2][i % 2] = LoadWeights(
-            record + part * kTilesPerHalf * kInt8TileBytes + i * 512 + lane * 16, policy);
+      for (int i = 0; i < kTilesPerRecord * 2; ++i) {
+        tiles[i / 2][i % 2] = *reinterpret_cast<const uint4*>(record + i * 512 + lane * 16);
       }
     }
 

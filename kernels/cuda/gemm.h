@@ -40,6 +40,7 @@ struct GemmPlan {
   int column_blocks = 0;  // of 8 rows of x
   int cluster = 0;        // blocks that share a row group, each with a slice of K
   int clusters = 0;
+  int ring = 0;  // records under way a warp
   int shared_bytes = 0;
 };
 
