@@ -35,16 +35,8 @@ uint32_t StripRight(absl::string_view text, uint32_t end) {
 }  // namespace
 
 AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-  ends_.push_back(-1);
   for (size_t i = 0; i < tokens_.size(); ++i) {
-    int32_t node = 0;
-    for (const char c : tokens_[i].content) {
-      const uint64_t edge = static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(c);
-      const auto [it, inserted] = edges_.emplace(edge, static_cast<int32_t>(ends_.size()));
-      if (inserted) ends_.push_back(-1);
-      node = it->second;
-    }
-    ends_[node] = static_cast<int32_t>(i);
+    trie_.Add(tokens_[i].content, static_cast<int32_t>(i));
     starts_[static_cast<uint8_t>(tokens_[i].content[0])] = true;
   }
 }
@@ -52,14 +44,14 @@ AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std
 const AddedToken* AddedTokenFinder::FindAt(absl::string_view text, uint32_t begin,
                                            const TextRange& template_range) const {
   const AddedToken* found = nullptr;
-  int32_t node = 0;
+  int32_t node = ByteTrie::kRoot;
   for (uint32_t end = begin; end < text.size();) {
-    const auto it = edges_.find(static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(text[end]));
-    if (it == edges_.end()) break;
-    node = it->second;
+    node = trie_.Next(node, text[end]);
+    if (node < 0) break;
     ++end;
-    if (ends_[node] < 0) continue;
-    const AddedToken& token = tokens_[ends_[node]];
+    const int32_t index = trie_.ValueAt(node);
+    if (index < 0) continue;
+    const AddedToken& token = tokens_[index];
     if (token.special && (begin < template_range.begin || end > template_range.end)) continue;
     if (token.single_word && TouchesWord(text, {begin, end})) continue;
     found = &token;
@@ -97,9 +89,7 @@ std::vector<AddedSplit> AddedTokenFinder::Split(absl::string_view text,
 }
 
 int64_t AddedTokenFinder::bytes() const {
-  return static_cast<int64_t>(tokens_.capacity() * sizeof(AddedToken) +
-                              edges_.capacity() * (sizeof(decltype(edges_)::value_type) + 1) +
-                              ends_.capacity() * sizeof(ends_[0]));
+  return static_cast<int64_t>(tokens_.capacity() * sizeof(AddedToken)) + trie_.bytes();
 }
 
 }  // namespace vernier

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
+#include "engine/text/byte_trie.h"
 #include "engine/text/pattern.h"
 #include "engine/text/tokenizer_parts.h"
 
@@ -41,9 +41,8 @@ class AddedTokenFinder {
                            const TextRange& template_range) const;
 
   std::vector<AddedToken> tokens_;
-  std::array<bool, 256> starts_{};                // by first byte
-  absl::flat_hash_map<uint64_t, int32_t> edges_;  // node << 8 | byte, to node
-  std::vector<int32_t> ends_;                     // by node: index into tokens_, -1: none
+  std::array<bool, 256> starts_{};  // by first byte
+  ByteTrie trie_;                   // to index into tokens_
 };
 
 }  // namespace vernier

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/text/byte_alphabet.h"
+#include "engine/text/utf8.h"
+#include "engine/text/word_cuts.h"
 #include "kernels/base/check.h"
 
 namespace vernier {
@@ -29,14 +31,17 @@ absl::StatusOr<std::unique_ptr<BpeModel>> BpeModel::Create(const TokenizerParts&
   std::unique_ptr<BpeModel> model(new BpeModel);
   std::vector<bool> special(parts.spellings.size());
   for (const AddedToken& token : parts.added) special[token.id] = token.special;
+  model->kind_ = parts.model;
   const std::vector<bool> plain = model->FillBytes(parts);
-  if (absl::Status status = model->FillByteTokens(parts, special); !status.ok()) return status;
+  const absl::Status status =
+      model->over_bytes() ? model->FillByteTokens(parts, special) : model->characters_.Fill(parts);
+  if (!status.ok()) return status;
   model->FillMerges(parts.merges, special);
   model->FillWhole(plain, parts.ignore_merges);
   return model;
 }
 
-// Returns by id: a token of the vocabulary, spelled in the alphabet.
+// Returns by id: a token of the vocabulary, over bytes spelled in the alphabet.
 std::vector<bool> BpeModel::FillBytes(const TokenizerParts& parts) {
   const size_t count = parts.spellings.size();
   std::vector<bool> plain = parts.used;
@@ -44,7 +49,9 @@ std::vector<bool> BpeModel::FillBytes(const TokenizerParts& parts) {
   offsets_.reserve(count + 1);
   offsets_.push_back(0);
   for (size_t id = 0; id < count; ++id) {
-    if (!plain[id] || !AppendAlphabetBytes(parts.spellings[id], &arena_)) {
+    if (!over_bytes()) {
+      arena_ += parts.spellings[id];
+    } else if (!plain[id] || !AppendAlphabetBytes(parts.spellings[id], &arena_)) {
       arena_ += parts.spellings[id];
       plain[id] = false;
     }
@@ -73,12 +80,14 @@ absl::Status BpeModel::FillByteTokens(const TokenizerParts& parts,
 
 void BpeModel::FillMerges(const std::vector<BpeMerge>& merges, const std::vector<bool>& special) {
   merges_.reserve(merges.size());
-  for (size_t rank = 0; rank < merges.size(); ++rank) {
-    const BpeMerge& merge = merges[rank];
+  bool across = false;
+  for (const BpeMerge& merge : merges) {
     if (special[merge.result]) continue;  // text never becomes a special token
     // A repeated merge has the rank of its last place, as in Hugging Face tokenizers.
-    merges_[PairKey(merge.left, merge.right)] = {static_cast<uint32_t>(rank), merge.result};
+    merges_[PairKey(merge.left, merge.right)] = {merge.rank, merge.result};
+    across = across || (!over_bytes() && ReachesAcrossWords(Bytes(merge.result)));
   }
+  cut_words_ = !over_bytes() && !across && characters_.Find(kSpaceCharacter) >= 0;
 }
 
 void BpeModel::FillWhole(const std::vector<bool>& plain, bool ignore_merges) {
@@ -106,7 +115,8 @@ int64_t BpeModel::bytes() const {
   // A slot of a flat_hash_map has one byte of control.
   return static_cast<int64_t>(arena_.capacity() + offsets_.capacity() * sizeof(offsets_[0]) +
                               merges_.capacity() * (sizeof(decltype(merges_)::value_type) + 1) +
-                              whole_.capacity() * (sizeof(decltype(whole_)::value_type) + 1));
+                              whole_.capacity() * (sizeof(decltype(whole_)::value_type) + 1)) +
+         characters_.bytes();
 }
 
 const BpeModel::Merge* BpeModel::Find(int32_t left, int32_t right, BpeScratch* scratch) const {
@@ -117,6 +127,15 @@ const BpeModel::Merge* BpeModel::Find(int32_t left, int32_t right, BpeScratch* s
 
 void BpeModel::Encode(absl::string_view piece, BpeScratch* scratch,
                       std::vector<int32_t>* out) const {
+  if (!cut_words_) {
+    EncodeWord(piece, scratch, out);
+    return;
+  }
+  ForEachWord(piece, [&](absl::string_view word) { EncodeWord(word, scratch, out); });
+}
+
+void BpeModel::EncodeWord(absl::string_view piece, BpeScratch* scratch,
+                          std::vector<int32_t>* out) const {
   ++scratch->operations;
   if (const auto it = whole_.find(piece); it != whole_.end()) {
     out->push_back(it->second);
@@ -125,12 +144,34 @@ void BpeModel::Encode(absl::string_view piece, BpeScratch* scratch,
   Merged(piece, scratch, out);
 }
 
+void BpeModel::SeedBytes(absl::string_view piece, std::vector<int32_t>* ids) const {
+  for (const char c : piece) {
+    const int32_t id = byte_tokens_[static_cast<uint8_t>(c)];
+    if (id >= 0) ids->push_back(id);
+  }
+}
+
+void BpeModel::SeedCharacters(absl::string_view piece, std::vector<int32_t>* ids) const {
+  while (!piece.empty()) {
+    const Utf8Unit unit = FirstUtf8Unit(piece);
+    const auto bytes = static_cast<size_t>(unit.bytes);
+    const int32_t id = characters_.Find(unit.code_point);
+    if (id >= 0) {
+      ids->push_back(id);
+    } else {
+      characters_.AppendUnknown(piece.substr(0, bytes), 0, ids);
+    }
+    piece.remove_prefix(bytes);
+  }
+}
+
 void BpeModel::Merged(absl::string_view piece, BpeScratch* scratch,
                       std::vector<int32_t>* out) const {
   scratch->ids.clear();
-  for (const char c : piece) {
-    const int32_t id = byte_tokens_[static_cast<uint8_t>(c)];
-    if (id >= 0) scratch->ids.push_back(id);
+  if (over_bytes()) {
+    SeedBytes(piece, &scratch->ids);
+  } else {
+    SeedCharacters(piece, &scratch->ids);
   }
   if (scratch->ids.size() <= kShortSymbols) {
     MergeShort(scratch, out);

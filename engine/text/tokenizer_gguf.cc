@@ -1,6 +1,7 @@
 // GGUF's tokenizer.ggml.* keys as TokenizerParts. GGUF names its pre-tokenizer instead of stating
 // it; the names are llama.cpp's, the patterns those of the models' own tokenizer.json.
 #include "absl/strings/str_cat.h"
+#include "engine/text/scored_vocabulary.h"
 #include "engine/text/tokenizer_parts.h"
 
 namespace vernier {
@@ -30,8 +31,6 @@ constexpr PreTokenizerRow kPreTokenizers[] = {
     {"deepseek-r1-qwen", Base::kQwen2, Digits::kAsPattern, false, true},
 };
 
-enum TokenType : int32_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
-
 absl::StatusOr<PreTokenizerRow> RowOf(const std::string& name) {
   std::string known;
   for (const PreTokenizerRow& row : kPreTokenizers) {
@@ -56,7 +55,7 @@ void ApplyRow(const PreTokenizerRow& row, TokenizerParts* parts) {
       break;
   }
   parts->ignore_merges = row.ignore_merges;
-  parts->nfc = row.nfc;
+  if (row.nfc) parts->normalizers.push_back({NormalizerStep::Kind::kNfc});
 }
 
 absl::Status CheckId(const char* key, int32_t id, size_t count) {
@@ -67,28 +66,68 @@ absl::Status CheckId(const char* key, int32_t id, size_t count) {
 
 absl::Status AddToken(const GgufVocabulary& vocabulary, size_t id, PartsBuilder* builder) {
   const std::string& spelling = vocabulary.tokens[id];
-  const int32_t type = vocabulary.types.empty() ? kNormal : vocabulary.types[id];
-  switch (type) {
-    case kNormal:
-    case kUnused:
+  const int32_t type = vocabulary.types.empty() ? 1 : vocabulary.types[id];
+  switch (static_cast<PieceType>(type)) {
+    case PieceType::kNormal:
+    case PieceType::kUnused:
       return builder->AddVocabulary(static_cast<int64_t>(id), spelling);
-    case kUnknown:
-    case kControl:
-    case kUserDefined:
-      return builder->AddAdded(
-          {.id = static_cast<int32_t>(id), .content = spelling, .special = type != kUserDefined});
+    case PieceType::kUnknown:
+    case PieceType::kControl:
+    case PieceType::kUserDefined:
+      return builder->AddAdded({.id = static_cast<int32_t>(id),
+                                .content = spelling,
+                                .special = type != static_cast<int32_t>(PieceType::kUserDefined)});
     default:
       return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.token_type[", id, "] is ",
                                                      type, ", which byte-level BPE has not"));
   }
 }
 
+absl::Status FillByteLevel(const GgufVocabulary& vocabulary, PartsBuilder* builder,
+                           TokenizerParts* parts) {
+  const auto row = RowOf(vocabulary.pre);
+  if (!row.ok()) return row.status();
+  ApplyRow(*row, parts);
+  builder->ExpectTokens(vocabulary.tokens.size());
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    if (absl::Status status = AddToken(vocabulary, id, builder); !status.ok()) return status;
+  }
+  for (const std::string& merge : vocabulary.merges) {
+    if (absl::Status status = builder->AddMerge(merge); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillScored(const GgufVocabulary& vocabulary, PartsBuilder* builder,
+                        TokenizerParts* parts) {
+  const size_t count = vocabulary.tokens.size();
+  if (vocabulary.scores.size() != count) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "tokenizer.ggml.scores has ", vocabulary.scores.size(), " entries for ", count, " tokens"));
+  }
+  ScoredVocabulary scored;
+  scored.model = vocabulary.model == "t5" ? ModelKind::kUnigram : ModelKind::kCharacterBpe;
+  scored.prepend_space = vocabulary.add_space_prefix;
+  scored.tidy_spaces = vocabulary.remove_extra_whitespaces;
+  scored.character_map = vocabulary.precompiled_charsmap;
+  for (size_t id = 0; id < count; ++id) {
+    const int32_t type = vocabulary.types.empty() ? 1 : vocabulary.types[id];
+    scored.byte_fallback = scored.byte_fallback || type == static_cast<int32_t>(PieceType::kByte);
+    scored.pieces.push_back({vocabulary.tokens[id], vocabulary.scores[id], type});
+  }
+  if (absl::Status status = FillFromScored(scored, builder, parts); !status.ok()) return status;
+  if (vocabulary.unknown >= 0) parts->unknown = vocabulary.unknown;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizerParts> PartsFromGguf(const GgufVocabulary& vocabulary) {
-  if (vocabulary.model != "gpt2") {
-    return absl::UnimplementedError(absl::StrCat("tokenizer.ggml.model is \"", vocabulary.model,
-                                                 "\"; supported: gpt2 (byte-level BPE)"));
+  const bool scored = vocabulary.model == "llama" || vocabulary.model == "t5";
+  if (!scored && vocabulary.model != "gpt2") {
+    return absl::UnimplementedError(
+        absl::StrCat("tokenizer.ggml.model is \"", vocabulary.model,
+                     "\"; supported: gpt2 (byte-level BPE), llama (BPE by scores), t5 (unigram)"));
   }
   const size_t count = vocabulary.tokens.size();
   if (!vocabulary.types.empty() && vocabulary.types.size() != count) {
@@ -99,20 +138,14 @@ absl::StatusOr<TokenizerParts> PartsFromGguf(const GgufVocabulary& vocabulary) {
   if (count > (1 << 24)) {
     return absl::InvalidArgumentError(absl::StrCat(count, " tokens, limit ", 1 << 24));
   }
-  const auto row = RowOf(vocabulary.pre);
-  if (!row.ok()) return row.status();
   TokenizerParts parts;
-  ApplyRow(*row, &parts);
   PartsBuilder builder(&parts);
-  builder.ExpectTokens(count);
-  for (size_t id = 0; id < count; ++id) {
-    if (absl::Status status = AddToken(vocabulary, id, &builder); !status.ok()) return status;
-  }
-  for (const std::string& merge : vocabulary.merges) {
-    if (absl::Status status = builder.AddMerge(merge); !status.ok()) return status;
-  }
+  const absl::Status filled = scored ? FillScored(vocabulary, &builder, &parts)
+                                     : FillByteLevel(vocabulary, &builder, &parts);
+  if (!filled.ok()) return filled;
   for (const auto& [key, id] : {std::pair("tokenizer.ggml.bos_token_id", vocabulary.begin),
-                                std::pair("tokenizer.ggml.eos_token_id", vocabulary.end)}) {
+                                std::pair("tokenizer.ggml.eos_token_id", vocabulary.end),
+                                std::pair("tokenizer.ggml.unknown_token_id", vocabulary.unknown)}) {
     if (absl::Status status = CheckId(key, id, count); !status.ok()) return status;
   }
   if (vocabulary.add_begin && vocabulary.begin < 0) {

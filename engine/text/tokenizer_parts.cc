@@ -95,6 +95,7 @@ absl::Status PartsBuilder::AddMerge(absl::string_view left, absl::string_view ri
           "merge ", rank, " needs the token ", Quoted(spelling), ", which the vocabulary lacks"));
     }
   }
+  merge.rank = static_cast<uint32_t>(rank);
   parts_->merges.push_back(merge);
   return absl::OkStatus();
 }

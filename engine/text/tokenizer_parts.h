@@ -1,7 +1,8 @@
-// A byte-level BPE tokenizer as data, whichever kind of file said so.
+// A tokenizer as data, whichever kind of file said so.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/text/decoding.h"
+#include "engine/text/metaspace.h"
+#include "engine/text/normalizer.h"
 #include "engine/text/pre_tokenizer.h"
 #include "engine/text/tokenizer_source.h"
 
@@ -25,29 +29,45 @@ struct AddedToken {
   bool rstrip = false;       // and behind it
 };
 
-// `result` replaces `left` `right`; its index in the list is its rank.
+// `result` replaces `left` `right`; the lowest rank first, among equals the leftmost.
 struct BpeMerge {
   int32_t left = 0;
   int32_t right = 0;
   int32_t result = 0;
+  uint32_t rank = 0;
+};
+
+enum class ModelKind : uint8_t {
+  kByteLevelBpe,  // merges over bytes; spelled in GPT-2's byte alphabet
+  kCharacterBpe,  // merges over characters
+  kUnigram,       // no merges: the best sum of scores
 };
 
 struct TokenizerParts {
-  std::vector<std::string> spellings;  // by id, in the byte alphabet; added ones as they are read
+  ModelKind model = ModelKind::kByteLevelBpe;
+  std::vector<std::string> spellings;  // by id; added ones as they are read
   std::vector<bool> used;              // by id: ids may have holes
-  std::vector<BpeMerge> merges;        // best first
-  std::vector<AddedToken> added;       // ids and contents unique
-  std::vector<SplitRule> splits;
-  bool add_prefix_space = false;  // a space before each part that begins without one
-  bool nfc = false;
-  bool ignore_merges = false;  // a piece that is a token is that token
-  int32_t begin = -1;          // -1: none
+  std::vector<BpeMerge> merges;
+  std::vector<double> scores;     // kUnigram, by id; -infinity: never made from text
+  std::vector<AddedToken> added;  // ids and contents unique; `normalized` contents are normalized
+  std::vector<NormalizerStep> normalizers;
+  std::optional<Metaspace> metaspace;  // behind the normalizers
+  std::vector<SplitRule> splits;       // behind the metaspace
+  Decoding decoding;                   // not of kByteLevelBpe
+  bool add_prefix_space = false;       // a space before each part that begins without one
+  bool ignore_merges = false;          // a piece that is a token is that token
+  bool byte_fallback = false;          // a character without a token is its bytes' tokens, "<0xE2>"
+  bool fuse_unknown = false;           // a run of unknown characters is one unknown token
+  int32_t unknown = -1;                // -1: an unknown character gives nothing
+  int32_t begin = -1;                  // -1: none
   int32_t end = -1;
   bool add_begin = false;
 };
 
-// Errors of both: as Tokenizer::Create.
+// Errors of all: as Tokenizer::Create.
 absl::StatusOr<TokenizerParts> PartsFromTokenizerJson(absl::string_view tokenizer_json,
+                                                      absl::string_view tokenizer_config_json);
+absl::StatusOr<TokenizerParts> PartsFromSentencePiece(absl::string_view model,
                                                       absl::string_view tokenizer_config_json);
 absl::StatusOr<TokenizerParts> PartsFromGguf(const GgufVocabulary& vocabulary);
 

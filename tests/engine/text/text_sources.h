@@ -31,6 +31,13 @@ inline TokenizerSource FolderSource(const std::string& folder) {
   return source;
 }
 
+inline TokenizerSource ModelFileSource(const std::string& path) {
+  TokenizerSource source;
+  source.kind = TokenizerSource::Kind::kSentencePiece;
+  source.sentencepiece_model = ReadText(path);
+  return source;
+}
+
 inline TokenizerSource JsonSource(std::string tokenizer_json, std::string config = "") {
   TokenizerSource source;
   source.kind = TokenizerSource::Kind::kHuggingFace;

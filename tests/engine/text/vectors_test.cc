@@ -11,6 +11,7 @@ namespace {
 
 using testing::FolderSource;
 using testing::Gpt2;
+using testing::ModelFileSource;
 using testing::ReadJsonLines;
 using testing::ReadText;
 using testing::SharedPath;
@@ -61,6 +62,43 @@ TEST(VectorsTest, Gpt2EqualsLlamaCpp) {
 
 TEST(VectorsTest, Gpt2EqualsOtherTokenizersOnRealText) {
   CheckJsonLines(Gpt2(), TestDataPath("tokenizers/gpt2/real_text.jsonl"), 100);
+}
+
+// SentencePiece's own ids; texts whose spaces it tidies do not come back, the others do.
+void CheckSentencePieceLines(const Tokenizer& tokenizer, const std::string& path) {
+  const auto lines = ReadJsonLines(path);
+  ASSERT_GE(lines.size(), 250u);
+  size_t came_back = 0;
+  for (const auto& line : lines) {
+    const auto text = line["text"].get<std::string>();
+    const auto ids = line["ids"].get<Ids>();
+    ASSERT_EQ(Encoded(tokenizer, text), ids) << line["tag"] << ": " << text;
+    came_back += tokenizer.Decode(ids, false) == text ? 1 : 0;
+  }
+  EXPECT_GT(came_back, lines.size() / 2);
+}
+
+TEST(VectorsTest, Tok512EqualsSentencePiece) {
+  auto tokenizer =
+      Tokenizer::Create(ModelFileSource(TestDataPath("tokenizers/tok512/tok512.model")));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->vocab_size(), 512);
+  EXPECT_EQ((*tokenizer)->begin_token(), 1);
+  EXPECT_TRUE((*tokenizer)->adds_begin());
+  const std::string path = SharedPath("tokenizers/vectors_real_text/tok512.jsonl");
+  if (path.empty()) GTEST_SKIP() << "shared tokenizer data is not there";
+  CheckSentencePieceLines(**tokenizer, path);
+}
+
+TEST(VectorsTest, Llama2EqualsSentencePieceAndLlamaCpp) {
+  const std::string model = SharedPath("tokenizers/llama2_tokenizer.model");
+  if (model.empty()) GTEST_SKIP() << "Llama 2's tokenizer.model is not there";
+  auto tokenizer = Tokenizer::Create(ModelFileSource(model));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const std::string path = SharedPath("tokenizers/vectors_real_text/llama2.jsonl");
+  CheckJsonLines(**tokenizer, path, 500);
+  CheckLlamaCpp(**tokenizer,
+                testing::PathFrom("VERNIER_SHARED_DATA", "tokenizers/vectors/llama-spm"));
 }
 
 struct SharedModel {

@@ -1,22 +1,26 @@
-// Tokenizer over TokenizerParts: added tokens, normal form, pieces, merges; and Create.
+// Tokenizer over TokenizerParts: added tokens, normalizer, pieces, model; and Create.
+#include "engine/text/tokenizer.h"
+
 #include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "engine/text/added_tokens.h"
-#include "engine/text/bpe.h"
-#include "engine/text/normalize.h"
+#include "engine/text/decoding.h"
+#include "engine/text/metaspace.h"
+#include "engine/text/normalizer.h"
 #include "engine/text/pre_tokenizer.h"
-#include "engine/text/tokenizer.h"
+#include "engine/text/token_model.h"
 #include "engine/text/tokenizer_parts.h"
 #include "engine/text/utf8.h"
 
 namespace vernier {
 namespace {
 
-constexpr size_t kMaxTextBytes = 1 << 30;
+constexpr size_t kMaxTextBytes = 1 << 28;
 
 // What `ranges` of a text look like from `part` of it.
 TemplateRanges Within(const TemplateRanges& ranges, TextRange part) {
@@ -30,7 +34,11 @@ TemplateRanges Within(const TemplateRanges& ranges, TextRange part) {
   return out;
 }
 
-class ByteLevelTokenizer final : public Tokenizer {
+PartPlace PlaceOf(TextRange range) {
+  return range.begin == 0 ? PartPlace::kFirst : PartPlace::kLater;
+}
+
+class TokenizerOfParts final : public Tokenizer {
  public:
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Make(TokenizerParts parts);
 
@@ -40,7 +48,7 @@ class ByteLevelTokenizer final : public Tokenizer {
                                                    Begin begin) const override;
   std::string TokenBytes(int32_t id, bool special_as_text) const override;
   std::string Decode(std::span<const int32_t> ids, bool special_as_text) const override;
-  int32_t vocab_size() const override { return model_->size(); }
+  int32_t vocab_size() const override { return model_.size(); }
   bool IsSpecial(int32_t id) const override { return id >= 0 && id < vocab_size() && special_[id]; }
   int32_t FindToken(absl::string_view spelling) const override;
   int32_t begin_token() const override { return parts_.begin; }
@@ -53,21 +61,23 @@ class ByteLevelTokenizer final : public Tokenizer {
   struct Run {
     explicit Run(const PreTokenizer* pre_tokenizer) : pieces(pre_tokenizer) {}
     PreTokenizerRun pieces;
-    BpeScratch merges;
+    TokenModelScratch model;
     std::string prefixed;
     std::vector<int32_t> ids;
   };
 
-  ByteLevelTokenizer(TokenizerParts parts, PreTokenizer pre_tokenizer,
-                     std::unique_ptr<BpeModel> model);
+  TokenizerOfParts(TokenizerParts parts, Normalizer normalizer, PreTokenizer pre_tokenizer,
+                   TokenModel model);
   absl::StatusOr<std::vector<int32_t>> EncodeText(absl::string_view text,
                                                   const TemplateRanges& ranges, Begin begin) const;
-  absl::Status EncodePart(absl::string_view text, const TemplateRanges& ranges, Run* run) const;
-  absl::Status EncodePlain(absl::string_view text, Run* run) const;
+  absl::Status EncodePart(absl::string_view text, const TemplateRanges& ranges, PartPlace place,
+                          Run* run) const;
+  absl::Status EncodePlain(absl::string_view text, PartPlace place, Run* run) const;
 
   const TokenizerParts parts_;  // without merges and added tokens
+  const Normalizer normalizer_;
   const PreTokenizer pre_tokenizer_;
-  const std::unique_ptr<BpeModel> model_;
+  const TokenModel model_;
   AddedTokenFinder raw_added_;                           // looked for in the text as it comes
   AddedTokenFinder normalized_added_;                    // and behind the normalizer
   std::vector<bool> special_;                            // by id
@@ -76,12 +86,8 @@ class ByteLevelTokenizer final : public Tokenizer {
 
 std::vector<AddedToken> Select(const TokenizerParts& parts, bool normalized) {
   std::vector<AddedToken> out;
-  for (AddedToken token : parts.added) {
-    if (token.normalized != normalized) continue;
-    if (normalized && parts.nfc) {
-      token.content = NormalizedIfChanged(token.content).value_or(token.content);
-    }
-    out.push_back(std::move(token));
+  for (const AddedToken& token : parts.added) {
+    if (token.normalized == normalized) out.push_back(token);
   }
   return out;
 }
@@ -92,9 +98,10 @@ TokenizerParts WithoutLists(TokenizerParts parts) {
   return parts;
 }
 
-ByteLevelTokenizer::ByteLevelTokenizer(TokenizerParts parts, PreTokenizer pre_tokenizer,
-                                       std::unique_ptr<BpeModel> model)
+TokenizerOfParts::TokenizerOfParts(TokenizerParts parts, Normalizer normalizer,
+                                   PreTokenizer pre_tokenizer, TokenModel model)
     : parts_(WithoutLists(parts)),
+      normalizer_(std::move(normalizer)),
       pre_tokenizer_(std::move(pre_tokenizer)),
       model_(std::move(model)),
       raw_added_(Select(parts, false)),
@@ -106,21 +113,22 @@ ByteLevelTokenizer::ByteLevelTokenizer(TokenizerParts parts, PreTokenizer pre_to
   }
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> ByteLevelTokenizer::Make(TokenizerParts parts) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> TokenizerOfParts::Make(TokenizerParts parts) {
   auto pre_tokenizer = PreTokenizer::Create(parts.splits);
   if (!pre_tokenizer.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat("pre_tokenizer: ", pre_tokenizer.status().message()));
   }
-  auto model = BpeModel::Create(parts);
+  auto normalizer = Normalizer::Create(parts.normalizers);
+  if (!normalizer.ok()) return normalizer.status();
+  auto model = TokenModel::Create(parts);
   if (!model.ok()) return model.status();
-  return std::unique_ptr<Tokenizer>(
-      new ByteLevelTokenizer(std::move(parts), *std::move(pre_tokenizer), *std::move(model)));
+  return std::unique_ptr<Tokenizer>(new TokenizerOfParts(
+      std::move(parts), *std::move(normalizer), *std::move(pre_tokenizer), *std::move(model)));
 }
 
-absl::StatusOr<std::vector<int32_t>> ByteLevelTokenizer::Encode(absl::string_view text,
-                                                                Special special,
-                                                                Begin begin) const {
+absl::StatusOr<std::vector<int32_t>> TokenizerOfParts::Encode(absl::string_view text,
+                                                              Special special, Begin begin) const {
   TemplateRanges ranges;
   if (special == Special::kRecognise && text.size() <= kMaxTextBytes) {
     ranges.push_back({0, static_cast<uint32_t>(text.size())});
@@ -128,7 +136,7 @@ absl::StatusOr<std::vector<int32_t>> ByteLevelTokenizer::Encode(absl::string_vie
   return EncodeText(text, ranges, begin);
 }
 
-absl::StatusOr<std::vector<int32_t>> ByteLevelTokenizer::EncodeSpans(
+absl::StatusOr<std::vector<int32_t>> TokenizerOfParts::EncodeSpans(
     std::span<const PromptSpan> spans, Begin begin) const {
   std::string text;
   TemplateRanges ranges;
@@ -149,9 +157,9 @@ absl::StatusOr<std::vector<int32_t>> ByteLevelTokenizer::EncodeSpans(
   return EncodeText(text, ranges, begin);
 }
 
-absl::StatusOr<std::vector<int32_t>> ByteLevelTokenizer::EncodeText(absl::string_view text,
-                                                                    const TemplateRanges& ranges,
-                                                                    Begin begin) const {
+absl::StatusOr<std::vector<int32_t>> TokenizerOfParts::EncodeText(absl::string_view text,
+                                                                  const TemplateRanges& ranges,
+                                                                  Begin begin) const {
   if (text.size() > kMaxTextBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("text has ", text.size(), " bytes, limit ", kMaxTextBytes));
@@ -169,70 +177,85 @@ absl::StatusOr<std::vector<int32_t>> ByteLevelTokenizer::EncodeText(absl::string
     }
     const absl::Status status =
         EncodePart(text.substr(split.range.begin, split.range.end - split.range.begin),
-                   Within(ranges, split.range), &run);
+                   Within(ranges, split.range), PlaceOf(split.range), &run);
     if (!status.ok()) return status;
   }
   return std::move(run.ids);
 }
 
-absl::Status ByteLevelTokenizer::EncodePart(absl::string_view text, const TemplateRanges& ranges,
-                                            Run* run) const {
-  std::optional<std::string> normal;
-  if (parts_.nfc) normal = NormalizedIfChanged(text);
-  if (normalized_added_.empty()) return EncodePlain(normal ? *normal : text, run);
+absl::Status TokenizerOfParts::EncodePart(absl::string_view text, const TemplateRanges& ranges,
+                                          PartPlace place, Run* run) const {
+  const auto normal = normalizer_.Apply(text);
+  if (!normal.ok()) return normal.status();
+  const bool changed = normal->has_value();
+  const absl::string_view whole = changed ? absl::string_view(**normal) : text;
+  if (normalized_added_.empty()) return EncodePlain(whole, place, run);
   // Where the normalizer moved bytes, nothing says any more which of them are template text: no
   // special token is recognised there.
-  const auto splits =
-      normal ? normalized_added_.Split(*normal, {}) : normalized_added_.Split(text, ranges);
-  const absl::string_view whole = normal ? *normal : text;
-  for (const AddedSplit& split : splits) {
+  for (const AddedSplit& split :
+       normalized_added_.Split(whole, changed ? TemplateRanges() : ranges)) {
     if (split.id >= 0) {
       run->ids.push_back(split.id);
       continue;
     }
     const absl::Status status =
-        EncodePlain(whole.substr(split.range.begin, split.range.end - split.range.begin), run);
+        EncodePlain(whole.substr(split.range.begin, split.range.end - split.range.begin),
+                    PlaceOf(split.range) == PartPlace::kFirst ? place : PartPlace::kLater, run);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-absl::Status ByteLevelTokenizer::EncodePlain(absl::string_view text, Run* run) const {
+absl::Status TokenizerOfParts::EncodePlain(absl::string_view text, PartPlace place,
+                                           Run* run) const {
   if (parts_.add_prefix_space && !text.empty() && text[0] != ' ') {
     run->prefixed = absl::StrCat(" ", text);
+    text = run->prefixed;
+  }
+  if (parts_.metaspace.has_value()) {
+    run->prefixed = WithMetaspace(*parts_.metaspace, text, place);
     text = run->prefixed;
   }
   const auto pieces = run->pieces.Split(text);
   if (!pieces.ok()) return pieces.status();
   for (const TextRange piece : **pieces) {
-    model_->Encode(text.substr(piece.begin, piece.end - piece.begin), &run->merges, &run->ids);
+    model_.Encode(text.substr(piece.begin, piece.end - piece.begin), &run->model, &run->ids);
   }
   return absl::OkStatus();
 }
 
-std::string ByteLevelTokenizer::TokenBytes(int32_t id, bool special_as_text) const {
+std::string TokenizerOfParts::TokenBytes(int32_t id, bool special_as_text) const {
   if (id < 0 || id >= vocab_size()) return "";
   if (special_[id] && !special_as_text) return "";
-  return std::string(model_->Bytes(id));
+  return std::string(model_.Bytes(id));
 }
 
-std::string ByteLevelTokenizer::Decode(std::span<const int32_t> ids, bool special_as_text) const {
+std::string TokenizerOfParts::Decode(std::span<const int32_t> ids, bool special_as_text) const {
   std::string bytes;
+  bool first = true;
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocab_size() || (special_[id] && !special_as_text)) continue;
-    const absl::string_view token = model_->Bytes(id);
-    bytes.append(token.data(), token.size());
+    if (first && !parts_.decoding.dropped_from_first.empty()) {
+      bytes += DecodedToken(
+          parts_.decoding.token_steps,
+          absl::StrReplaceAll(parts_.spellings[id], {{parts_.decoding.dropped_from_first, ""}}));
+    } else {
+      const absl::string_view token = model_.Bytes(id);
+      bytes.append(token.data(), token.size());
+    }
+    first = false;
   }
-  return FirstIllFormedByte(bytes) < 0 ? bytes : MendUtf8(bytes);
+  const absl::string_view text = DecodedText(parts_.decoding.text_steps, bytes);
+  return FirstIllFormedByte(text) < 0 ? std::string(text) : MendUtf8(text);
 }
 
-int32_t ByteLevelTokenizer::FindToken(absl::string_view spelling) const {
+int32_t TokenizerOfParts::FindToken(absl::string_view spelling) const {
   const auto it = ids_.find(spelling);
   return it == ids_.end() ? -1 : it->second;
 }
 
-int64_t ByteLevelTokenizer::bytes() const {
-  int64_t total = model_->bytes() + raw_added_.bytes() + normalized_added_.bytes();
+int64_t TokenizerOfParts::bytes() const {
+  int64_t total = model_.bytes() + raw_added_.bytes() + normalized_added_.bytes();
   for (const std::string& spelling : parts_.spellings) {
     total += static_cast<int64_t>(sizeof(spelling));
     if (spelling.capacity() >= sizeof(spelling) / 2) {
@@ -242,6 +265,16 @@ int64_t ByteLevelTokenizer::bytes() const {
   return total + static_cast<int64_t>(ids_.capacity() * (sizeof(decltype(ids_)::value_type) + 1));
 }
 
+absl::StatusOr<TokenizerParts> PartsFrom(const TokenizerSource& source) {
+  if (source.kind == TokenizerSource::Kind::kHuggingFace) {
+    return PartsFromTokenizerJson(source.tokenizer_json, source.tokenizer_config_json);
+  }
+  if (source.kind == TokenizerSource::Kind::kSentencePiece) {
+    return PartsFromSentencePiece(source.sentencepiece_model, source.tokenizer_config_json);
+  }
+  return PartsFromGguf(source.gguf);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(const TokenizerSource& source) {
@@ -249,11 +282,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(const TokenizerSour
     return absl::FailedPreconditionError(absl::StrCat(
         "the model has no tokenizer: ", source.reason.empty() ? "none found" : source.reason));
   }
-  auto parts = source.kind == TokenizerSource::Kind::kHuggingFace
-                   ? PartsFromTokenizerJson(source.tokenizer_json, source.tokenizer_config_json)
-                   : PartsFromGguf(source.gguf);
+  auto parts = PartsFrom(source);
   if (!parts.ok()) return parts.status();
-  return ByteLevelTokenizer::Make(*std::move(parts));
+  return TokenizerOfParts::Make(*std::move(parts));
 }
 
 }  // namespace vernier
