@@ -111,9 +111,11 @@ struct StepKey {
   int num_rows = 0;
 };
 
+// residual = scale * table[id] (+ positions[position]).
 struct EmbedArgs {
   const Weight* table = nullptr;      // [vocab, hidden]
-  const Weight* positions = nullptr;  // [context, hidden] added by position, or null
+  const Weight* positions = nullptr;  // [context, hidden], or null
+  float scale = 1;
 };
 
 // x = norm(residual); q, k, v = linear(x); rotary on q and k; k and v into their slots of `layer`.

@@ -240,7 +240,7 @@ void ReferenceBackend::Embed(const EmbedArgs& args) {
     VERNIER_CHECK(id >= 0 && id < args.table->rows);
     const float* token = ValuesOf(*args.table) + id * plan_.hidden;
     float* residual = residual_.values.get() + row * plan_.hidden;
-    std::copy_n(token, plan_.hidden, residual);
+    for (int64_t i = 0; i < plan_.hidden; ++i) residual[i] = args.scale * token[i];
     if (args.positions == nullptr) continue;
     VERNIER_CHECK(batch_.positions[row] < args.positions->rows);
     const float* position = ValuesOf(*args.positions) + batch_.positions[row] * plan_.hidden;

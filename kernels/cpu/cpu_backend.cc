@@ -159,6 +159,9 @@ void CpuBackend::Embed(const EmbedArgs& args) {
     const int64_t id = batch_->ids[row];
     VERNIER_CHECK(id >= 0 && id < args.table->rows);
     DecodeRow(kernels_, PackedOf(*args.table), id, scratch, residual);
+    if (args.scale != 1) {
+      for (int64_t i = 0; i < hidden; ++i) residual[i] *= args.scale;
+    }
     if (args.positions == nullptr) return;
     const int64_t position = batch_->positions[row];
     VERNIER_CHECK(position >= 0 && position < args.positions->rows);

@@ -54,9 +54,12 @@ class ErrorModel {
  public:
   explicit ErrorModel(const Precision& precision) : p_(precision) {}
 
-  // Embed: a decoded weight is exact but for Precision::weight; a learned position is one addition.
+  // Embed: a decoded weight is exact but for Precision::weight; a scale is one product, a learned
+  // position one addition.
   double EmbedError(const LayerValues& layer, double largest) const {
-    return (p_.weight + (layer.spec.learned_positions ? 2 * p_.accumulate : 0)) * largest;
+    const double scale = layer.spec.embed_scale != 1 ? p_.accumulate : 0;
+    const double position = layer.spec.learned_positions ? 2 * p_.accumulate : 0;
+    return (p_.weight + scale + position) * largest;
   }
 
   // y = (x - mean) s w + b, s = 1 / sqrt(mean square + epsilon), over runs of the norm's size.

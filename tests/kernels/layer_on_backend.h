@@ -150,7 +150,8 @@ class LayerOnBackend {
 
   void MakeWeights(const LayerValues& values) {
     const FormatId format = values.format;
-    embed_ = {Keep(values.embed, format).weight, Keep(values.positions, format).weight};
+    embed_ = {Keep(values.embed, format).weight, Keep(values.positions, format).weight,
+              spec_.embed_scale};
     rotary_.inverse_frequencies = Keep(values.inverse_frequencies);
     attention_in_ = {.shape = spec_.attention,
                      .kv_type = spec_.kv_type,

@@ -32,6 +32,7 @@ struct LayerSpec {
   bool head_norms = false;         // q_norm and k_norm
   bool post_norms = false;         // of AttentionOut and MlpOut
   bool learned_positions = false;  // a second table in Embed
+  float embed_scale = 1;
   float soft_cap = 0;
   // Keys and values are the same in any order of summing, in fp32: normalized rows are 1 or -1, and
   // q, k and v have weights that are multiples of 2^-12. For fp32 weights without rotation.
