@@ -4,7 +4,6 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 
@@ -24,7 +23,7 @@ constexpr FixedKey kLlamaHfFixed[] = {
     {"final_logit_softcapping", "null"}};
 
 constexpr FixedKey kLlamaGgufFixed[] = {{"llama.expert_count", "0"},
-                                        {"llama.rope.scaling.type", "\"none\""},
+                                        {"llama.rope.scale_linear", "1"},
                                         {"llama.attention.sliding_window", "0"},
                                         {"llama.attention.scale", "null"},
                                         {"llama.logit_scale", "null"},
@@ -102,8 +101,150 @@ constexpr TensorRow kGpt2Tensors[] = {
     {"lm_head", "lm_head.weight", "output.weight"},
 };
 
+// ---- Mistral: Jiang et al. 2023; transformers' modeling_mistral. GGUF files of it say llama. ----
+
+constexpr FixedKey kMistralHfFixed[] = {
+    {"attention_bias", "false"}, {"layer_types", "null"}, {"quantization_config", "null"}};
+
+// ---- Qwen 2 and 2.5: Yang et al. 2024; transformers' modeling_qwen2 ----
+
+constexpr FixedKey kQwenHfFixed[] = {{"use_sliding_window", "false"},
+                                     {"attention_bias", "false"},
+                                     {"use_mrope", "false"},
+                                     {"quantization_config", "null"}};
+
+constexpr TensorRow kQwen2Tensors[] = {
+    {"embed", "embed_tokens.weight", "token_embd.weight"},
+    {"layers.{i}.attention_norm.weight", "layers.{i}.input_layernorm.weight",
+     "blk.{i}.attn_norm.weight"},
+    {"layers.{i}.attention.q", "layers.{i}.self_attn.q_proj.weight", "blk.{i}.attn_q.weight"},
+    {"layers.{i}.attention.k", "layers.{i}.self_attn.k_proj.weight", "blk.{i}.attn_k.weight"},
+    {"layers.{i}.attention.v", "layers.{i}.self_attn.v_proj.weight", "blk.{i}.attn_v.weight"},
+    {"layers.{i}.attention.q.bias", "layers.{i}.self_attn.q_proj.bias", "blk.{i}.attn_q.bias"},
+    {"layers.{i}.attention.k.bias", "layers.{i}.self_attn.k_proj.bias", "blk.{i}.attn_k.bias"},
+    {"layers.{i}.attention.v.bias", "layers.{i}.self_attn.v_proj.bias", "blk.{i}.attn_v.bias"},
+    {"layers.{i}.attention.o", "layers.{i}.self_attn.o_proj.weight", "blk.{i}.attn_output.weight"},
+    {"layers.{i}.mlp_norm.weight", "layers.{i}.post_attention_layernorm.weight",
+     "blk.{i}.ffn_norm.weight"},
+    {"layers.{i}.mlp.gate", "layers.{i}.mlp.gate_proj.weight", "blk.{i}.ffn_gate.weight"},
+    {"layers.{i}.mlp.up", "layers.{i}.mlp.up_proj.weight", "blk.{i}.ffn_up.weight"},
+    {"layers.{i}.mlp.down", "layers.{i}.mlp.down_proj.weight", "blk.{i}.ffn_down.weight"},
+    {"final_norm.weight", "norm.weight", "output_norm.weight"},
+    {"lm_head", "lm_head.weight", "output.weight"},
+};
+
+// ---- Qwen 3: Yang et al. 2025; transformers' modeling_qwen3 ----
+
+constexpr TensorRow kQwen3Tensors[] = {
+    {"embed", "embed_tokens.weight", "token_embd.weight"},
+    {"layers.{i}.attention_norm.weight", "layers.{i}.input_layernorm.weight",
+     "blk.{i}.attn_norm.weight"},
+    {"layers.{i}.attention.q", "layers.{i}.self_attn.q_proj.weight", "blk.{i}.attn_q.weight"},
+    {"layers.{i}.attention.k", "layers.{i}.self_attn.k_proj.weight", "blk.{i}.attn_k.weight"},
+    {"layers.{i}.attention.v", "layers.{i}.self_attn.v_proj.weight", "blk.{i}.attn_v.weight"},
+    {"layers.{i}.attention.q_norm.weight", "layers.{i}.self_attn.q_norm.weight",
+     "blk.{i}.attn_q_norm.weight"},
+    {"layers.{i}.attention.k_norm.weight", "layers.{i}.self_attn.k_norm.weight",
+     "blk.{i}.attn_k_norm.weight"},
+    {"layers.{i}.attention.o", "layers.{i}.self_attn.o_proj.weight", "blk.{i}.attn_output.weight"},
+    {"layers.{i}.mlp_norm.weight", "layers.{i}.post_attention_layernorm.weight",
+     "blk.{i}.ffn_norm.weight"},
+    {"layers.{i}.mlp.gate", "layers.{i}.mlp.gate_proj.weight", "blk.{i}.ffn_gate.weight"},
+    {"layers.{i}.mlp.up", "layers.{i}.mlp.up_proj.weight", "blk.{i}.ffn_up.weight"},
+    {"layers.{i}.mlp.down", "layers.{i}.mlp.down_proj.weight", "blk.{i}.ffn_down.weight"},
+    {"final_norm.weight", "norm.weight", "output_norm.weight"},
+    {"lm_head", "lm_head.weight", "output.weight"},
+};
+
+// ---- Gemma 3: Gemma Team 2025; transformers' modeling_gemma3, llama.cpp's LLM_ARCH_GEMMA3 ----
+
+constexpr FixedKey kGemma3HfFixed[] = {{"attention_bias", "false"},
+                                       {"attn_logit_softcapping", "null"},
+                                       {"use_bidirectional_attention", "false"},
+                                       {"quantization_config", "null"}};
+
+constexpr FixedKey kGemma3GgufFixed[] = {{"gemma3.attn_logit_softcapping", "0"},
+                                         {"gemma3.attention.scale", "null"}};
+
+// Gemma's files keep the weight of a norm less one; llama.cpp's converter adds it.
+constexpr TensorRow GemmaNorm(absl::string_view name, absl::string_view hf_name,
+                              absl::string_view gguf_name) {
+  return {.name = name, .hf_name = hf_name, .gguf_name = gguf_name, .hf_added = 1};
+}
+
+constexpr TensorRow kGemma3Tensors[] = {
+    {"embed", "embed_tokens.weight", "token_embd.weight"},
+    GemmaNorm("layers.{i}.attention_norm.weight", "layers.{i}.input_layernorm.weight",
+              "blk.{i}.attn_norm.weight"),
+    {"layers.{i}.attention.q", "layers.{i}.self_attn.q_proj.weight", "blk.{i}.attn_q.weight"},
+    {"layers.{i}.attention.k", "layers.{i}.self_attn.k_proj.weight", "blk.{i}.attn_k.weight"},
+    {"layers.{i}.attention.v", "layers.{i}.self_attn.v_proj.weight", "blk.{i}.attn_v.weight"},
+    GemmaNorm("layers.{i}.attention.q_norm.weight", "layers.{i}.self_attn.q_norm.weight",
+              "blk.{i}.attn_q_norm.weight"),
+    GemmaNorm("layers.{i}.attention.k_norm.weight", "layers.{i}.self_attn.k_norm.weight",
+              "blk.{i}.attn_k_norm.weight"),
+    {"layers.{i}.attention.o", "layers.{i}.self_attn.o_proj.weight", "blk.{i}.attn_output.weight"},
+    GemmaNorm("layers.{i}.attention_post_norm.weight", "layers.{i}.post_attention_layernorm.weight",
+              "blk.{i}.post_attention_norm.weight"),
+    GemmaNorm("layers.{i}.mlp_norm.weight", "layers.{i}.pre_feedforward_layernorm.weight",
+              "blk.{i}.ffn_norm.weight"),
+    {"layers.{i}.mlp.gate", "layers.{i}.mlp.gate_proj.weight", "blk.{i}.ffn_gate.weight"},
+    {"layers.{i}.mlp.up", "layers.{i}.mlp.up_proj.weight", "blk.{i}.ffn_up.weight"},
+    {"layers.{i}.mlp.down", "layers.{i}.mlp.down_proj.weight", "blk.{i}.ffn_down.weight"},
+    GemmaNorm("layers.{i}.mlp_post_norm.weight", "layers.{i}.post_feedforward_layernorm.weight",
+              "blk.{i}.post_ffw_norm.weight"),
+    GemmaNorm("final_norm.weight", "norm.weight", "output_norm.weight"),
+    {"lm_head", "lm_head.weight", "output.weight"},
+};
+
 // Causal masks that old checkpoints carry.
 constexpr absl::string_view kGpt2HfIgnored[] = {"h.{i}.attn.bias", "h.{i}.attn.masked_bias"};
+
+// What transformers calls the hyperparameters of Llama and of most models after it.
+constexpr ConfigKeys LlamaLikeHfKeys(std::span<const FixedKey> fixed) {
+  return {.num_layers = "num_hidden_layers",
+          .hidden = "hidden_size",
+          .context = "max_position_embeddings",
+          .num_heads = "num_attention_heads",
+          .intermediate = "intermediate_size",
+          .vocab = "vocab_size",
+          .num_kv_heads = "num_key_value_heads",
+          .head_dim = "head_dim",
+          .norm_epsilon = "rms_norm_eps",
+          .activation = "hidden_act",
+          .rope_theta = "rope_theta",
+          .tied = "tie_word_embeddings",
+          .fixed = fixed};
+}
+
+constexpr ConfigKeys MistralHfKeys() {
+  ConfigKeys keys = LlamaLikeHfKeys(kMistralHfFixed);
+  keys.window = "sliding_window";
+  keys.default_window = 4096;
+  return keys;
+}
+
+constexpr ConfigKeys QwenHfKeys(int64_t default_head_dim) {
+  ConfigKeys keys = LlamaLikeHfKeys(kQwenHfFixed);
+  keys.layer_types = "layer_types";
+  keys.default_head_dim = default_head_dim;
+  return keys;
+}
+
+constexpr ConfigKeys Gemma3HfKeys() {
+  ConfigKeys keys = LlamaLikeHfKeys(kGemma3HfFixed);
+  keys.activation = "hidden_activation";
+  keys.window = "sliding_window";
+  keys.window_pattern = "sliding_window_pattern";
+  keys.layer_types = "layer_types";
+  keys.window_theta = "rope_local_base_freq";
+  keys.query_scalar = "query_pre_attn_scalar";
+  keys.soft_cap = "final_logit_softcapping";
+  keys.default_head_dim = 256;
+  keys.default_window = 4096;
+  keys.default_theta = 1e6;
+  return keys;
+}
 
 constexpr Architecture kArchitectures[] = {
     {.name = "llama",
@@ -116,19 +257,7 @@ constexpr Architecture kArchitectures[] = {
      .gated_mlp = true,
      .learned_positions = false,
      .default_tied = false,
-     .hf_keys = {.num_layers = "num_hidden_layers",
-                 .hidden = "hidden_size",
-                 .context = "max_position_embeddings",
-                 .num_heads = "num_attention_heads",
-                 .intermediate = "intermediate_size",
-                 .vocab = "vocab_size",
-                 .num_kv_heads = "num_key_value_heads",
-                 .head_dim = "head_dim",
-                 .norm_epsilon = "rms_norm_eps",
-                 .activation = "hidden_act",
-                 .rope_theta = "rope_theta",
-                 .tied = "tie_word_embeddings",
-                 .fixed = kLlamaHfFixed},
+     .hf_keys = LlamaLikeHfKeys(kLlamaHfFixed),
      .gguf_keys = {.num_layers = "llama.block_count",
                    .hidden = "llama.embedding_length",
                    .context = "llama.context_length",
@@ -140,6 +269,8 @@ constexpr Architecture kArchitectures[] = {
                    .norm_epsilon = "llama.attention.layer_norm_rms_epsilon",
                    .rope_theta = "llama.rope.freq_base",
                    .rotary_dims = "llama.rope.dimension_count",
+                   .rope_scaling = "llama.rope.scaling.type",
+                   .rope_scaling_factor = "llama.rope.scaling.factor",
                    .fixed = kLlamaGgufFixed},
      .tensors = kLlamaTensors,
      .hf_ignored = kLlamaHfIgnored,
@@ -173,6 +304,88 @@ constexpr Architecture kArchitectures[] = {
                    .norm_epsilon = "gpt2.attention.layer_norm_epsilon"},
      .tensors = kGpt2Tensors,
      .hf_ignored = kGpt2HfIgnored},
+    {.name = "mistral",
+     .hf_class = "MistralForCausalLM",
+     .hf_model_type = "mistral",
+     .hf_prefix = "model.",
+     .default_norm_epsilon = 1e-6,
+     .hf_keys = MistralHfKeys(),
+     .tensors = kLlamaTensors,
+     .hf_ignored = kLlamaHfIgnored},
+    {.name = "qwen2",
+     .hf_class = "Qwen2ForCausalLM",
+     .hf_model_type = "qwen2",
+     .hf_prefix = "model.",
+     .default_norm_epsilon = 1e-6,
+     .qkv_biases = true,
+     .hf_keys = QwenHfKeys(/*default_head_dim=*/0),
+     .gguf_keys = {.num_layers = "qwen2.block_count",
+                   .hidden = "qwen2.embedding_length",
+                   .context = "qwen2.context_length",
+                   .num_heads = "qwen2.attention.head_count",
+                   .intermediate = "qwen2.feed_forward_length",
+                   .vocab = "qwen2.vocab_size",
+                   .num_kv_heads = "qwen2.attention.head_count_kv",
+                   .head_dim = "qwen2.attention.key_length",
+                   .norm_epsilon = "qwen2.attention.layer_norm_rms_epsilon",
+                   .rope_theta = "qwen2.rope.freq_base",
+                   .rotary_dims = "qwen2.rope.dimension_count",
+                   .rope_scaling = "qwen2.rope.scaling.type",
+                   .rope_scaling_factor = "qwen2.rope.scaling.factor"},
+     .tensors = kQwen2Tensors},
+    {.name = "qwen3",
+     .hf_class = "Qwen3ForCausalLM",
+     .hf_model_type = "qwen3",
+     .hf_prefix = "model.",
+     .default_norm_epsilon = 1e-6,
+     .head_norms = true,
+     .hf_keys = QwenHfKeys(/*default_head_dim=*/128),
+     .gguf_keys = {.num_layers = "qwen3.block_count",
+                   .hidden = "qwen3.embedding_length",
+                   .context = "qwen3.context_length",
+                   .num_heads = "qwen3.attention.head_count",
+                   .intermediate = "qwen3.feed_forward_length",
+                   .vocab = "qwen3.vocab_size",
+                   .num_kv_heads = "qwen3.attention.head_count_kv",
+                   .head_dim = "qwen3.attention.key_length",
+                   .norm_epsilon = "qwen3.attention.layer_norm_rms_epsilon",
+                   .rope_theta = "qwen3.rope.freq_base",
+                   .rotary_dims = "qwen3.rope.dimension_count",
+                   .rope_scaling = "qwen3.rope.scaling.type",
+                   .rope_scaling_factor = "qwen3.rope.scaling.factor"},
+     .tensors = kQwen3Tensors},
+    {.name = "gemma3",
+     .hf_class = "Gemma3ForCausalLM",
+     .hf_model_type = "gemma3_text",
+     .hf_prefix = "model.",
+     .default_norm_epsilon = 1e-6,
+     .default_activation = ActivationKind::kGeluTanh,
+     .default_tied = true,
+     .head_norms = true,
+     .post_norms = true,
+     .scaled_embedding = true,
+     .window_pattern = 6,
+     .hf_keys = Gemma3HfKeys(),
+     .gguf_keys = {.num_layers = "gemma3.block_count",
+                   .hidden = "gemma3.embedding_length",
+                   .context = "gemma3.context_length",
+                   .num_heads = "gemma3.attention.head_count",
+                   .intermediate = "gemma3.feed_forward_length",
+                   .vocab = "gemma3.vocab_size",
+                   .num_kv_heads = "gemma3.attention.head_count_kv",
+                   .head_dim = "gemma3.attention.key_length",
+                   .norm_epsilon = "gemma3.attention.layer_norm_rms_epsilon",
+                   .rope_theta = "gemma3.rope.freq_base",
+                   .rotary_dims = "gemma3.rope.dimension_count",
+                   .window = "gemma3.attention.sliding_window",
+                   .window_pattern = "gemma3.attention.sliding_window_pattern",
+                   .window_theta = "gemma3.rope.freq_base_swa",
+                   .rope_scaling = "gemma3.rope.scaling.type",
+                   .rope_scaling_factor = "gemma3.rope.scaling.factor",
+                   .soft_cap = "gemma3.final_logit_softcapping",
+                   .hidden_scalar_layers = 62,  // the 27B
+                   .fixed = kGemma3GgufFixed},
+     .tensors = kGemma3Tensors},
 };
 
 // The layer's number in `name` where it is `pattern`, or -1; 0 for a pattern without a layer.
@@ -192,10 +405,14 @@ int64_t LayerOf(absl::string_view pattern, absl::string_view name) {
   return absl::SimpleAtoi(name, &layer) && layer < kMaxLayers ? layer : -1;
 }
 
-std::string SupportedNames(absl::string_view Architecture::*field) {
-  return absl::StrJoin(kArchitectures, ", ", [&](std::string* out, const Architecture& row) {
-    absl::StrAppend(out, row.*field);
-  });
+std::string SupportedNames(FileKind kind) {
+  std::string names;
+  for (const Architecture& row : kArchitectures) {
+    const bool gguf = kind == FileKind::kGguf;
+    if (gguf && row.gguf_keys.num_layers.empty()) continue;
+    absl::StrAppend(&names, names.empty() ? "" : ", ", gguf ? row.name : row.hf_class);
+  }
+  return names;
 }
 
 }  // namespace
@@ -209,16 +426,16 @@ absl::StatusOr<const Architecture*> ArchitectureOfHf(absl::string_view model_typ
   }
   return absl::UnimplementedError(
       absl::StrCat("architecture ", hf_class, " (model_type ", model_type,
-                   ") is not supported; these are: ", SupportedNames(&Architecture::hf_class)));
+                   ") is not supported; these are: ", SupportedNames(FileKind::kHuggingFace)));
 }
 
 absl::StatusOr<const Architecture*> ArchitectureOfGguf(absl::string_view architecture) {
   for (const Architecture& row : kArchitectures) {
-    if (row.name == architecture) return &row;
+    if (row.name == architecture && !row.gguf_keys.num_layers.empty()) return &row;
   }
   return absl::UnimplementedError(
       absl::StrCat("general.architecture ", architecture,
-                   " is not supported; these are: ", SupportedNames(&Architecture::name)));
+                   " is not supported; these are: ", SupportedNames(FileKind::kGguf)));
 }
 
 absl::StatusOr<std::vector<TensorUse>> UsesOf(const Architecture& architecture, FileKind kind,

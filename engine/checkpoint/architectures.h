@@ -24,6 +24,7 @@ struct TensorRow {
   absl::string_view gguf_name;  // empty: not in such files
   FusedPart part = FusedPart::kWhole;
   bool hf_transposed = false;  // [inputs, outputs] in Hugging Face files (Conv1D)
+  float hf_added = 0;          // to each value of a Hugging Face vector (Gemma stores weight - 1)
   // In GGUF files the rows of each head interleave the rotary pairs: row 2 * j + p of the file is
   // row p * head_dim / 2 + j of ours.
   bool gguf_interleaved = false;
@@ -48,11 +49,25 @@ struct ConfigKeys {
   absl::string_view rope_theta;   // default 10000
   absl::string_view rotary_dims;  // must be head_dim where it is said
   absl::string_view tied;         // default: the architecture's
+  // Which layers attend to a window alone. Null where there is a window's key: none does.
+  absl::string_view window;          // tokens; default: default_window
+  absl::string_view window_pattern;  // default: the architecture's
+  absl::string_view layer_types;     // instead of the pattern, a word a layer
+  absl::string_view window_theta;    // of those layers, default 10000; empty: rope_theta is
+  absl::string_view rope_scaling, rope_scaling_factor;  // GGUF's: none or linear; default: none
+  absl::string_view query_scalar;  // q.k is divided by its root; default: head_dim
+  absl::string_view soft_cap;      // default: none
+  int64_t default_head_dim = 0;    // 0: hidden / num_heads
+  int64_t default_window = 0;      // 0: none
+  double default_theta = 10000;
+  // Models of this many layers have the query scalar hidden / num_heads, and files do not say so.
+  int64_t hidden_scalar_layers = 0;
   std::span<const FixedKey> fixed;
 };
 
 struct Architecture {
-  absl::string_view name;           // ModelConfig::architecture and GGUF's general.architecture
+  // ModelConfig::architecture, and GGUF's general.architecture where there are gguf_keys.
+  absl::string_view name;
   absl::string_view hf_class;       // in config.json's `architectures`
   absl::string_view hf_model_type;  // config.json's `model_type`
   absl::string_view hf_prefix;      // of tensor names; files without it are read too
@@ -62,6 +77,11 @@ struct Architecture {
   bool gated_mlp = true;
   bool learned_positions = false;
   bool default_tied = false;
+  bool qkv_biases = false;
+  bool head_norms = false;
+  bool post_norms = false;
+  bool scaled_embedding = false;  // by the root of hidden
+  int64_t window_pattern = 0;     // every such layer has no window; 0: all have one
   ConfigKeys hf_keys, gguf_keys;
   std::span<const TensorRow> tensors;
   // Tensors that a file may have and that the forward pass does not need: masks, rotary tables.

@@ -5,6 +5,7 @@
 //   embed · position_embed · final_norm.{weight,bias} · lm_head[.bias]
 //   layers.{i}.attention_norm.{weight,bias} · layers.{i}.attention.{q,k,v,o}[.bias]
 //   layers.{i}.mlp_norm.{weight,bias} · layers.{i}.mlp.{gate,up,down}[.bias]
+//   layers.{i}.attention.{q,k}_norm.weight · layers.{i}.{attention,mlp}_post_norm.weight
 // Matrices are [outputs, inputs] whatever the file's orientation; fused ones are split, GGUF's
 // rotary permutation undone. Files are hostile: every size is checked, nothing larger than the file
 // is allocated, and files are read, never mapped.

@@ -24,6 +24,7 @@ constexpr int64_t kMaxVectorValues = int64_t{1} << 26;
 struct Located {
   StoredTensor stored;
   bool is_matrix = false;
+  float added = 0;        // to each value of a vector
   std::string file_name;  // of the tensor
 };
 
@@ -41,7 +42,7 @@ absl::StatusOr<Located> Locate(const ModelConfig& config, const TensorUse& use,
     return absl::InvalidArgumentError(
         absl::StrCat("shape ", ShapeText(entry.shape), ", expected one or two dimensions"));
   }
-  Located located{.is_matrix = dims == 2, .file_name = entry.name};
+  Located located{.is_matrix = dims == 2, .added = use.row->hf_added, .file_name = entry.name};
   StoredTensor& stored = located.stored;
   stored.offset = entry.offset;
   stored.type = *type;
@@ -116,6 +117,7 @@ class HfCheckpoint : public Checkpoint {
     if (!source.ok()) return source.status();
     std::vector<float> values(static_cast<size_t>(size));
     if (absl::Status status = source->read(0, size, values.data()); !status.ok()) return status;
+    for (float& value : values) value += (*located)->added;
     return values;
   }
 

@@ -57,8 +57,10 @@ absl::StatusOr<Llama3Scaling> ReadLlama3Scaling(const JsonFields& fields) {
   return scaling;
 }
 
-// `rope_scaling`, and `rope_parameters` as transformers 5 writes it, with theta inside.
-absl::Status ReadRope(const JsonFields& fields, absl::string_view key, ModelConfig* config) {
+// An object of rope parameters, with theta inside as transformers 5 writes them, into the
+// frequencies of heads of `head_dim`.
+absl::Status ReadRope(const JsonFields& fields, absl::string_view key, int64_t head_dim,
+                      std::vector<float>* frequencies) {
   const nlohmann::json* object = fields.Find(key);
   if (object == nullptr) return absl::OkStatus();
   if (!object->is_object()) return fields.Wrong(key, "an object");
@@ -66,7 +68,7 @@ absl::Status ReadRope(const JsonFields& fields, absl::string_view key, ModelConf
   if (rope.Find("rope_theta") != nullptr) {
     const absl::StatusOr<double> theta = rope.Number("rope_theta", 1, 1e12);
     if (!theta.ok()) return theta.status();
-    config->inverse_frequencies = InverseFrequencies(*theta, config->attention.head_dim);
+    *frequencies = InverseFrequencies(*theta, head_dim);
   }
   const absl::StatusOr<double> rotated = rope.NumberOr("partial_rotary_factor", 1, 0, 1);
   if (!rotated.ok()) return rotated.status();
@@ -76,11 +78,39 @@ absl::Status ReadRope(const JsonFields& fields, absl::string_view key, ModelConf
   const absl::StatusOr<std::string> type = rope.StringOr(type_key, "default");
   if (!type.ok()) return type.status();
   if (*type == "default") return absl::OkStatus();
-  if (*type != "llama3") return rope.Unsupported(type_key, "default and llama3 are");
+  if (*type == "linear") {
+    const absl::StatusOr<double> factor = rope.Number("factor", 1, 1e9);
+    if (!factor.ok()) return factor.status();
+    DivideFrequencies(*factor, frequencies);
+    return absl::OkStatus();
+  }
+  if (*type != "llama3") return rope.Unsupported(type_key, "default, linear and llama3 are");
   const absl::StatusOr<Llama3Scaling> scaling = ReadLlama3Scaling(rope);
   if (!scaling.ok()) return scaling.status();
-  ScaleFrequencies(*scaling, &config->inverse_frequencies);
+  ScaleFrequencies(*scaling, frequencies);
   return absl::OkStatus();
+}
+
+// `rope_scaling`, and `rope_parameters`: one object, or one for each kind of layer where they
+// differ.
+absl::Status ReadRopes(const JsonFields& fields, ModelConfig* config) {
+  const int64_t head_dim = config->attention.head_dim;
+  if (absl::Status status =
+          ReadRope(fields, "rope_scaling", head_dim, &config->inverse_frequencies);
+      !status.ok()) {
+    return status;
+  }
+  const nlohmann::json* object = fields.Find("rope_parameters");
+  if (config->window_inverse_frequencies.empty() || object == nullptr || !object->is_object()) {
+    return ReadRope(fields, "rope_parameters", head_dim, &config->inverse_frequencies);
+  }
+  const JsonFields kinds(*object, absl::StrCat(fields.file(), ": rope_parameters"));
+  if (absl::Status status =
+          ReadRope(kinds, "full_attention", head_dim, &config->inverse_frequencies);
+      !status.ok()) {
+    return status;
+  }
+  return ReadRope(kinds, "sliding_attention", head_dim, &config->window_inverse_frequencies);
 }
 
 // One id or a list of them; none when the key is not there.
@@ -134,9 +164,7 @@ absl::StatusOr<HfConfig> ReadHfConfig(const std::string& folder) {
   if (config->vocab == 0)
     return fields.Wrong((*architecture)->hf_keys.vocab, "the vocabulary's size");
   if (!config->learned_positions) {
-    for (const char* key : {"rope_scaling", "rope_parameters"}) {
-      if (absl::Status status = ReadRope(fields, key, &*config); !status.ok()) return status;
-    }
+    if (absl::Status status = ReadRopes(fields, &*config); !status.ok()) return status;
   }
   if (absl::Status status = ReadTokens(fields, folder, &*config); !status.ok()) return status;
   return HfConfig{*architecture, *std::move(config)};

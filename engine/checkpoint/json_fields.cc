@@ -65,6 +65,11 @@ absl::Status JsonFields::Unsupported(absl::string_view key, absl::string_view su
                                                ", which is not supported (", supported, ")"));
 }
 
+bool JsonFields::SaysNull(absl::string_view key) const {
+  const auto it = object_.find(std::string(key));
+  return it != object_.end() && it->is_null();
+}
+
 absl::StatusOr<int64_t> JsonFields::Integer(absl::string_view key, int64_t min, int64_t max) const {
   const Json* value = Find(key);
   const bool whole = value != nullptr && value->is_number_integer();

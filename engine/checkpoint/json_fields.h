@@ -27,6 +27,8 @@ class JsonFields {
   const std::string& file() const { return file_; }
   // Null when it is not there.
   const nlohmann::json* Find(absl::string_view key) const;
+  // Whether it says null, where that means something else than a key that is absent.
+  bool SaysNull(absl::string_view key) const;
 
   // The value of `key`. Required: INVALID_ARGUMENT when it is not there. All: INVALID_ARGUMENT when
   // it is of another kind or outside of [min, max].

@@ -13,6 +13,9 @@ int64_t ModelConfig::Parameters() const {
   layer += 2 * hidden * (q_rows + kv_rows);
   layer += (gated_mlp ? 3 : 2) * hidden * intermediate;
   if (biases) layer += q_rows + 2 * kv_rows + hidden + intermediate + hidden;
+  if (qkv_biases) layer += q_rows + 2 * kv_rows;
+  if (head_norms) layer += 2 * attention.head_dim;
+  if (post_norms) layer += 2 * hidden;
   int64_t tables = vocab * hidden;
   if (!tied_lm_head) tables += vocab * hidden;
   if (learned_positions) tables += context * hidden;

@@ -11,9 +11,9 @@
 
 namespace vernier {
 
-// Everything but rope scaling (inverse_frequencies are unscaled), end_tokens and begin_token; vocab
-// is 0 when `keys` has none in the file. INVALID_ARGUMENT for missing or impossible values,
-// UNIMPLEMENTED for FixedKeys and activations that are not supported.
+// Everything but Hugging Face's rope scaling, end_tokens and begin_token; vocab is 0 when `keys`
+// has none in the file. INVALID_ARGUMENT for missing or impossible values, UNIMPLEMENTED for
+// FixedKeys and activations that are not supported.
 absl::StatusOr<ModelConfig> ReadConfig(const Architecture& architecture, const ConfigKeys& keys,
                                        const JsonFields& fields);
 
@@ -23,6 +23,9 @@ absl::Status CheckTokens(const ModelConfig& config, const std::string& file);
 
 // theta^(-2 i / dims) for i < dims / 2 (Su et al. 2021), computed in double.
 std::vector<float> InverseFrequencies(double theta, int64_t dims);
+
+// Linear scaling: a position counts as one divided by `factor`. REQUIRES: factor > 0.
+void DivideFrequencies(double factor, std::vector<float>* frequencies);
 
 // Llama 3.1's change of the frequencies for longer contexts, as transformers' rope type "llama3"
 // computes it: long wavelengths are divided by `factor`, short ones stay, between them is a ramp.

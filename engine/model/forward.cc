@@ -3,33 +3,48 @@
 #include "kernels/base/check.h"
 
 namespace vernier {
+namespace {
+
+const Norm* OrNull(const Norm& norm) { return norm.weight == nullptr ? nullptr : &norm; }
+
+}  // namespace
 
 void ForwardPass(const Model& model, int variant, int logits_buffer, Backend* backend) {
   VERNIER_CHECK(variant >= 0 && variant < static_cast<int>(model.variants.size()));
   const ModelConfig& config = model.config;
   const Variant& weights = model.variants[variant];
-  const Rotary* rotary = config.learned_positions ? nullptr : &model.rotary;
 
   backend->Embed(weights.embed);
   for (int i = 0; i < config.num_layers; ++i) {
     const LayerWeights& layer = weights.layers[i];
+    AttentionShape shape = config.attention;
+    const Rotary* rotary = config.learned_positions ? nullptr : &model.rotary;
+    if (config.HasWindow(i)) {
+      shape.window = config.window;
+      rotary = &model.window_rotary;
+    }
     backend->AttentionIn({.layer = i,
-                          .shape = config.attention,
+                          .shape = shape,
                           .kv_type = weights.kv,
                           .norm = layer.attention_norm,
                           .q = layer.q,
                           .k = layer.k,
                           .v = layer.v,
-                          .rotary = rotary});
-    backend->Attention({.layer = i, .shape = config.attention, .kv_type = weights.kv});
-    backend->AttentionOut({.linear = layer.o});
+                          .rotary = rotary,
+                          .q_norm = OrNull(layer.q_norm),
+                          .k_norm = OrNull(layer.k_norm)});
+    backend->Attention({.layer = i, .shape = shape, .kv_type = weights.kv});
+    backend->AttentionOut({.linear = layer.o, .post_norm = OrNull(layer.attention_post_norm)});
     backend->MlpIn({.norm = layer.mlp_norm,
                     .gate = layer.gate,
                     .up = layer.up,
                     .activation = config.activation});
-    backend->MlpOut({.linear = layer.down});
+    backend->MlpOut({.linear = layer.down, .post_norm = OrNull(layer.mlp_post_norm)});
   }
-  backend->LmHead({.norm = weights.final_norm, .linear = weights.lm_head, .buffer = logits_buffer});
+  backend->LmHead({.norm = weights.final_norm,
+                   .linear = weights.lm_head,
+                   .soft_cap = config.soft_cap,
+                   .buffer = logits_buffer});
 }
 
 WorkspacePlan PlanWorkspace(const Model& model, int64_t max_rows, int64_t max_logit_rows,

@@ -16,10 +16,12 @@ struct MatrixSlot {
   int64_t cols = 0;
   const Weight** weight = nullptr;
   const Vector** bias = nullptr;
+  bool bias_required = false;
 };
 
 struct NormSlot {
   std::string name;
+  int64_t size = 0;
   Norm* norm = nullptr;
 };
 
@@ -33,6 +35,10 @@ std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, Variant* variant)
   auto add = [&](std::string name, int64_t rows, int64_t cols, Linear* linear) {
     slots.push_back({std::move(name), rows, cols, &linear->weight, &linear->bias});
   };
+  auto add_qkv = [&](std::string name, int64_t rows, Linear* linear) {
+    add(std::move(name), rows, hidden, linear);
+    slots.back().bias_required = config.qkv_biases;
+  };
   slots.push_back({"embed", config.vocab, hidden, &variant->embed.table, nullptr});
   if (config.learned_positions) {
     slots.push_back({"position_embed", config.context, hidden, &variant->embed.positions, nullptr});
@@ -40,9 +46,9 @@ std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, Variant* variant)
   for (size_t i = 0; i < variant->layers.size(); ++i) {
     LayerWeights* layer = &variant->layers[i];
     const std::string prefix = absl::StrCat("layers.", i, ".");
-    add(prefix + "attention.q", q_rows, hidden, &layer->q);
-    add(prefix + "attention.k", kv_rows, hidden, &layer->k);
-    add(prefix + "attention.v", kv_rows, hidden, &layer->v);
+    add_qkv(prefix + "attention.q", q_rows, &layer->q);
+    add_qkv(prefix + "attention.k", kv_rows, &layer->k);
+    add_qkv(prefix + "attention.v", kv_rows, &layer->v);
     add(prefix + "attention.o", hidden, q_rows, &layer->o);
     if (config.gated_mlp) add(prefix + "mlp.gate", inner, hidden, &layer->gate);
     add(prefix + "mlp.up", inner, hidden, &layer->up);
@@ -52,14 +58,25 @@ std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, Variant* variant)
   return slots;
 }
 
-std::vector<NormSlot> NormSlots(Variant* variant) {
+std::vector<NormSlot> NormSlots(const ModelConfig& config, Variant* variant) {
   std::vector<NormSlot> slots;
   for (size_t i = 0; i < variant->layers.size(); ++i) {
     LayerWeights* layer = &variant->layers[i];
-    slots.push_back({absl::StrCat("layers.", i, ".attention_norm"), &layer->attention_norm});
-    slots.push_back({absl::StrCat("layers.", i, ".mlp_norm"), &layer->mlp_norm});
+    auto add = [&](absl::string_view name, int64_t size, Norm* norm) {
+      slots.push_back({absl::StrCat("layers.", i, ".", name), size, norm});
+    };
+    add("attention_norm", config.hidden, &layer->attention_norm);
+    add("mlp_norm", config.hidden, &layer->mlp_norm);
+    if (config.head_norms) {
+      add("attention.q_norm", config.attention.head_dim, &layer->q_norm);
+      add("attention.k_norm", config.attention.head_dim, &layer->k_norm);
+    }
+    if (config.post_norms) {
+      add("attention_post_norm", config.hidden, &layer->attention_post_norm);
+      add("mlp_post_norm", config.hidden, &layer->mlp_post_norm);
+    }
   }
-  slots.push_back({"final_norm", &variant->final_norm});
+  slots.push_back({"final_norm", config.hidden, &variant->final_norm});
   return slots;
 }
 
@@ -89,14 +106,19 @@ class Planner {
           !status.ok()) {
         return status;
       }
-      if (slot.bias != nullptr) AddOptionalVector(slot.name + ".bias", slot.rows, slot.bias);
+      if (slot.bias == nullptr) continue;
+      if (slot.bias_required && !checkpoint_.Has(slot.name + ".bias")) {
+        return Missing(slot.name + ".bias");
+      }
+      AddOptionalVector(slot.name + ".bias", slot.rows, slot.bias);
     }
-    for (const NormSlot& slot : NormSlots(variant)) {
+    variant->embed.scale = config.embed_scale;
+    for (const NormSlot& slot : NormSlots(config, variant)) {
       slot.norm->kind = config.norm;
       slot.norm->epsilon = config.norm_epsilon;
       if (!checkpoint_.Has(slot.name + ".weight")) return Missing(slot.name + ".weight");
-      AddOptionalVector(slot.name + ".weight", config.hidden, &slot.norm->weight);
-      AddOptionalVector(slot.name + ".bias", config.hidden, &slot.norm->bias);
+      AddOptionalVector(slot.name + ".weight", slot.size, &slot.norm->weight);
+      AddOptionalVector(slot.name + ".bias", slot.size, &slot.norm->bias);
     }
     return absl::OkStatus();
   }

@@ -115,11 +115,19 @@ absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Bac
 
 absl::Status LoadRotary(Backend* backend, Model* model) {
   if (model->config.learned_positions) return absl::OkStatus();
-  absl::StatusOr<Vector> frequencies = backend->CreateVector(model->config.inverse_frequencies);
-  if (!frequencies.ok()) return frequencies.status();
-  model->vectors.push_back(std::make_unique<Vector>(*std::move(frequencies)));
-  model->rotary.inverse_frequencies = model->vectors.back().get();
-  return absl::OkStatus();
+  auto load = [&](const std::vector<float>& frequencies, Rotary* rotary) {
+    absl::StatusOr<Vector> vector = backend->CreateVector(frequencies);
+    if (!vector.ok()) return vector.status();
+    model->vectors.push_back(std::make_unique<Vector>(*std::move(vector)));
+    rotary->inverse_frequencies = model->vectors.back().get();
+    return absl::OkStatus();
+  };
+  if (absl::Status status = load(model->config.inverse_frequencies, &model->rotary); !status.ok()) {
+    return status;
+  }
+  model->window_rotary = model->rotary;
+  if (model->config.window_inverse_frequencies.empty()) return absl::OkStatus();
+  return load(model->config.window_inverse_frequencies, &model->window_rotary);
 }
 
 // What the file has of text: absent or unsupported parts leave a reason, broken ones are errors.

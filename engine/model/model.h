@@ -42,6 +42,8 @@ absl::Status CheckVariants(const std::vector<VariantSpec>& variants);
 
 struct LayerWeights {
   Norm attention_norm, mlp_norm;
+  Norm q_norm, k_norm;                      // of each head; weight null: none
+  Norm attention_post_norm, mlp_post_norm;  // weight null: none
   Linear q, k, v, o;
   Linear gate, up, down;  // gate.weight null: no gate
 };
@@ -76,6 +78,7 @@ struct Model {
   std::string weights_sha256;  // 64 hex digits, over the weight files in order
   ModelConfig config;
   Rotary rotary;                         // inverse_frequencies null when positions are learned
+  Rotary window_rotary;                  // of layers with a window; the same where they share it
   std::vector<Variant> variants;         // in the order given
   std::unique_ptr<Tokenizer> tokenizer;  // null: token ids alone are served
   std::unique_ptr<ChatTemplate>

@@ -53,6 +53,25 @@ TEST(ArchitecturesTest, ANameOfTheFileBecomesCanonical) {
               ElementsAre("layers.0.attention_norm.bias"));
 }
 
+TEST(ArchitecturesTest, NormsOfGemmaLackOneInHuggingFaceFiles) {
+  const auto uses = *UsesOf(Row("gemma3"), FileKind::kHuggingFace,
+                            "model.layers.1.pre_feedforward_layernorm.weight");
+  ASSERT_EQ(uses.size(), 1u);
+  EXPECT_EQ(uses[0].name, "layers.1.mlp_norm.weight");
+  for (const TensorRow& row : Row("gemma3").tensors) {
+    EXPECT_EQ(row.hf_added, row.name.find("norm") == absl::string_view::npos ? 0 : 1) << row.name;
+  }
+}
+
+TEST(ArchitecturesTest, GgufFilesOfMistralSayLlama) {
+  EXPECT_TRUE(ArchitectureOfHf("mistral", "MistralForCausalLM").ok());
+  const absl::Status status = ArchitectureOfGguf("mistral").status();
+  EXPECT_TRUE(absl::IsUnimplemented(status));
+  EXPECT_EQ(status.message(),
+            "general.architecture mistral is not supported; these are: llama, gpt2, qwen2, qwen3, "
+            "gemma3");
+}
+
 TEST(ArchitecturesTest, AFusedTensorHasThreeUses) {
   EXPECT_THAT(Names("gpt2", FileKind::kHuggingFace, "transformer.h.2.attn.c_attn.weight"),
               ElementsAre("layers.2.attention.q", "layers.2.attention.k", "layers.2.attention.v"));

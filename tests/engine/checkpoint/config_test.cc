@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -106,6 +107,175 @@ TEST(ConfigTest, ParametersAreThePublishedOnes) {
   }
 }
 
+// As their config.json has them; the sums are those that the published weight files have.
+struct Published {
+  const char* name;
+  const char* hf_class;
+  const char* model_type;
+  int64_t hidden, intermediate, layers, heads, kv_heads, head_dim, vocab;
+  bool tied;
+  int64_t parameters;
+};
+constexpr Published kPublished[] = {
+    {"TinyLlama 1.1B", "LlamaForCausalLM", "llama", 2048, 5632, 22, 32, 4, 64, 32000, false,
+     1100048384},
+    {"SmolLM2 135M", "LlamaForCausalLM", "llama", 576, 1536, 30, 9, 3, 64, 49152, true, 134515008},
+    {"Mistral 7B", "MistralForCausalLM", "mistral", 4096, 14336, 32, 32, 8, 128, 32000, false,
+     7241732096},
+    {"Qwen2.5 0.5B", "Qwen2ForCausalLM", "qwen2", 896, 4864, 24, 14, 2, 64, 151936, true,
+     494032768},
+    {"Qwen3 0.6B", "Qwen3ForCausalLM", "qwen3", 1024, 3072, 28, 16, 8, 128, 151936, true,
+     596049920},
+    {"Gemma 3 270M", "Gemma3ForCausalLM", "gemma3_text", 640, 2048, 18, 4, 1, 256, 262144, true,
+     268098176},
+    {"Gemma 3 1B", "Gemma3ForCausalLM", "gemma3_text", 1152, 6912, 26, 4, 1, 256, 262144, true,
+     999885952},
+};
+
+TEST(ConfigTest, EveryArchitectureHasThePublishedParameters) {
+  for (const Published& model : kPublished) {
+    SCOPED_TRACE(model.name);
+    const auto config = Read({{"architectures", {model.hf_class}},
+                              {"model_type", model.model_type},
+                              {"hidden_size", model.hidden},
+                              {"intermediate_size", model.intermediate},
+                              {"num_hidden_layers", model.layers},
+                              {"num_attention_heads", model.heads},
+                              {"num_key_value_heads", model.kv_heads},
+                              {"head_dim", model.head_dim},
+                              {"vocab_size", model.vocab},
+                              {"max_position_embeddings", 2048},
+                              {"tie_word_embeddings", model.tied}});
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->Parameters(), model.parameters);
+  }
+}
+
+Json SmallConfigOf(const char* hf_class, const char* model_type) {
+  Json json = SmallLlamaConfig();
+  json["architectures"] = {hf_class};
+  json["model_type"] = model_type;
+  return json;
+}
+
+TEST(ConfigTest, AMistralHasAWindowUnlessItSaysNull) {
+  Json json = SmallConfigOf("MistralForCausalLM", "mistral");
+  EXPECT_EQ(Read(json)->window, 4096);
+  json["sliding_window"] = 12;
+  const auto windowed = Read(json);
+  ASSERT_TRUE(windowed.ok()) << windowed.status();
+  EXPECT_EQ(windowed->window, 12);
+  EXPECT_THAT(windowed->windowed_layers, ElementsAre(true));
+  EXPECT_THAT(windowed->window_inverse_frequencies, IsEmpty());
+  json["sliding_window"] = nullptr;
+  const auto whole = Read(json);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  EXPECT_EQ(whole->window, 0);
+  EXPECT_FALSE(whole->HasWindow(0));
+}
+
+TEST(ConfigTest, AQwenWithAWindowIsRefused) {
+  Json json = SmallConfigOf("Qwen2ForCausalLM", "qwen2");
+  json["sliding_window"] = 4096;  // as published, and not used
+  json["use_sliding_window"] = false;
+  json["layer_types"] = {"full_attention"};
+  const auto config = Read(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->window, 0);
+  EXPECT_TRUE(config->qkv_biases);
+  json["layer_types"] = {"sliding_attention"};
+  EXPECT_THAT(std::string(Read(json).status().message()), HasSubstr("layer_types is"));
+  json["use_sliding_window"] = true;
+  EXPECT_THAT(std::string(Read(json).status().message()), HasSubstr("use_sliding_window is true"));
+}
+
+// As google/gemma-3-1b-it's, written by transformers 4.
+Json SmallGemma3Config() {
+  Json json = SmallConfigOf("Gemma3ForCausalLM", "gemma3_text");
+  json.erase("hidden_act");
+  json["hidden_activation"] = "gelu_pytorch_tanh";
+  json["num_hidden_layers"] = 7;
+  json["head_dim"] = 4;
+  json["query_pre_attn_scalar"] = 16;
+  json["sliding_window"] = 5;
+  json["sliding_window_pattern"] = 3;
+  json["rope_theta"] = 10000.0;
+  json["rope_local_base_freq"] = 100.0;
+  json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 8.0}};
+  return json;
+}
+
+TEST(ConfigTest, Gemma3FieldsAreRead) {
+  const auto config = Read(SmallGemma3Config());
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->activation, ActivationKind::kGeluTanh);
+  EXPECT_EQ(config->attention.scale, 0.25f);
+  EXPECT_EQ(config->attention.window, 0);
+  EXPECT_EQ(config->window, 5);
+  EXPECT_THAT(config->windowed_layers, ElementsAre(true, true, false, true, true, false, true));
+  EXPECT_THAT(config->inverse_frequencies, ElementsAre(0.125f, 0.00125f));
+  EXPECT_THAT(config->window_inverse_frequencies, ElementsAre(1.0f, 0.1f));
+  EXPECT_EQ(config->embed_scale, std::sqrt(8.0f));
+  EXPECT_EQ(config->soft_cap, 0);
+  EXPECT_TRUE(config->head_norms);
+  EXPECT_TRUE(config->post_norms);
+}
+
+TEST(ConfigTest, Gemma3DefaultsAreTransformers) {
+  Json json = SmallGemma3Config();
+  for (const char* key : {"head_dim", "query_pre_attn_scalar", "sliding_window", "rope_theta",
+                          "sliding_window_pattern", "rope_local_base_freq", "rope_scaling",
+                          "hidden_activation", "tie_word_embeddings"}) {
+    json.erase(key);
+  }
+  const auto config = Read(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->attention.head_dim, 256);
+  EXPECT_EQ(config->attention.scale, 1 / 16.0f);
+  EXPECT_EQ(config->window, 4096);
+  EXPECT_THAT(config->windowed_layers, ElementsAre(true, true, true, true, true, false, true));
+  EXPECT_EQ(config->inverse_frequencies, InverseFrequencies(1e6, 256));
+  EXPECT_EQ(config->window_inverse_frequencies, InverseFrequencies(1e4, 256));
+  EXPECT_EQ(config->activation, ActivationKind::kGeluTanh);
+  EXPECT_TRUE(config->tied_lm_head);
+}
+
+// GGUF files do not say that the 27B divides q.k by another root than the others.
+TEST(ConfigTest, Gemma3Of62LayersScalesByHiddenOverHeads) {
+  const Architecture& gemma = **ArchitectureOfGguf("gemma3");
+  Json json = {{"gemma3.block_count", 62},
+               {"gemma3.embedding_length", 5376},
+               {"gemma3.context_length", 131072},
+               {"gemma3.attention.head_count", 32},
+               {"gemma3.attention.key_length", 128}};
+  const auto scale = [&] {
+    return ReadConfig(gemma, gemma.gguf_keys, JsonFields(json, "file"))->attention.scale;
+  };
+  EXPECT_EQ(scale(), static_cast<float>(1 / std::sqrt(168.0)));
+  json["gemma3.block_count"] = 48;
+  EXPECT_EQ(scale(), static_cast<float>(1 / std::sqrt(128.0)));
+}
+
+TEST(ConfigTest, Gemma3sOddWindowsAreRefused) {
+  const std::pair<Json, const char*> cases[] = {
+      {{{"sliding_window", nullptr}}, "sliding_window is not there, which is not supported"},
+      {{{"sliding_window", -1}}, "sliding_window is -1, expected a whole number from 0"},
+      {{{"sliding_window_pattern", 0}}, "sliding_window_pattern is 0"},
+      {{{"layer_types", {"full_attention"}}}, "layer_types is"},
+      {{{"layer_types", "full_attention"}}, "expected a list of 7 words"},
+      {{{"layer_types", std::vector<int>(7, 1)}}, "full_attention and sliding_attention are"},
+      {{{"attn_logit_softcapping", 50.0}}, "attn_logit_softcapping is 50"},
+      {{{"use_bidirectional_attention", true}}, "use_bidirectional_attention is true"},
+      {{{"final_logit_softcapping", -1}}, "final_logit_softcapping is -1"},
+      {{{"query_pre_attn_scalar", 0}}, "query_pre_attn_scalar is 0"},
+      {{{"rope_local_base_freq", 0}}, "rope_local_base_freq is 0"}};
+  for (const auto& [change, says] : cases) {
+    Json json = SmallGemma3Config();
+    json.update(change);
+    EXPECT_THAT(std::string(Read(json).status().message()), HasSubstr(says));
+  }
+}
+
 // Llama-3.2-1B's: theta 500000, 64 dimensions, factor 32. Recorded from transformers 5.24.0
 // (modeling_rope_utils), where i is below (0, 14), on (15, 17) and above (18, 31) the ramp.
 TEST(ConfigTest, Llama3ScalingIsTransformers) {
@@ -181,9 +351,10 @@ TEST(ConfigTest, WhatIsNotSupportedIsNamed) {
         "quantization_config is {\"quant_method\":\"gptq\"}"},
        {"rope",
         [](Json& j) {
-          j["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}};
+          j["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2.0}};
         },
-        "rope_scaling: type is \"linear\", which is not supported (default and llama3 are)"},
+        "rope_scaling: type is \"dynamic\", which is not supported (default, linear and llama3 "
+        "are)"},
        {"yarn",
         [](Json& j) {
           j["rope_parameters"] = {{"rope_type", "yarn"}};

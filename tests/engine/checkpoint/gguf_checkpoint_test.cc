@@ -196,6 +196,28 @@ TEST(GgufCheckpointTest, RopeFreqsDivideTheFrequencies) {
   EXPECT_THAT(Refusal(file), HasSubstr("expected one dimension of 4 unquantized values"));
 }
 
+TEST(GgufCheckpointTest, LinearScalingDividesTheFrequencies) {
+  const std::vector<float> unscaled = (*Open(Llama()))->config().inverse_frequencies;
+  std::vector<float> divided;
+  for (const float frequency : unscaled) divided.push_back(frequency / 4);
+  auto frequencies = [](const Strings& keys) {
+    const auto opened = Open(WithKeys(keys));
+    return opened.ok() ? (*opened)->config().inverse_frequencies : std::vector<float>();
+  };
+  const std::string factor = GgufKey("llama.rope.scaling.factor", 4.0f);
+  const std::string kind = "llama.rope.scaling.type";
+  EXPECT_EQ(frequencies({factor}), divided);
+  EXPECT_EQ(frequencies({factor, GgufKey(kind, std::string("linear"))}), divided);
+  EXPECT_EQ(frequencies({factor, GgufKey(kind, std::string("none"))}), unscaled);
+  EXPECT_EQ(frequencies({GgufKey("llama.rope.scaling.factor", 0.0f)}), unscaled);
+  EXPECT_THAT(Refusal(WithKeys({factor, GgufKey(kind, std::string("yarn"))})),
+              HasSubstr("llama.rope.scaling.type is \"yarn\", which is not supported (none and "
+                        "linear are)"));
+  // What files called the factor before.
+  EXPECT_THAT(Refusal(WithKeys({GgufKey("llama.rope.scale_linear", 4.0f)})),
+              HasSubstr("llama.rope.scale_linear is 4.0, which is not supported"));
+}
+
 TEST(GgufCheckpointTest, TokenizerComesFromMetadata) {
   const auto opened =
       Open(WithKeys({GgufKey("tokenizer.ggml.model", std::string("gpt2")),

@@ -265,6 +265,34 @@ TEST_F(LoadTest, AMissingTensorIsNamed) {
   EXPECT_THAT(model.status().message(), HasSubstr("layers.1.mlp.gate"));
 }
 
+TEST_F(LoadTest, WhatAnArchitectureHasMustBeThere) {
+  ModelConfig& config = checkpoint_.config_mutable;
+  const auto message = [&] {
+    return std::string(LoadFormats({FormatId::kF16}).status().message());
+  };
+  config.qkv_biases = true;
+  EXPECT_THAT(message(), HasSubstr("tensor layers.0.attention.q.bias is not in the checkpoint"));
+  config.qkv_biases = false;
+  config.head_norms = true;
+  EXPECT_THAT(message(), HasSubstr("tensor layers.0.attention.q_norm.weight is not in"));
+  config.head_norms = false;
+  config.post_norms = true;
+  EXPECT_THAT(message(), HasSubstr("tensor layers.0.attention_post_norm.weight is not in"));
+}
+
+TEST_F(LoadTest, LayersWithAWindowMayHaveTheirOwnRotaryBase) {
+  checkpoint_.config_mutable.window = 3;
+  checkpoint_.config_mutable.windowed_layers = {true, false};
+  auto model = LoadFormats({FormatId::kF16});
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_EQ((*model)->window_rotary.inverse_frequencies, (*model)->rotary.inverse_frequencies);
+  checkpoint_.config_mutable.window_inverse_frequencies = {1.0f, 0.1f};
+  model = LoadFormats({FormatId::kF16});
+  ASSERT_TRUE(model.ok()) << model.status();
+  ASSERT_NE((*model)->window_rotary.inverse_frequencies, nullptr);
+  EXPECT_NE((*model)->window_rotary.inverse_frequencies, (*model)->rotary.inverse_frequencies);
+}
+
 TEST_F(LoadTest, AMissingNormIsNamed) {
   checkpoint_.vectors.erase("final_norm.weight");
   EXPECT_THAT(LoadFormats({FormatId::kF16}).status().message(), HasSubstr("final_norm.weight"));

@@ -1,4 +1,5 @@
-// Tiny seeded models in Hugging Face's format: every logit against what transformers computed.
+// Tiny seeded models in Hugging Face's format and in GGUF: every logit against what transformers
+// computed.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_replace.h"
 #include "tests/engine/model/loaded_model.h"
 #include "tests/testing/tensor_file.h"
 #include "tests/testing/test_data.h"
@@ -36,13 +38,14 @@ double Tolerance(const ModelConfig& config, int64_t tokens, std::span<const floa
 }
 
 TEST_P(TransformersTest, EveryLogitIsTransformers) {
-  const std::string folder = TestDataPath(std::string("checkpoints/") + GetParam());
+  const std::string path = TestDataPath(std::string("checkpoints/") + GetParam());
+  const std::string folder = path.ends_with(".gguf") ? path.substr(0, path.rfind('/')) : path;
   const TensorFile expected(folder + "/expected.safetensors");
   const std::vector<int64_t> shape = expected.Shape("ids");  // [sequences, tokens]
   const std::vector<int32_t> ids = expected.Read<int32_t>("ids");
   const std::vector<float> logits = expected.Read<float>("logits");
   const int64_t rows = shape[0] * shape[1];
-  auto loaded = LoadForTest(folder, VariantsOf({FormatId::kF32}),
+  auto loaded = LoadForTest(path, VariantsOf({FormatId::kF32}),
                             {.sequences = static_cast<int>(shape[0]),
                              .context = shape[1],
                              .rows = rows,
@@ -67,8 +70,13 @@ TEST_P(TransformersTest, EveryLogitIsTransformers) {
   RecordProperty("worst_difference", std::to_string(worst));
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TransformersTest, ::testing::Values("tiny_llama3", "tiny_gpt2"),
-                         [](const auto& row) { return std::string(row.param); });
+INSTANTIATE_TEST_SUITE_P(Models, TransformersTest,
+                         ::testing::Values("tiny_llama3", "tiny_gpt2", "tiny_mistral", "tiny_qwen2",
+                                           "tiny_qwen3", "tiny_gemma3", "tiny_qwen2/model.gguf",
+                                           "tiny_qwen3/model.gguf", "tiny_gemma3/model.gguf"),
+                         [](const auto& row) {
+                           return absl::StrReplaceAll(row.param, {{"/", "_"}, {".", "_"}});
+                         });
 
 }  // namespace
 }  // namespace vernier
