@@ -25,20 +25,48 @@ absl::StatusOr<std::vector<T>> TakeArray(const JsonFields& fields, absl::string_
 absl::Status ReadIds(const JsonFields& fields, GgufVocabulary* vocabulary) {
   const std::pair<absl::string_view, int32_t*> ids[] = {
       {"tokenizer.ggml.bos_token_id", &vocabulary->begin},
-      {"tokenizer.ggml.eos_token_id", &vocabulary->end}};
+      {"tokenizer.ggml.eos_token_id", &vocabulary->end},
+      {"tokenizer.ggml.unknown_token_id", &vocabulary->unknown}};
   for (const auto& [key, id] : ids) {
     const absl::StatusOr<int64_t> value = fields.IntegerOr(key, -1, -1, INT32_MAX);
     if (!value.ok()) return value.status();
     *id = static_cast<int32_t>(*value);
   }
   // Converters leave the key out where a tokenizer_config.json has none, as Llama 3's, whose
-  // post-processor adds the token; llama.cpp knows it by the pre-tokenizer's name, too.
+  // post-processor adds the token; llama.cpp knows it by the pre-tokenizer's name, too. Models by
+  // scores add it, too.
   const std::string& pre = vocabulary->pre;
   const bool llama3 = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+  const bool adds_begin = llama3 || vocabulary->model == "llama";
   const absl::StatusOr<bool> add_begin =
-      fields.BoolOr("tokenizer.ggml.add_bos_token", llama3 && vocabulary->begin >= 0);
+      fields.BoolOr("tokenizer.ggml.add_bos_token", adds_begin && vocabulary->begin >= 0);
   if (!add_begin.ok()) return add_begin.status();
   vocabulary->add_begin = *add_begin;
+  return absl::OkStatus();
+}
+
+// What a vocabulary by scores has beside its tokens.
+absl::Status TakeScores(const JsonFields& fields, GgufHeader* header, GgufVocabulary* vocabulary) {
+  const absl::StatusOr<std::vector<double>> scores =
+      TakeArray<double>(fields, "tokenizer.ggml.scores", "numbers", header);
+  if (!scores.ok()) return scores.status();
+  vocabulary->scores.assign(scores->begin(), scores->end());
+  const std::pair<absl::string_view, bool*> flags[] = {
+      {"tokenizer.ggml.add_space_prefix", &vocabulary->add_space_prefix},
+      {"tokenizer.ggml.remove_extra_whitespaces", &vocabulary->remove_extra_whitespaces}};
+  for (const auto& [key, flag] : flags) {
+    const absl::StatusOr<bool> value = fields.BoolOr(key, *flag);
+    if (!value.ok()) return value.status();
+    *flag = *value;
+  }
+  constexpr absl::string_view kMapKey = "tokenizer.ggml.precompiled_charsmap";
+  const absl::StatusOr<std::vector<int64_t>> map =
+      TakeArray<int64_t>(fields, kMapKey, "bytes", header);
+  if (!map.ok()) return map.status();
+  for (const int64_t byte : *map) {
+    if (byte < -128 || byte > 255) return fields.Wrong(kMapKey, "bytes");
+    vocabulary->precompiled_charsmap += static_cast<char>(static_cast<uint8_t>(byte));
+  }
   return absl::OkStatus();
 }
 
@@ -66,6 +94,7 @@ absl::Status TakeVocabulary(const JsonFields& fields, GgufHeader* header,
       TakeArray<std::string>(fields, "tokenizer.ggml.merges", "strings", header);
   if (!merges.ok()) return merges.status();
   vocabulary->merges = *std::move(merges);
+  if (absl::Status status = TakeScores(fields, header, vocabulary); !status.ok()) return status;
   return ReadIds(fields, vocabulary);
 }
 

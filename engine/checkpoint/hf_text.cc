@@ -9,7 +9,7 @@
 namespace vernier {
 namespace {
 
-// The largest published tokenizer.json has 34 MB.
+// The largest published tokenizer.json has 34 MB, the largest tokenizer.model 5.
 constexpr int64_t kMaxTokenizerBytes = 64 << 20;
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr int64_t kMaxTemplateBytes = 1 << 20;
@@ -37,19 +37,32 @@ absl::StatusOr<std::string> TemplateOf(const std::string& config_text, const std
   return std::string();
 }
 
+// tokenizer.json, else tokenizer.model: the first says all that the second does, and more.
+absl::Status ReadTokenizer(const std::string& folder, TokenizerSource* source) {
+  absl::StatusOr<std::string> json = ReadOptional(folder + "/tokenizer.json", kMaxTokenizerBytes);
+  if (!json.ok()) return json.status();
+  if (!json->empty()) {
+    source->kind = TokenizerSource::Kind::kHuggingFace;
+    source->tokenizer_json = *std::move(json);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::string> model = ReadOptional(folder + "/tokenizer.model", kMaxTokenizerBytes);
+  if (!model.ok()) return model.status();
+  if (model->empty()) {
+    source->reason = "no tokenizer.json and no tokenizer.model in the folder";
+    return absl::OkStatus();
+  }
+  source->kind = TokenizerSource::Kind::kSentencePiece;
+  source->sentencepiece_model = *std::move(model);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizerSource> ReadHfText(const std::string& folder) {
   TokenizerSource source;
-  absl::StatusOr<std::string> tokenizer =
-      ReadOptional(folder + "/tokenizer.json", kMaxTokenizerBytes);
-  if (!tokenizer.ok()) return tokenizer.status();
-  if (tokenizer->empty()) {
-    source.reason = "no tokenizer.json in the folder";
-    return source;
-  }
-  source.kind = TokenizerSource::Kind::kHuggingFace;
-  source.tokenizer_json = *std::move(tokenizer);
+  if (absl::Status status = ReadTokenizer(folder, &source); !status.ok()) return status;
+  if (source.kind == TokenizerSource::Kind::kNone) return source;
 
   const std::string config_path = folder + "/tokenizer_config.json";
   absl::StatusOr<std::string> config = ReadOptional(config_path, kMaxConfigBytes);

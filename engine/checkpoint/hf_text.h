@@ -8,9 +8,9 @@
 
 namespace vernier {
 
-// tokenizer.json and tokenizer_config.json as they are; the chat template is chat_template.jinja's,
-// else tokenizer_config.json's (of a list, the one named "default"). INVALID_ARGUMENT for files
-// that are too large or, where they must be read here, malformed.
+// tokenizer.json (else tokenizer.model) and tokenizer_config.json as they are; the chat template is
+// chat_template.jinja's, else tokenizer_config.json's (of a list, the one named "default").
+// INVALID_ARGUMENT for files that are too large or, where they must be read here, malformed.
 absl::StatusOr<TokenizerSource> ReadHfText(const std::string& folder);
 
 }  // namespace vernier

@@ -51,7 +51,8 @@ TEST(HfCheckpointTest, ShardsAreOneCheckpoint) {
   EXPECT_FALSE(checkpoint.source_is_quantized());
   EXPECT_EQ(checkpoint.disk_bytes(), 120192 + 95608);
   EXPECT_EQ(checkpoint.tokenizer_source().kind, TokenizerSource::Kind::kNone);
-  EXPECT_EQ(checkpoint.tokenizer_source().reason, "no tokenizer.json in the folder");
+  EXPECT_EQ(checkpoint.tokenizer_source().reason,
+            "no tokenizer.json and no tokenizer.model in the folder");
   int64_t bytes = 0;
   for (const TensorInfo& tensor : checkpoint.tensors()) {
     EXPECT_EQ(tensor.type, "bf16");
