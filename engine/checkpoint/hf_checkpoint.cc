@@ -58,23 +58,24 @@ absl::StatusOr<Located> Locate(const ModelConfig& config, const TensorUse& use,
 
 class HfCheckpoint : public Checkpoint {
  public:
-  HfCheckpoint(HfConfig config, TokenizerSource text,
-               std::vector<std::shared_ptr<const RandomAccessFile>> files)
+  HfCheckpoint(HfConfig config, TokenizerSource text)
       : architecture_(*config.architecture),
         config_(std::move(config.config)),
-        text_(std::move(text)),
-        files_(std::move(files)) {}
+        text_(std::move(text)) {}
 
   // Reads the headers of the files; called once.
-  absl::Status FindTensors() {
-    for (const auto& file : files_) {
-      absl::StatusOr<std::vector<SafetensorsEntry>> entries = ReadSafetensorsHeader(*file);
+  absl::Status AddShards(const std::vector<HfShard>& shards) {
+    for (const HfShard& shard : shards) {
+      absl::StatusOr<std::vector<SafetensorsEntry>> entries = ReadSafetensorsHeader(*shard.file);
       if (!entries.ok()) return entries.status();
+      if (absl::Status status = CheckShard(shard, *entries); !status.ok()) return status;
       for (const SafetensorsEntry& entry : *entries) {
-        if (absl::Status status = AddTensor(file, entry); !status.ok()) {
-          return absl::Status(status.code(), absl::StrCat(file->path(), ": ", status.message()));
+        if (absl::Status status = AddTensor(shard.file, entry); !status.ok()) {
+          return absl::Status(status.code(),
+                              absl::StrCat(shard.file->path(), ": ", status.message()));
         }
       }
+      files_.push_back(shard.file);
     }
     return absl::OkStatus();
   }
@@ -167,7 +168,7 @@ class HfCheckpoint : public Checkpoint {
   const Architecture& architecture_;
   const ModelConfig config_;
   const TokenizerSource text_;
-  const std::vector<std::shared_ptr<const RandomAccessFile>> files_;
+  std::vector<std::shared_ptr<const RandomAccessFile>> files_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string, Located> located_;  // by canonical name
 };
@@ -177,13 +178,12 @@ class HfCheckpoint : public Checkpoint {
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& folder) {
   absl::StatusOr<HfConfig> config = ReadHfConfig(folder);
   if (!config.ok()) return config.status();
-  absl::StatusOr<std::vector<std::shared_ptr<const RandomAccessFile>>> files = OpenHfShards(folder);
-  if (!files.ok()) return files.status();
+  const absl::StatusOr<std::vector<HfShard>> shards = OpenHfShards(folder);
+  if (!shards.ok()) return shards.status();
   absl::StatusOr<TokenizerSource> text = ReadHfText(folder);
   if (!text.ok()) return text.status();
-  auto checkpoint =
-      std::make_unique<HfCheckpoint>(*std::move(config), *std::move(text), *std::move(files));
-  if (absl::Status status = checkpoint->FindTensors(); !status.ok()) return status;
+  auto checkpoint = std::make_unique<HfCheckpoint>(*std::move(config), *std::move(text));
+  if (absl::Status status = checkpoint->AddShards(*shards); !status.ok()) return status;
   return checkpoint;
 }
 

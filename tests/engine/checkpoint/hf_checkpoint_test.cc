@@ -221,6 +221,41 @@ TEST(HfCheckpointTest, BrokenIndexesAreRefused) {
   EXPECT_THAT(OpenError(folder.path(), absl::StatusCode::kNotFound), HasSubstr("x.safetensors"));
 }
 
+// The small Llama in two shards: norms in b, the rest in a, and an index of what is where.
+TEST(HfCheckpointTest, AnIndexThatContradictsItsShardsIsRefused) {
+  const ModelFolder folder;
+  folder.Write("config.json", SmallLlamaConfig().dump());
+  SafetensorsWriter a, b;
+  Json map;
+  for (const auto& [name, shape] : SmallLlamaTensors()) {
+    const bool in_b = shape.size() == 1;
+    (in_b ? b : a).Add(name, shape);
+    map[name] = in_b ? "b.safetensors" : "a.safetensors";
+  }
+  folder.Write("a.safetensors", a.Bytes());
+  folder.Write("b.safetensors", b.Bytes());
+  auto write_index = [&] {
+    folder.Write("model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+  };
+  write_index();
+  const auto opened = Checkpoint::Open(folder.path());
+  EXPECT_TRUE(opened.ok()) << opened.status();
+
+  map["model.norm.weight"] = "a.safetensors";  // the other shard has it
+  write_index();
+  EXPECT_EQ(OpenError(folder.path(), absl::StatusCode::kInvalidArgument),
+            folder.path() +
+                "/a.safetensors has no tensor model.norm.weight, "
+                "model.safetensors.index.json says it has");
+  map["model.norm.weight"] = "b.safetensors";
+  map["lm_head.weight"] = "b.safetensors";  // none has it
+  write_index();
+  EXPECT_EQ(OpenError(folder.path(), absl::StatusCode::kInvalidArgument),
+            folder.path() +
+                "/b.safetensors has no tensor lm_head.weight, "
+                "model.safetensors.index.json says it has");
+}
+
 TEST(HfCheckpointTest, WhatIsNoModelIsSaid) {
   const ModelFolder folder;
   EXPECT_THAT(OpenError(folder.path(), absl::StatusCode::kNotFound), HasSubstr("config.json"));
