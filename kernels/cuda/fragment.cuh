@@ -13,23 +13,26 @@
 
 namespace vernier::cuda {
 
-// NF4 values by code (bitsandbytes, functional.py get_4bit_type("nf4")).
-__constant__ constexpr float kNf4Codebook[16] = {-1.0f,
-                                                 -0.6961928009986877f,
-                                                 -0.5250730514526367f,
-                                                 -0.39491748809814453f,
-                                                 -0.28444138169288635f,
-                                                 -0.18477343022823334f,
-                                                 -0.09105003625154495f,
-                                                 0.0f,
-                                                 0.07958029955625534f,
-                                                 0.16093020141124725f,
-                                                 0.24611230194568634f,
-                                                 0.33791524171829224f,
-                                                 0.44070982933044434f,
-                                                 0.5626170039176941f,
-                                                 0.7229568362236023f,
-                                                 1.0f};
+// NF4 values by code (bitsandbytes, functional.py get_4bit_type("nf4")). Kernels take them as a
+// parameter: constants of their own would be fetched from memory first (7 % of a launch of 30 us).
+struct Nf4Codebook {
+  float values[16] = {-1.0f,
+                      -0.6961928009986877f,
+                      -0.5250730514526367f,
+                      -0.39491748809814453f,
+                      -0.28444138169288635f,
+                      -0.18477343022823334f,
+                      -0.09105003625154495f,
+                      0.0f,
+                      0.07958029955625534f,
+                      0.16093020141124725f,
+                      0.24611230194568634f,
+                      0.33791524171829224f,
+                      0.44070982933044434f,
+                      0.5626170039176941f,
+                      0.7229568362236023f,
+                      1.0f};
+};
 
 // The table holds multiplier * code: the factor for which the 16 products round best, half the
 // relative error of the plain codes. Sums are divided by it at the end.
@@ -66,10 +69,10 @@ __device__ inline uint32_t PackPair<__nv_bfloat16>(float low, float high) {
 
 // Fills the table with `threads` threads; a barrier must follow.
 template <class Scalar>
-__device__ inline void BuildPairTable(uint8_t* table, int threads) {
+__device__ inline void BuildPairTable(const Nf4Codebook& codebook, uint8_t* table, int threads) {
   constexpr float kMultiplier = Nf4Multiplier<Scalar>::kValue;
   const int lane = threadIdx.x % 32;
-  const float code = kMultiplier * kNf4Codebook[lane % 16];
+  const float code = kMultiplier * codebook.values[lane % 16];
   // Four rows a warp and turn, eight lanes a row.
   for (int row = threadIdx.x / 32 * 4; row < 256; row += threads / 32 * 4) {
     const int pair = row + lane / 8;
@@ -95,7 +98,7 @@ struct Nf4Decoder {
   // A lane's share of a record.
   struct Record {
     uint4 tiles[kTilesPerRecord];
-    float2 absmax;  // of rows g and g + 8 of tile t, for lane 4g + t
+    float absmax;  // of row g + 8 (t mod 2) of tile t div 2, for lane 4g + t
 
     // From a record in shared memory.
     __device__ void Load(const uint8_t* record, int lane) {
@@ -103,7 +106,7 @@ struct Nf4Decoder {
       for (int i = 0; i < kTilesPerRecord; ++i) {
         tiles[i] = *reinterpret_cast<const uint4*>(record + i * kNf4TileBytes + lane * 16);
       }
-      absmax = *reinterpret_cast<const float2*>(record + kNf4CodeBytes + lane * 8);
+      absmax = *reinterpret_cast<const float*>(record + kNf4CodeBytes + lane * 4);
     }
 
     // The A registers of k16 `step` of tile `tile`. `lane_offset` is 4 * lane.

@@ -28,7 +28,7 @@ struct GemmProblem {
 struct GemmOperands {
   const void* x = nullptr;            // [rows, inputs] 16-bit, 16-byte aligned
   const uint8_t* weight = nullptr;    // [PackedBytes(encoding, outputs, inputs)], 16-byte aligned
-  const float* row_scales = nullptr;  // int8: [RecordGroups(outputs) * 64]; nf4: unused
+  const float* row_scales = nullptr;  // int8: [RecordGroups(outputs) * 32]; nf4: unused
   void* y = nullptr;                  // [rows, outputs] 16-bit, 16-byte aligned
 };
 
@@ -40,7 +40,7 @@ struct GemmPlan {
   int column_blocks = 0;  // of 8 rows of x
   int cluster = 0;        // blocks that share a row group, each with a slice of K
   int clusters = 0;
-  int ring = 0;  // records under way a warp
+  int ring = 0;  // stages of weights under way a block
   int shared_bytes = 0;
 };
 

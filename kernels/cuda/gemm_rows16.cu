@@ -1,21 +1,20 @@
 // y = x W^T for 1 to 16 rows of x: the weights are the A operand of mma.sync m16n8k16, tokens its
 // n.
 //
-//               K ->   slice of block 0   slice of block 1      one cluster: a row group (64 rows
-//               of W)
-//   row group 0      | w0 w1 .. w7 w0 ..| w0 w1 .. w7 w0 ..|   at a time; each block keeps its
-//   slice row group 1      | w0 w1 .. w7 w0 ..| ...                  of x in shared memory for all
-//   of them;
-//   ...                                                        its warps take records in turn
+// clang-format off
+//   K ->            slice of block 0      slice of block 1      A cluster takes a row group (64 rows of W)
+//   row group 0   | p0 p1 .. p7 p0 .. |  | p0 p1 .. p7 p0 .. |  at a time. Each of its blocks keeps its
+//   row group 1   | p0 p1 .. p7 p0 .. |  | p0 p1 .. p7 p0 .. |  slice of x in shared memory for all groups;
+//   ...                                                         its eight pairs of warps take k-blocks in turn.
+// clang-format on
 //
-// Each warp has a ring of records in shared memory, filled by bulk copies: some 70 KB are under way
-// a multiprocessor, begun before griddepcontrol.wait. (Held in registers instead, the compiler made
-// the use of one record wait for the loads of the next.)
+// One more warp fills a ring of stages, eight k-blocks each, by bulk copies: some 70 KB are under
+// way a multiprocessor, begun before griddepcontrol.wait. (Held in registers instead, the compiler
+// made the use of one record wait for the loads of the next.)
 //
-// A group's sums go from the warps to one of them, in turn, through shared memory, and from there
-// to the block of the cluster that owns the rows, each in a fixed order. Nobody else waits: a warp
-// only signals that its sums are there. Data that crosses blocks counts itself in at a transaction
-// barrier; a release at cluster scope would wait for every load under way.
+// A group's sums go from the warps through shared memory to the block of the cluster that owns the
+// rows, each in a fixed order. Data that crosses blocks counts itself in at a transaction barrier;
+// a release at cluster scope would wait for every load under way.
 //
 // Limits: 16 rows; the slice of x, the table and the sums within a multiprocessor's shared memory.
 #include <algorithm>
@@ -26,17 +25,21 @@
 namespace vernier::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-constexpr int kThreads = kWarps * 32;
-constexpr int kRecordRowsLog2 = 6;
-static_assert(1 << kRecordRowsLog2 == kRecordRows);
-constexpr int kMaxRing = 4;  // records under way a warp
+// Sixteen warps multiply: a pair for each of eight k-blocks, each with one record (32 rows) of the
+// group. One more fills the ring.
+constexpr int kWarps = 16;
+constexpr int kSlices = kWarps / 2;
+constexpr int kThreads = kWarps * 32;  // that multiply
+constexpr int kAllThreads = kThreads + 32;
+constexpr int kGroupRowsLog2 = 6;
+static_assert(1 << kGroupRowsLog2 == kGroupRows);
+constexpr int kMaxRing = 5;  // stages
 constexpr int kTokensPerColumnBlock = 8;
 constexpr int kSegmentBytes = 128;  // one token's 64 values of one record's columns
 constexpr int kBarrierBytes = 8;
-// A warp's sums are 8 tokens of 64 rows; the padding spreads the stores of a fragment over banks.
-constexpr int kSumStride = kRecordRows + 4;
-constexpr int kWarpSums = kTokensPerColumnBlock * kSumStride;
+// A pair's sums are 8 tokens of 64 rows; the padding spreads the stores of a fragment over banks.
+constexpr int kSumStride = kGroupRows + 4;
+constexpr int kPairSums = kTokensPerColumnBlock * kSumStride;
 constexpr int kMaxSharedBytes = 227 * 1024;
 // A block asks for more than half, so that a multiprocessor takes one: two of them, from neighbours
 // on a stream, end up unevenly spread (4096 x 4096, 8 rows, H200: 10.5 us against 7.5).
@@ -52,20 +55,25 @@ struct Arguments {
   int inputs;
   int cluster_log2;
   int clusters;
-  int ring;  // records of a warp
+  int ring;  // stages
+  Nf4Codebook codebook;
 };
 
-// Shared memory: [pair table][x beyond its holes][rings][sums of warps][slots of the
+// Shared memory: [pair table][x beyond its holes][ring][sums of warps][slots of the
 // cluster][barriers].
 struct SharedLayout {
   int x_offset;  // of the segments that do not fit the holes of the table
   int hole_segments;
-  int rings_offset;     // [warp][ring][record]
-  int sums_offset;      // [warp][column block][token][row, padded]
+  int ring_offset;      // [stage][record of the group][k-block]
+  int sums_offset;      // [pair][column block][token][row, padded]
   int slots_offset;     // two slots, by the parity of the group: [source][token][owned row]
-  int barriers_offset;  // one a slot, then [warp][ring]
+  int barriers_offset;  // one a slot, then filled and emptied of each stage
   int bytes;
 };
+
+__host__ __device__ constexpr int StageBytes(PackedEncoding encoding) {
+  return 2 * kSlices * RecordBytes(encoding);
+}
 
 __host__ __device__ constexpr SharedLayout LayoutOf(PackedEncoding encoding, int column_blocks,
                                                     int slice_blocks, int ring) {
@@ -76,11 +84,11 @@ __host__ __device__ constexpr SharedLayout LayoutOf(PackedEncoding encoding, int
   layout.x_offset = has_table ? kPairTableBytes : 0;
   layout.hole_segments = has_table ? kPairTableBytes / kPairTableRowBytes : 0;
   const int beyond = segments > layout.hole_segments ? segments - layout.hole_segments : 0;
-  layout.rings_offset = layout.x_offset + beyond * kSegmentBytes;
-  layout.sums_offset = layout.rings_offset + kWarps * ring * RecordBytes(encoding);
-  layout.slots_offset = layout.sums_offset + kWarps * kWarpSums * column_blocks * 4;
-  layout.barriers_offset = layout.slots_offset + 2 * kRecordRows * tokens * 4;
-  layout.bytes = layout.barriers_offset + (2 + kWarps * ring) * kBarrierBytes;
+  layout.ring_offset = layout.x_offset + beyond * kSegmentBytes;
+  layout.sums_offset = layout.ring_offset + ring * StageBytes(encoding);
+  layout.slots_offset = layout.sums_offset + kSlices * kPairSums * column_blocks * 4;
+  layout.barriers_offset = layout.slots_offset + 2 * kGroupRows * tokens * 4;
+  layout.bytes = layout.barriers_offset + (2 + 2 * ring) * kBarrierBytes;
   return layout;
 }
 
@@ -127,13 +135,15 @@ __device__ inline int ClusterRank() {
 
 // ---- Transaction barriers ----
 
-__device__ inline void InitBarrier(uint32_t barrier) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier));
+__device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
+}
+__device__ inline void Arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 __device__ inline void ExpectBytes(uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
 }
-// By a whole warp.
 __device__ inline void AwaitPhase(uint32_t barrier, int parity) {
   uint32_t done = 0;
   while (done == 0) {
@@ -147,7 +157,6 @@ __device__ inline void AwaitPhase(uint32_t barrier, int parity) {
         : "r"(barrier), "r"(parity)
         : "memory");
   }
-  __syncwarp();
 }
 // The address of `local` in block `rank` of the cluster.
 __device__ inline uint32_t RemoteAddress(uint32_t local, int rank) {
@@ -155,7 +164,7 @@ __device__ inline uint32_t RemoteAddress(uint32_t local, int rank) {
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
   return remote;
 }
-__device__ inline void Send(uint32_t remote, const float4& v, uint32_t remote_barrier) {
+__device__ inline void SendAsync(uint32_t remote, const float4& v, uint32_t remote_barrier) {
   asm volatile(
       "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
       "[%5];" ::"r"(remote),
@@ -172,16 +181,9 @@ __device__ inline void CopyBulk(uint32_t to, const uint8_t* from, int bytes, uin
       : "memory");
 }
 
-// ---- Named barriers of the whole block: a signal that does not wait, and a wait ----
-
-// kSumsRead is two, used in turn: a warp that has reduced signals it without waiting, and may come
-// to the next wait while others have yet to reach this one.
-enum NamedBarrier { kSumsWritten = 1, kSumsRead = 2 };
-__device__ inline void Signal(int id) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "n"(kThreads) : "memory");
-}
-__device__ inline void Await(int id) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "n"(kThreads) : "memory");
+// Of the warps that multiply.
+__device__ inline void SyncMultipliers() {
+  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
 }
 
 // A warp's sums of one row group: [tile][column block][fragment of m16n8].
@@ -227,8 +229,8 @@ __device__ inline void Accumulate(const typename Decoder::Record& record, const 
     for (int tile = 0; tile < kPair; ++tile) {
       float low = 1, high = 1;
       if constexpr (Decoder::kHasTable) {
-        low = __shfl_sync(~0u, record.absmax.x, first + tile, 4);
-        high = __shfl_sync(~0u, record.absmax.y, first + tile, 4);
+        low = __shfl_sync(~0u, record.absmax, (first + tile) * 2, 4);
+        high = __shfl_sync(~0u, record.absmax, (first + tile) * 2 + 1, 4);
       }
 #pragma unroll
       for (int n = 0; n < kColumnBlocks; ++n) {
@@ -245,23 +247,6 @@ __device__ inline void Accumulate(const typename Decoder::Record& record, const 
     }
   }
 }
-
-// A warp's way through its records: k-blocks w, w + 8, ... of the slice, group after group.
-struct RecordWalk {
-  const uint8_t* record;
-  int block;      // of the slice
-  int remaining;  // records
-
-  __device__ void Advance(int warp, int slice_blocks, int64_t group_bytes, int record_bytes) {
-    --remaining;
-    block += kWarps;
-    record += kWarps * record_bytes;
-    if (block >= slice_blocks) {
-      record += group_bytes - static_cast<int64_t>(block - warp) * record_bytes;
-      block = warp;
-    }
-  }
-};
 
 template <class Scalar>
 __device__ inline Scalar Round(float value);
@@ -310,7 +295,7 @@ struct Work {
 
 __device__ inline Work WorkOf(const Arguments& args) {
   const int blocks = args.inputs / kRecordCols;
-  const int groups = (args.outputs + kRecordRows - 1) / kRecordRows;
+  const int groups = (args.outputs + kGroupRows - 1) / kGroupRows;
   const int cluster = blockIdx.x >> args.cluster_log2;
   Work work;
   work.rank = ClusterRank();
@@ -321,12 +306,13 @@ __device__ inline Work WorkOf(const Arguments& args) {
   return work;
 }
 
-// From the sums of the warps to y, by one warp a group.
+// From the sums of the warps to y, by all that multiply.
 template <class Decoder, int kColumnBlocks>
 struct Reducer {
   using Scalar = typename Decoder::Scalar;
   static constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
-  static constexpr int kSlotBytes = kRecordRows * kTokens * 4;
+  static constexpr int kSlotBytes = kGroupRows * kTokens * 4;
+  static constexpr int kQuads = kGroupRows / 4;  // of rows, a token
 
   const Arguments& args;
   const Work& work;
@@ -343,23 +329,24 @@ struct Reducer {
   // By one thread, before the cluster's first barrier.
   __device__ void InitBarriers() const {
     for (int group = work.first_group; group < work.first_group + 2; ++group) {
-      InitBarrier(barrier(group));
+      InitBarrier(barrier(group), 1);
       ExpectBytes(barrier(group), kSlotBytes);
     }
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
 
-  // Leaves a warp's sums where the reducing warp finds them, and clears them.
+  // Leaves a warp's sums for the block, and clears them.
   __device__ void Leave(int warp, int lane, Sums<kColumnBlocks>& sums) const {
     float* mine = reinterpret_cast<float*>(shared + sums_offset) +
-                  warp * kColumnBlocks * kWarpSums + lane % 4 * 2 * kSumStride + lane / 4;
+                  warp / 2 * kColumnBlocks * kPairSums + warp % 2 * kRecordRows +
+                  lane % 4 * 2 * kSumStride + lane / 4;
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; ++n) {
 #pragma unroll
       for (int tile = 0; tile < kTilesPerRecord; ++tile) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          mine[n * kWarpSums + tile * kTileRows + i / 2 * 8 + i % 2 * kSumStride] =
+          mine[n * kPairSums + tile * kTileRows + i / 2 * 8 + i % 2 * kSumStride] =
               sums[tile][n][i];
           sums[tile][n][i] = 0;
         }
@@ -367,51 +354,41 @@ struct Reducer {
     }
   }
 
-  // Adds the warps' sums, sixteen lanes a token and four rows a lane: `parts`, two tokens each.
-  __device__ void Collect(int lane, float4 (&parts)[4 * kColumnBlocks]) const {
+  // Adds the pairs' sums of four rows for one token, and sends them to the block that owns the
+  // rows.
+  __device__ void Send(int group) const {
+    const int token = threadIdx.x / kQuads;
+    const int row = threadIdx.x % kQuads * 4;
+    if (token >= kTokens) return;
     const float* sums = reinterpret_cast<const float*>(shared + sums_offset) +
-                        lane / 16 * kSumStride + lane % 16 * 4;
+                        token / kTokensPerColumnBlock * kPairSums +
+                        token % kTokensPerColumnBlock * kSumStride + row;
+    float4 sum = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < 4 * kColumnBlocks; ++i) {
-      parts[i] = {0, 0, 0, 0};
-#pragma unroll
-      for (int warp = 0; warp < kWarps; ++warp) {
-        const float4 part = *reinterpret_cast<const float4*>(
-            sums + (warp * kColumnBlocks * kTokensPerColumnBlock + i * 2) * kSumStride);
-        parts[i].x += part.x;
-        parts[i].y += part.y;
-        parts[i].z += part.z;
-        parts[i].w += part.w;
-      }
+    for (int pair = 0; pair < kSlices; ++pair) {
+      const float4 part = *reinterpret_cast<const float4*>(sums + pair * kColumnBlocks * kPairSums);
+      sum.x += part.x;
+      sum.y += part.y;
+      sum.z += part.z;
+      sum.w += part.w;
     }
-  }
-
-  // Sends the block's sums to the blocks that own the rows.
-  __device__ void Scatter(int group, int lane, const float4 (&parts)[4 * kColumnBlocks]) const {
-    const int owned_log2 = kRecordRowsLog2 - args.cluster_log2;
-    const int row = lane % 16 * 4;
+    const int owned_log2 = kGroupRowsLog2 - args.cluster_log2;
     const int owner = row >> owned_log2;
-    const uint32_t slot =
-        RemoteAddress(SharedAddress(shared + slots_offset) + parity(group) * kSlotBytes, owner);
-    const uint32_t remote_barrier = RemoteAddress(barrier(group), owner);
-#pragma unroll
-    for (int i = 0; i < 4 * kColumnBlocks; ++i) {
-      const int place = ((work.rank * kTokens + i * 2 + lane / 16) << owned_log2) +
-                        (row & ((1 << owned_log2) - 1));
-      Send(slot + place * 4, parts[i], remote_barrier);
-    }
+    const int place =
+        ((work.rank * kTokens + token) << owned_log2) + (row & ((1 << owned_log2) - 1));
+    const uint32_t slot = SharedAddress(shared + slots_offset) + parity(group) * kSlotBytes;
+    SendAsync(RemoteAddress(slot + place * 4, owner), sum, RemoteAddress(barrier(group), owner));
   }
 
   // Adds what the blocks sent for `group`, in the order of their ranks, and writes y.
-  __device__ void Write(int group, int lane) const {
+  __device__ void Write(int group) const {
     AwaitPhase(barrier(group), (group - work.first_group) / 2 % 2);
-    if (lane == 0) ExpectBytes(barrier(group), kSlotBytes);
-    __syncwarp();
+    if (threadIdx.x == 0) ExpectBytes(barrier(group), kSlotBytes);
     const float* slot =
         reinterpret_cast<const float*>(shared + slots_offset + parity(group) * kSlotBytes);
-    const int owned_log2 = kRecordRowsLog2 - args.cluster_log2;
-    const int first_output = group * kRecordRows + (work.rank << owned_log2);
-    for (int i = lane; i < kTokens << owned_log2; i += 32) {
+    const int owned_log2 = kGroupRowsLog2 - args.cluster_log2;
+    const int first_output = group * kGroupRows + (work.rank << owned_log2);
+    for (int i = threadIdx.x; i < kTokens << owned_log2; i += kThreads) {
       const int token = i >> owned_log2;
       const int output = first_output + (i & ((1 << owned_log2) - 1));
       if (token >= args.rows || output >= args.outputs) continue;
@@ -426,31 +403,51 @@ struct Reducer {
     }
   }
 
-  // The end of `group` for one warp. What a block sends for a group shows that it has read its
-  // slots of the one before, so two slots are enough.
+  // The end of `group` for one warp. The slots of the group before hold this block's own part too,
+  // so once they are full its sums have been read; and what a block sends for a group shows that it
+  // has read its slots of the group before, so two slots are enough.
   __device__ void Finish(int group, int warp, int lane, Sums<kColumnBlocks>& sums) const {
-    const int turn = group - work.first_group;
-    if (turn > 0 && warp != (turn - 1) % kWarps) Await(kSumsRead + (turn - 1) % 2);
+    if (group > work.first_group) Write(group - 1);
+    __syncwarp();
     Leave(warp, lane, sums);
-    if (warp != turn % kWarps) {
-      Signal(kSumsWritten);
-      return;
-    }
-    Await(kSumsWritten);
-    float4 parts[4 * kColumnBlocks];
-    Collect(lane, parts);
-    if (group + 1 < work.last_group) Signal(kSumsRead + turn % 2);
-    if (turn > 0) Write(group - 1, lane);
-    Scatter(group, lane, parts);
-    if (group + 1 == work.last_group) Write(group, lane);
+    SyncMultipliers();
+    Send(group);
     __syncwarp();
   }
 };
 
-template <class Decoder, int kColumnBlocks>
-__global__ void __launch_bounds__(kThreads, 1) GemmRows16(const Arguments args) {
-  constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
+// Fills the ring, stage after stage: for both records of a row group, the next eight k-blocks. By
+// one thread.
+template <class Decoder>
+__device__ inline void FillRing(const Arguments& args, const Work& work, uint32_t ring,
+                                uint32_t filled, uint32_t emptied) {
   constexpr int kRecordBytes = Decoder::kRecordBytes;
+  const int64_t row_bytes = static_cast<int64_t>(args.inputs / kRecordCols) * kRecordBytes;
+  const uint8_t* row = args.weight + 2 * work.first_group * row_bytes +
+                       static_cast<int64_t>(work.first_block) * kRecordBytes;
+  int stage = 0;
+  int round = 0;
+  for (int group = work.first_group; group < work.last_group; ++group, row += 2 * row_bytes) {
+    for (int block = 0; block < work.slice_blocks; block += kSlices) {
+      const uint32_t barrier = filled + stage * kBarrierBytes;
+      if (round > 0) AwaitPhase(emptied + stage * kBarrierBytes, (round - 1) % 2);
+      const int bytes = min(kSlices, work.slice_blocks - block) * kRecordBytes;
+      const uint32_t to = ring + stage * StageBytes(Decoder::kEncoding);
+      ExpectBytes(barrier, 2 * bytes);
+      CopyBulk(to, row + block * kRecordBytes, bytes, barrier);
+      CopyBulk(to + kSlices * kRecordBytes, row + row_bytes + block * kRecordBytes, bytes, barrier);
+      if (++stage == args.ring) {
+        stage = 0;
+        ++round;
+      }
+    }
+  }
+}
+
+template <class Decoder, int kColumnBlocks>
+__global__ void __launch_bounds__(kAllThreads, 1)
+    GemmRows16(const __grid_constant__ Arguments args) {
+  constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
   extern __shared__ __align__(1024) uint8_t shared[];
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
@@ -464,55 +461,54 @@ __global__ void __launch_bounds__(kThreads, 1) GemmRows16(const Arguments args) 
 
   asm volatile("griddepcontrol.launch_dependents;");
   const uint32_t shared_base = SharedAddress(shared);
-  const uint32_t filled =
-      shared_base + layout.barriers_offset + (2 + warp * args.ring) * kBarrierBytes;
-  const uint8_t* ring = shared + layout.rings_offset + warp * args.ring * kRecordBytes;
-  if (lane == 0) {
-    for (int i = 0; i < args.ring; ++i) InitBarrier(filled + i * kBarrierBytes);
-    if (warp == 0) reducer.InitBarriers();
-    asm volatile("fence.mbarrier_init.release.cluster;");
+  const uint32_t filled = shared_base + layout.barriers_offset + 2 * kBarrierBytes;
+  const uint32_t emptied = filled + args.ring * kBarrierBytes;
+  const bool fills = warp == kWarps;
+  if (fills && lane == 0) {
+    for (int i = 0; i < args.ring; ++i) {
+      InitBarrier(filled + i * kBarrierBytes, 1);
+      InitBarrier(emptied + i * kBarrierBytes, kWarps);
+    }
+    reducer.InitBarriers();
   }
   __syncwarp();
   // Every block's barriers stand before another block sends to it.
   asm volatile("barrier.cluster.arrive.relaxed.aligned;");
-
-  const int64_t group_bytes = static_cast<int64_t>(blocks) * kRecordBytes;
-  const int group_turns = (work.slice_blocks - warp + kWarps - 1) / kWarps;  // of this warp
-  RecordWalk walk = {args.weight + work.first_group * group_bytes +
-                         static_cast<int64_t>(work.first_block + warp) * kRecordBytes,
-                     warp, group_turns * (work.last_group - work.first_group)};
-  const auto fill = [&](int slot) {
-    if (walk.remaining <= 0) return;
-    if (lane == 0) {
-      ExpectBytes(filled + slot * kBarrierBytes, kRecordBytes);
-      CopyBulk(SharedAddress(ring + slot * kRecordBytes), walk.record, kRecordBytes,
-               filled + slot * kBarrierBytes);
-    }
-    walk.Advance(warp, work.slice_blocks, group_bytes, kRecordBytes);
-  };
-  for (int i = 0; i < args.ring; ++i) fill(i);
-  if constexpr (Decoder::kHasTable) BuildPairTable<typename Decoder::Scalar>(shared, kThreads);
+  if (fills) {
+    if (lane == 0) FillRing<Decoder>(args, work, shared_base + layout.ring_offset, filled, emptied);
+    __syncwarp();
+    asm volatile("barrier.cluster.wait.acquire.aligned;");
+    return;
+  }
+  if constexpr (Decoder::kHasTable) {
+    BuildPairTable<typename Decoder::Scalar>(args.codebook, shared, kThreads);
+  }
   asm volatile("griddepcontrol.wait;" ::: "memory");
   LoadX<kColumnBlocks>(args, shared, layout, work.first_block, work.slice_blocks);
   asm volatile("barrier.cluster.wait.acquire.aligned;");
-  __syncthreads();
+  SyncMultipliers();
 
+  const int pair = warp / 2;
+  const uint8_t* mine =
+      shared + layout.ring_offset + (warp % 2 * kSlices + pair) * Decoder::kRecordBytes;
   Sums<kColumnBlocks> sums = {};
-  int slot = 0;
+  int stage = 0;
   int parity = 0;
 #pragma unroll 1
   for (int group = work.first_group; group < work.last_group; ++group) {
 #pragma unroll 1
-    for (int block = warp; block < work.slice_blocks; block += kWarps) {
-      AwaitPhase(filled + slot * kBarrierBytes, parity);
-      typename Decoder::Record record;
-      record.Load(ring + slot * kRecordBytes, lane);
+    for (int block = pair; block - pair < work.slice_blocks; block += kSlices) {
+      AwaitPhase(filled + stage * kBarrierBytes, parity);
       __syncwarp();
-      fill(slot);
-      if (++slot == args.ring) {
-        slot = 0;
+      typename Decoder::Record record;
+      record.Load(mine + stage * StageBytes(Decoder::kEncoding), lane);
+      __syncwarp();
+      if (lane == 0) Arrive(emptied + stage * kBarrierBytes);
+      if (++stage == args.ring) {
+        stage = 0;
         parity ^= 1;
       }
+      if (block >= work.slice_blocks) continue;
       const int segment = block * kTokens;
       const bool hole = segment < layout.hole_segments;
       const int x_offset = hole
@@ -523,6 +519,7 @@ __global__ void __launch_bounds__(kThreads, 1) GemmRows16(const Arguments args) 
     }
     reducer.Finish(group, warp, lane, sums);
   }
+  if (work.last_group > work.first_group) reducer.Write(work.last_group - 1);
 }
 
 template <class Decoder, int kColumnBlocks>
@@ -538,7 +535,7 @@ cudaError_t Launch(const GemmPlan& plan, const Arguments& args, cudaStream_t str
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(plan.cluster * plan.clusters));
-  config.blockDim = dim3(kThreads);
+  config.blockDim = dim3(kAllThreads);
   config.dynamicSmemBytes = static_cast<size_t>(plan.shared_bytes);
   config.stream = stream;
   config.attrs = attributes;
@@ -569,7 +566,7 @@ constexpr ClusterRow kClusterRows[] = {{1, 132}, {2, 66}, {4, 30}, {8, 15}};
 
 GemmPlan PlanRows16(const GemmProblem& problem) {
   const int column_blocks = (problem.rows + kTokensPerColumnBlock - 1) / kTokensPerColumnBlock;
-  const int groups = static_cast<int>(RecordGroups(problem.outputs));
+  const int groups = (problem.outputs + kGroupRows - 1) / kGroupRows;
   const int blocks = static_cast<int>(RecordBlocks(problem.inputs));
   GemmPlan best;
   int64_t best_cost = INT64_MAX;
@@ -584,7 +581,7 @@ GemmPlan PlanRows16(const GemmProblem& problem) {
     const int clusters = std::min(groups, row.clusters);
     // Records of the busiest warp; the end of a group costs about half of one.
     const int64_t cost = static_cast<int64_t>((groups + clusters - 1) / clusters) *
-                         (2 * ((slice_blocks + kWarps - 1) / kWarps) + 1);
+                         (2 * ((slice_blocks + kSlices - 1) / kSlices) + 1);
     if (cost < best_cost) {
       best_cost = cost;
       best = {column_blocks, row.cluster, clusters, ring, std::max(bytes(ring), kAloneBytes)};
@@ -597,9 +594,17 @@ cudaError_t LaunchRows16(const GemmProblem& problem, const GemmPlan& plan,
                          const GemmOperands& operands, cudaStream_t stream) {
   int cluster_log2 = 0;
   while (1 << cluster_log2 < plan.cluster) ++cluster_log2;
-  const Arguments args = {
-      operands.weight, operands.row_scales, operands.x,   operands.y,    problem.rows,
-      problem.outputs, problem.inputs,      cluster_log2, plan.clusters, plan.ring};
+  const Arguments args = {operands.weight,
+                          operands.row_scales,
+                          operands.x,
+                          operands.y,
+                          problem.rows,
+                          problem.outputs,
+                          problem.inputs,
+                          cluster_log2,
+                          plan.clusters,
+                          plan.ring,
+                          {}};
   return problem.activation == Activation::kF16
              ? LaunchFor<__half>(problem, plan, args, stream)
              : LaunchFor<__nv_bfloat16>(problem, plan, args, stream);

@@ -20,7 +20,7 @@ struct HostPackedWeight {
   int64_t rows = 0;
   int64_t cols = 0;
   std::vector<uint8_t> records;   // [PackedBytes(encoding, rows, cols)]
-  std::vector<float> row_scales;  // int8: [RecordGroups(rows) * 64], zero past `rows`; nf4: empty
+  std::vector<float> row_scales;  // int8: [RecordGroups(rows) * 32], zero past `rows`; nf4: empty
 };
 
 // INVALID_ARGUMENT when the format is neither nf4 nor int8, or when the columns of an nf4 weight

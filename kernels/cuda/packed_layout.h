@@ -19,10 +19,11 @@ namespace vernier::cuda {
 // How the bytes of a packed weight are read.
 enum class PackedEncoding : uint8_t { kNf4, kInt8 };
 
-inline constexpr int kRecordRows = 64;  // outputs of one record
+inline constexpr int kRecordRows = 32;  // outputs of one record
+inline constexpr int kGroupRows = 64;   // rows are padded to whole groups of two records
 inline constexpr int kRecordCols = 64;  // inputs of one record: one block of NF4
 inline constexpr int kTileRows = 16;    // rows of one A operand
-inline constexpr int kTilesPerRecord = 4;
+inline constexpr int kTilesPerRecord = 2;
 inline constexpr int kNf4TileBytes = 512;
 inline constexpr int kInt8TileBytes = 1024;
 inline constexpr int kNf4CodeBytes = kTilesPerRecord * kNf4TileBytes;  // the scales follow
@@ -34,7 +35,7 @@ VERNIER_HOST_DEVICE constexpr int RecordBytes(PackedEncoding encoding) {
   return encoding == PackedEncoding::kNf4 ? kNf4RecordBytes : kInt8RecordBytes;
 }
 
-// Row and column of a weight inside its 64 x 64 record.
+// Row and column of a weight inside its 32 x 64 record.
 struct RecordPosition {
   int row = 0;
   int col = 0;
@@ -51,11 +52,10 @@ VERNIER_HOST_DEVICE constexpr RecordPosition Nf4PairAt(int byte) {
           step * 16 + 2 * (lane % 4) + 8 * (a_register >> 1)};
 }
 
-// The row of float `index` among the 64 absmax of an NF4 record: lane l = 4g + t holds the two of
-// rows g and g + 8 of tile t.
-VERNIER_HOST_DEVICE constexpr int Nf4ScaleRowAt(int index) {
-  const int lane = index / 2;
-  return (lane % 4) * kTileRows + lane / 4 + 8 * (index % 2);
+// The row of float `lane` among the 32 absmax of an NF4 record: lane 4g + t holds that of row
+// g + 8 (t mod 2) of tile t div 2.
+VERNIER_HOST_DEVICE constexpr int Nf4ScaleRowAt(int lane) {
+  return lane % 4 / 2 * kTileRows + lane / 4 + 8 * (lane % 2);
 }
 
 // The weight in byte `byte` of an int8 record.
@@ -68,9 +68,9 @@ VERNIER_HOST_DEVICE constexpr RecordPosition Int8At(int byte) {
           step * 16 + 2 * (lane % 4) + 8 * (a_register >> 1) + byte % 2};
 }
 
-// Records of a [rows, cols] weight: [RecordGroups(rows)][RecordBlocks(cols)], row groups outermost.
+// Records of a [rows, cols] weight: [RecordGroups(rows)][RecordBlocks(cols)], rows outermost.
 VERNIER_HOST_DEVICE constexpr int64_t RecordGroups(int64_t rows) {
-  return (rows + kRecordRows - 1) / kRecordRows;
+  return (rows + kGroupRows - 1) / kGroupRows * (kGroupRows / kRecordRows);
 }
 VERNIER_HOST_DEVICE constexpr int64_t RecordBlocks(int64_t cols) {
   return (cols + kRecordCols - 1) / kRecordCols;

@@ -158,7 +158,8 @@ class OurGemm {
     copies_ = CopiesOf(bytes_);
 
     const int64_t weights = static_cast<int64_t>(shape.outputs) * shape.inputs;
-    const int64_t scales = nf4 ? weights / 64 : cuda::RecordGroups(shape.outputs) * 64;
+    const int64_t scales =
+        nf4 ? weights / 64 : cuda::RecordGroups(shape.outputs) * cuda::kRecordRows;
     code_count_ = nf4 ? weights / 2 : weights;
     codes_ = NewBuffer(code_count_);
     scales_ = NewBuffer(scales * 4);

@@ -50,7 +50,7 @@ TEST(PackTest, UnpackGivesEveryCodeAndScaleBack) {
 TEST(PackTest, Int8TakesColumnsThatFillNoRecord) {
   const QuantizedMatrix matrix = RandomMatrix(FormatId::kInt8, 10, 50);
   const HostPackedWeight packed = Pack(matrix).value();
-  EXPECT_EQ(packed.records.size(), size_t{kInt8RecordBytes});
+  EXPECT_EQ(packed.records.size(), size_t{2 * kInt8RecordBytes});
   EXPECT_EQ(Unpack(packed).codes, matrix.codes);
   // Weights past the matrix are zero, so that no x makes them count.
   EXPECT_EQ(packed.records.back(), kInt8Bias);
@@ -75,7 +75,7 @@ RecordPosition OperandPosition(int lane, int a_register) {
 
 TEST(PackTest, Nf4BytesAreTheRegistersOfTheirLane) {
   int byte = 0;
-  for (int tile = 0; tile < 4; ++tile) {
+  for (int tile = 0; tile < kTilesPerRecord; ++tile) {
     for (int lane = 0; lane < 32; ++lane) {
       for (int step = 0; step < 4; ++step) {
         for (int a_register = 0; a_register < 4; ++a_register, ++byte) {
@@ -91,7 +91,7 @@ TEST(PackTest, Nf4BytesAreTheRegistersOfTheirLane) {
 
 TEST(PackTest, Int8BytesAreTheRegistersOfTheirLane) {
   int byte = 0;
-  for (int tile = 0; tile < 4; ++tile) {
+  for (int tile = 0; tile < kTilesPerRecord; ++tile) {
     for (int half = 0; half < 2; ++half) {
       for (int lane = 0; lane < 32; ++lane) {
         for (int step = half * 2; step < half * 2 + 2; ++step) {
@@ -111,10 +111,9 @@ TEST(PackTest, EveryRowHasOneScaleInARecord) {
   std::set<int> rows;
   for (int i = 0; i < kRecordRows; ++i) rows.insert(Nf4ScaleRowAt(i));
   EXPECT_EQ(rows.size(), size_t{kRecordRows});
-  // Lane 4g + t holds rows g and g + 8 of tile t.
+  // Lane 4g + t holds row g + 8 (t mod 2) of tile t div 2.
   for (int lane = 0; lane < 32; ++lane) {
-    EXPECT_EQ(Nf4ScaleRowAt(lane * 2), lane % 4 * 16 + lane / 4);
-    EXPECT_EQ(Nf4ScaleRowAt(lane * 2 + 1), lane % 4 * 16 + lane / 4 + 8);
+    EXPECT_EQ(Nf4ScaleRowAt(lane), lane % 4 / 2 * 16 + lane / 4 + lane % 2 * 8);
   }
 }
 
