@@ -57,12 +57,16 @@ absl::StatusOr<MaybeText> ReplaceMatches(const NormalizerStep& step, const Patte
           absl::StrCat("the tokenizer's normalizer exceeds its limit of steps at byte ", from,
                        " of ", text.size()));
     }
-    changed = true;
-    out.append(text.data() + done, found.begin - done);
-    out += step.content;
-    if (out.size() > limit_bytes) return TooLong(limit_bytes);
-    done = from = found.end;
-    if (found.begin < found.end) continue;
+    const bool empty = found.begin == found.end;
+    if (!empty || !changed || found.begin > done) {  // an empty match never touches the one before
+      changed = true;
+      out.append(text.data() + done, found.begin - done);
+      out += step.content;
+      if (out.size() > limit_bytes) return TooLong(limit_bytes);
+      done = found.end;
+    }
+    from = found.end;
+    if (!empty) continue;
     if (from >= text.size()) break;
     from += static_cast<uint32_t>(FirstUtf8Unit(text.substr(from)).bytes);
   }
