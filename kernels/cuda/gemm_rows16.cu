@@ -190,21 +190,19 @@ __device__ inline void SyncMultipliers() {
 template <int kColumnBlocks>
 using Sums = float[kTilesPerRecord][kColumnBlocks][4];
 
-// sums += record * x. `x_segments` is the shared address of the record's first token.
+// sums += record * x. `x` is this lane's address of its first 16 bytes for ldmatrix,
+// `column_stride` what lies between column blocks.
 template <class Decoder, int kColumnBlocks>
 __device__ inline void Accumulate(const typename Decoder::Record& record, const uint8_t* table,
-                                  int lane, uint32_t x_segments, uint32_t segment_stride,
+                                  int lane, uint32_t x, uint32_t column_stride,
                                   Sums<kColumnBlocks>& sums) {
   using Scalar = typename Decoder::Scalar;
   constexpr int kPair = 2;       // tiles multiplied side by side
   uint32_t b[kColumnBlocks][8];  // [k16 step][register]
 #pragma unroll
   for (int n = 0; n < kColumnBlocks; ++n) {
-    const uint32_t segment = x_segments + (n * kTokensPerColumnBlock + lane % 8) * segment_stride;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      LoadMatrix4(segment + ((half * 4 + lane / 8) ^ (lane % 8)) * 16, &b[n][half * 4]);
-    }
+    LoadMatrix4(x + n * column_stride, &b[n][0]);
+    LoadMatrix4((x + n * column_stride) ^ 64, &b[n][4]);  // the other half of the segment
   }
 #pragma unroll
   for (int first = 0; first < kTilesPerRecord; first += kPair) {
@@ -265,21 +263,19 @@ template <int kColumnBlocks>
 __device__ inline void LoadX(const Arguments& args, uint8_t* shared, const SharedLayout& layout,
                              int first_block, int slice_blocks) {
   constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
-  const char* x = static_cast<const char*>(args.x);
-  const int chunks = slice_blocks * kTokens * 8;
-  for (int i = threadIdx.x; i < chunks; i += kThreads) {
-    const int chunk = i % 8;
-    const int block = i / 8 % slice_blocks;
-    const int token = i / 8 / slice_blocks;
-    const int segment = block * kTokens + token;
+  constexpr int kWarpsPerToken = kWarps / kTokens;
+  const int token = threadIdx.x / 32 / kWarpsPerToken;
+  const bool valid = token < args.rows;
+  const char* x =
+      static_cast<const char*>(args.x) +
+      (static_cast<int64_t>(valid ? token : 0) * args.inputs + first_block * kRecordCols) * 2;
+  for (int i = threadIdx.x % (32 * kWarpsPerToken); i < slice_blocks * 8;
+       i += 32 * kWarpsPerToken) {
+    const int segment = i / 8 * kTokens + token;
     uint8_t* to = segment < layout.hole_segments
                       ? shared + segment * kPairTableRowBytes + kPairTableHole
                       : shared + layout.x_offset + (segment - layout.hole_segments) * kSegmentBytes;
-    const bool valid = token < args.rows;
-    const int64_t from = (static_cast<int64_t>(valid ? token : 0) * args.inputs +
-                          (first_block + block) * kRecordCols + chunk * 8) *
-                         2;
-    CopyAsync16(SharedAddress(to + (chunk ^ (token % 8)) * 16), x + from, valid);
+    CopyAsync16(SharedAddress(to + (i % 8 ^ token % 8) * 16), x + i * 16, valid);
   }
   asm volatile("cp.async.wait_all;");
 }
@@ -491,6 +487,11 @@ __global__ void __launch_bounds__(kAllThreads, 1)
   const int pair = warp / 2;
   const uint8_t* mine =
       shared + layout.ring_offset + (warp % 2 * kSlices + pair) * Decoder::kRecordBytes;
+  // This lane's row of ldmatrix in segment 0, were it in a hole and were it beyond.
+  const uint32_t chunk = (lane / 8 ^ lane % 8) * 16;
+  const uint32_t x_hole = shared_base + kPairTableHole + lane % 8 * kPairTableRowBytes + chunk;
+  const uint32_t x_beyond =
+      shared_base + layout.x_offset + (lane % 8 - layout.hole_segments) * kSegmentBytes + chunk;
   Sums<kColumnBlocks> sums = {};
   int stage = 0;
   int parity = 0;
@@ -509,13 +510,12 @@ __global__ void __launch_bounds__(kAllThreads, 1)
         parity ^= 1;
       }
       if (block >= work.slice_blocks) continue;
-      const int segment = block * kTokens;
-      const bool hole = segment < layout.hole_segments;
-      const int x_offset = hole
-                               ? segment * kPairTableRowBytes + kPairTableHole
-                               : layout.x_offset + (segment - layout.hole_segments) * kSegmentBytes;
-      Accumulate<Decoder, kColumnBlocks>(record, shared, lane, shared_base + x_offset,
-                                         hole ? kPairTableRowBytes : kSegmentBytes, sums);
+      const bool hole = block * kTokens < layout.hole_segments;
+      Accumulate<Decoder, kColumnBlocks>(
+          record, shared, lane,
+          hole ? x_hole + block * kTokens * kPairTableRowBytes
+               : x_beyond + block * kTokens * kSegmentBytes,
+          kTokensPerColumnBlock * (hole ? kPairTableRowBytes : kSegmentBytes), sums);
     }
     reducer.Finish(group, warp, lane, sums);
   }
