@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <iterator>
 #include <vector>
 
 #include "engine/text/utf8.h"
@@ -11,12 +12,37 @@
 namespace vernier {
 namespace {
 
-// Below U+0300 (first byte 0xCC) every character is its own NFC and none combines; ASCII is its own
-// NFKC.
+struct CharacterRange {
+  char32_t first;
+  char32_t last;
+};
+
+// Characters that are their own NFC, and that no character before them composes with: the common
+// ones of most scripts, so that most text is seen to be normal in one look.
+constexpr CharacterRange kSurelyNfc[] = {
+    {0x0000, 0x02FF}, {0x0391, 0x03CE}, {0x0400, 0x0482}, {0x05D0, 0x05EA},
+    {0x0621, 0x063A}, {0x0641, 0x064A}, {0x2010, 0x2027}, {0x2190, 0x21FF},
+    {0x2500, 0x27BF}, {0x3001, 0x3029}, {0x3041, 0x3096}, {0x30A1, 0x30FA},
+    {0x4E00, 0x9FFF}, {0xAC00, 0xD7A3}, {0xFF01, 0xFF5E}, {0x1F300, 0x1FAFF}};
+
+bool IsSurelyNfc(char32_t code_point) {
+  const auto range = std::lower_bound(std::begin(kSurelyNfc), std::end(kSurelyNfc), code_point,
+                                      [](CharacterRange r, char32_t c) { return r.last < c; });
+  return range != std::end(kSurelyNfc) && code_point >= range->first;
+}
+
+// ASCII is its own NFKC.
 bool IsSurelyNormal(absl::string_view text, NormalForm form) {
-  const unsigned char first = form == NormalForm::kNfc ? 0xCC : 0x80;
-  return std::all_of(text.begin(), text.end(),
-                     [first](char c) { return static_cast<unsigned char>(c) < first; });
+  while (!text.empty()) {
+    if (static_cast<unsigned char>(text[0]) < 0x80) {
+      text.remove_prefix(1);
+      continue;
+    }
+    const Utf8Unit unit = FirstUtf8Unit(text);
+    if (form == NormalForm::kNfkc || !IsSurelyNfc(unit.code_point)) return false;
+    text.remove_prefix(unit.bytes);
+  }
+  return true;
 }
 
 void AppendCharacter(utf8proc_int32_t code_point, std::string* out) {

@@ -1,6 +1,8 @@
 // UTF-8 and normal form C.
 #include <gtest/gtest.h>
+#include <utf8proc.h>
 
+#include <cstdlib>
 #include <random>
 
 #include "engine/text/byte_alphabet.h"
@@ -50,6 +52,38 @@ TEST(NormalizeTest, ComposesAndOrders) {
   EXPECT_EQ(NormalizedIfChanged("q\u0307\u0323"), "q\u0323\u0307");
   EXPECT_EQ(NormalizedIfChanged("\u0958"), "\u0915\u093C");  // excluded from composition
   EXPECT_EQ(NormalizedIfChanged("\uFB01"), std::nullopt);    // a ligature is compatibility
+}
+
+// Most text is called normal by a look at ranges of characters: here against utf8proc, for every
+// character alone and for the canonical decomposition of every one that has any.
+TEST(NormalizeTest, EqualsUtf8procForEveryCharacterAndComposition) {
+  const auto append = [](utf8proc_int32_t code_point, std::string* out) {
+    utf8proc_uint8_t bytes[4];
+    const auto size = utf8proc_encode_char(code_point, bytes);
+    out->append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(size));
+  };
+  const auto expect_same = [](const std::string& text) {
+    utf8proc_uint8_t* reference =
+        utf8proc_NFC(reinterpret_cast<const utf8proc_uint8_t*>(text.c_str()));
+    ASSERT_NE(reference, nullptr);
+    ASSERT_EQ(NormalizedIfChanged(text).value_or(text), reinterpret_cast<const char*>(reference));
+    free(reference);
+  };
+  int decompositions = 0;
+  for (utf8proc_int32_t c = 1; c < 0x110000; ++c) {
+    if (c >= 0xD800 && c <= 0xDFFF) continue;
+    std::string alone, decomposed;
+    append(c, &alone);
+    ASSERT_NO_FATAL_FAILURE(expect_same(alone)) << c;
+    utf8proc_int32_t parts[8];
+    int boundary = 0;
+    const auto count = utf8proc_decompose_char(c, parts, 8, UTF8PROC_DECOMPOSE, &boundary);
+    for (utf8proc_ssize_t i = 0; i < count; ++i) append(parts[i], &decomposed);
+    if (decomposed == alone) continue;
+    ++decompositions;
+    ASSERT_NO_FATAL_FAILURE(expect_same(decomposed)) << c;
+  }
+  EXPECT_GT(decompositions, 12'000);  // 11172 of them Hangul
 }
 
 // utf8proc_map swaps neighbours until marks are in order: 10^11 steps for this text.
