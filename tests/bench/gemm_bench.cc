@@ -100,12 +100,16 @@ int Main(int argc, char** argv) {
   std::vector<int> rows = {1, 2, 4, 8, 16};
   std::string model = "8b";
   std::string only;
+  GemmShape custom = {"custom", 0, 0};
   bool layer = true;
   GemmOptions options;
   Printer printer;
   app.add_option("--rows", rows, "rows of x")->delimiter(',')->check(CLI::Range(1, 8192));
   app.add_option("--model", model, "shapes: 8b or 70b")->check(CLI::IsMember({"8b", "70b"}));
   app.add_option("--shape", only, "one shape alone, such as 8b.o; no layer then");
+  app.add_option("--outputs", custom.outputs, "with --inputs: a shape of one's own, no layer then")
+      ->check(CLI::Range(1, 262144));
+  app.add_option("--inputs", custom.inputs, "a multiple of 64")->check(CLI::Range(64, 65536));
   app.add_option("--layer", layer, "also time the four GEMMs one after the other");
   app.add_option("--replays", options.replays, "of each graph")->check(CLI::Range(3, 1000));
   app.add_option("--cublaslt-candidates", options.cublas_candidates,
@@ -119,6 +123,8 @@ int Main(int argc, char** argv) {
   for (const GemmShape& shape : model == "8b" ? kLayer8B : kLayer70B) {
     if (only.empty() || only == shape.name) shapes.push_back(shape);
   }
+  const bool own = custom.outputs > 0 && custom.inputs > 0;
+  if (own) shapes = {custom};
   if (shapes.empty()) {
     std::fprintf(stderr, "no shape %s in %s\n", only.c_str(), model.c_str());
     return 2;
@@ -130,7 +136,7 @@ int Main(int argc, char** argv) {
   printer.read_bytes_per_second = facts.read_bytes_per_second;
   printer.Header();
   for (const int count : rows) {
-    RunShapes(shapes, model, count, layer && only.empty(), options, &printer);
+    RunShapes(shapes, model, count, layer && only.empty() && !own, options, &printer);
   }
   return printer.valid ? 0 : 1;
 }
