@@ -66,6 +66,31 @@ TOKENIZER = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm",
              "tokenizer.chat_template": "{% for message in messages %}{{ message.content }}{% endfor %}"}
 
 
+def gemma3():
+    """A layer with a window: hidden 256 in q4_k and iq4_nl, two heads of 16, intermediate 32, vocabulary 8."""
+    half = struct.pack("<e", 0.5)
+    q4_k, iq4_nl = half * 2 + bytes(range(140)), half + bytes(range(16))
+
+    def ones(name, size):
+        return (name, (size,), 1, struct.pack("<e", 1.0) * size)
+
+    tensors = [("token_embd.weight", (256, 8), 12, q4_k * 8), ones("output_norm.weight", 256)]
+    for name, cols, rows in [("attn_q", 256, 32), ("attn_k", 256, 16), ("attn_v", 256, 16), ("attn_output", 32, 256),
+                             ("ffn_gate", 256, 32), ("ffn_up", 256, 32), ("ffn_down", 32, 256)]:
+        kind, raw = (12, q4_k * rows) if cols == 256 else (20, iq4_nl * rows)
+        tensors.append((f"blk.0.{name}.weight", (cols, rows), kind, raw))
+    for name, size in [("attn_norm", 256), ("attn_q_norm", 16), ("attn_k_norm", 16), ("post_attention_norm", 256),
+                       ("ffn_norm", 256), ("post_ffw_norm", 256)]:
+        tensors.append(ones(f"blk.0.{name}.weight", size))
+    keys = {"general.architecture": "gemma3", "gemma3.block_count": 1, "gemma3.embedding_length": 256,
+            "gemma3.feed_forward_length": 32, "gemma3.context_length": 64, "gemma3.attention.head_count": 2,
+            "gemma3.attention.head_count_kv": 1, "gemma3.attention.key_length": 16,
+            "gemma3.attention.layer_norm_rms_epsilon": 1e-6, "gemma3.rope.freq_base": 1e6, "gemma3.rope.scaling.type": "linear",
+            "gemma3.rope.scaling.factor": 8.0, "gemma3.attention.sliding_window": 4,
+            "gemma3.attention.sliding_window_pattern": 2, "gemma3.final_logit_softcapping": 30.0}
+    return gguf(keys, tensors)
+
+
 def gpt2():
     def raw(name, *dims):
         size = 1
@@ -76,7 +101,11 @@ def gpt2():
     keys = {"general.architecture": "gpt2", "gpt2.block_count": 1, "gpt2.embedding_length": 8, "gpt2.context_length": 4,
             "gpt2.attention.head_count": 2}
     tensors = [raw("token_embd.weight", 8, 4), raw("position_embd.weight", 8, 4), raw("blk.0.attn_qkv.weight", 8, 24),
-               raw("blk.0.attn_qkv.bias", 24), raw("output.weight", 8, 4)]
+               raw("blk.0.attn_qkv.bias", 24), raw("output.weight", 8, 4), raw("blk.0.attn_output.weight", 8, 8),
+               raw("blk.0.attn_output.bias", 8), raw("blk.0.ffn_up.weight", 8, 32), raw("blk.0.ffn_up.bias", 32),
+               raw("blk.0.ffn_down.weight", 32, 8), raw("blk.0.ffn_down.bias", 8)]
+    tensors += [raw(f"{name}.{part}", 8) for name in ["blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"]
+                for part in ["weight", "bias"]]
     return gguf(keys, tensors)
 
 
@@ -100,6 +129,7 @@ def main():
                                       lambda ones: [ones("rope_freqs.weight", 8)]),
         "gguf/llama_bf16": llama(30, b"\x80\x3f" * 32, {"llama.vocab_size": 8}, lambda ones: []),
         "gguf/gpt2_f16": gpt2(),
+        "gguf/gemma3_k": gemma3(),
         "gguf/empty": gguf({}, []),
         "safetensors/two": safetensors({"__metadata__": {"format": "pt"}, "a.weight": entry("F32", [2, 3], 0, 24),
                                         "b.bias": entry("BF16", [4], 24, 32)}, bytes(32)),

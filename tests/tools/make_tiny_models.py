@@ -12,8 +12,8 @@ committed as tests/data/checkpoints and read by tests/engine/model and tests/eng
   tiny_mistral bfloat16, two layers, a window of 10 tokens, an untied head
   tiny_qwen2   bfloat16, two layers, biases on q, k and v, a tied head
   tiny_qwen3   bfloat16, two layers, norms of heads, heads wider than hidden / heads, an untied head
-  tiny_gemma3  bfloat16, three layers, two with a window of 9 tokens and a rotary base of their own and one without whose positions
-               are scaled, GeGLU, pre- and post-norms, norms of heads, a scaled embedding, a capped and tied head
+  tiny_gemma3  bfloat16, three layers, two with a window of 9 tokens and a rotary base of their own and one without whose
+               positions are scaled, GeGLU, pre- and post-norms, norms of heads, a scaled embedding, a capped and tied head
 The last three have a model.gguf too: the same weights under the names, and with the metadata, that llama.cpp's converter gives
 them, by gguf's own tables of names.
 Each folder gets expected.safetensors: `ids` [sequences, tokens] int32 and float32 `logits` [sequences, tokens, vocab].
