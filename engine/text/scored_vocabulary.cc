@@ -111,7 +111,8 @@ void FillSteps(const ScoredVocabulary& vocabulary, TokenizerParts* parts) {
       {.kind = DecodeStep::Kind::kReplace, .from = std::string(kSpaceSymbol), .to = " "},
       {.kind = DecodeStep::Kind::kByteFallback}};
   if (vocabulary.prepend_space || vocabulary.tidy_spaces) {
-    decoding.text_steps = {{.kind = DecodeStep::Kind::kStrip, .from = " ", .left = 1}};
+    const int left = vocabulary.tidy_spaces ? std::numeric_limits<int>::max() : 1;
+    decoding.text_steps = {{.kind = DecodeStep::Kind::kStrip, .from = " ", .left = left}};
   }
 }
 

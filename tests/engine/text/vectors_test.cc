@@ -1,6 +1,8 @@
 // Token ids that other tokenizers made of real and awkward text.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "engine/text/normalize.h"
@@ -88,6 +90,26 @@ TEST(VectorsTest, Tok512EqualsSentencePiece) {
   const std::string path = SharedPath("tokenizers/vectors_real_text/tok512.jsonl");
   if (path.empty()) GTEST_SKIP() << "shared tokenizer data is not there";
   CheckSentencePieceLines(**tokenizer, path);
+}
+
+// A unigram model with a character map, tidied spaces, a user-defined token and unknown characters.
+TEST(VectorsTest, UnigramEqualsSentencePiece) {
+  const std::string folder = TestDataPath("tokenizers/unigram");
+  auto tokenizer = Tokenizer::Create(ModelFileSource(folder + "/unigram.model"));
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const auto lines = ReadJsonLines(folder + "/vectors.jsonl");
+  ASSERT_GE(lines.size(), 50u);
+  for (const auto& line : lines) {
+    const auto ids = line["ids"].get<Ids>();
+    const auto text = line["text"].get<std::string>();
+    const auto encoded =
+        (*tokenizer)->Encode(text, Tokenizer::Special::kAsText, Tokenizer::Begin::kNever);
+    ASSERT_TRUE(encoded.ok()) << encoded.status();
+    EXPECT_EQ(*encoded, ids) << text;
+    // Where a character is unknown, SentencePiece writes " \u2047 ", and this nothing.
+    if (std::find(ids.begin(), ids.end(), 0) != ids.end()) continue;
+    EXPECT_EQ((*tokenizer)->Decode(ids, false), line["decoded"].get<std::string>());
+  }
 }
 
 TEST(VectorsTest, Llama2EqualsSentencePieceAndLlamaCpp) {
