@@ -70,6 +70,32 @@ TEST_P(TransformersTest, EveryLogitIsTransformers) {
   RecordProperty("worst_difference", std::to_string(worst));
 }
 
+// Chunks end within windows and blocks, and one is a single token as in decoding.
+TEST_P(TransformersTest, ChunksGiveTheSameBits) {
+  const std::string path = TestDataPath(std::string("checkpoints/") + GetParam());
+  constexpr int64_t kTokens = 40;
+  auto loaded = LoadForTest(path, VariantsOf({FormatId::kF16}),
+                            {.context = kTokens, .rows = kTokens, .logit_rows = kTokens});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  std::vector<int32_t> ids(kTokens);
+  for (int64_t i = 0; i < kTokens; ++i) ids[i] = static_cast<int32_t>(i * 37 % 101);
+  auto logits_of = [&](const std::vector<size_t>& chunks) {
+    loaded->driver->Reset();
+    std::vector<float> all;
+    std::span<const int32_t> rest(ids);
+    for (const size_t size : chunks) {
+      const SequenceDriver::Input input{.ids = rest.first(size)};
+      EXPECT_TRUE(loaded->driver->Step(0, {&input, 1}, SequenceDriver::Logits::kAll, [] {}).ok());
+      const auto logits = loaded->driver->LastLogits();
+      EXPECT_TRUE(logits.ok()) << logits.status();
+      all.insert(all.end(), logits->begin(), logits->end());
+      rest = rest.subspan(size);
+    }
+    return all;
+  };
+  EXPECT_EQ(logits_of({13, 1, 20, 6}), logits_of({kTokens}));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, TransformersTest,
                          ::testing::Values("tiny_llama3", "tiny_gpt2", "tiny_mistral", "tiny_qwen2",
                                            "tiny_qwen3", "tiny_gemma3", "tiny_qwen2/model.gguf",
