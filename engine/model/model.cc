@@ -11,6 +11,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/load_plan.h"
 #include "kernels/base/check.h"
+#include "kernels/base/log.h"
 
 namespace vernier {
 namespace {
@@ -151,12 +152,18 @@ absl::Status LoadText(const TokenizerSource& source, Model* model) {
     model->no_chat_reason = "the checkpoint has no chat template";
     return absl::OkStatus();
   }
-  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat = ChatTemplate::Create(source.chat_template);
-  if (absl::IsUnimplemented(chat.status())) {
-    model->no_chat_reason = std::string(chat.status().message());
+  const Tokenizer& made = *model->tokenizer;
+  ChatTemplateOptions options;
+  options.begin_token = made.TokenBytes(made.begin_token(), /*special_as_text=*/true);
+  options.end_token = made.TokenBytes(made.end_token(), /*special_as_text=*/true);
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> chat =
+      ChatTemplate::Create(source.chat_template, std::move(options));
+  if (!chat.ok()) {  // the model serves text all the same
+    model->no_chat_reason =
+        absl::StrCat("the chat template cannot be read: ", chat.status().message());
+    Log(LogLevel::kWarning, absl::StrCat("chat is refused: ", model->no_chat_reason));
     return absl::OkStatus();
   }
-  if (!chat.ok()) return chat.status();
   model->chat_template = *std::move(chat);
   return absl::OkStatus();
 }
