@@ -21,29 +21,11 @@
 
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/gemm_rows16.h"
+#include "kernels/cuda/gemm_rows16_layout.cuh"
+#include "kernels/cuda/instructions.cuh"
 
 namespace vernier::cuda {
 namespace {
-
-// Sixteen warps multiply: a pair for each of eight k-blocks, each with one record (32 rows) of the
-// group. One more fills the ring.
-constexpr int kWarps = 16;
-constexpr int kSlices = kWarps / 2;
-constexpr int kThreads = kWarps * 32;  // that multiply
-constexpr int kAllThreads = kThreads + 32;
-constexpr int kGroupRowsLog2 = 6;
-static_assert(1 << kGroupRowsLog2 == kGroupRows);
-constexpr int kMaxRing = 5;  // stages
-constexpr int kTokensPerColumnBlock = 8;
-constexpr int kSegmentBytes = 128;  // one token's 64 values of one record's columns
-constexpr int kBarrierBytes = 8;
-// A pair's sums are 8 tokens of 64 rows; the padding spreads the stores of a fragment over banks.
-constexpr int kSumStride = kGroupRows + 4;
-constexpr int kPairSums = kTokensPerColumnBlock * kSumStride;
-constexpr int kMaxSharedBytes = 227 * 1024;
-// A block asks for more than half, so that a multiprocessor takes one: two of them, from neighbours
-// on a stream, end up unevenly spread (4096 x 4096, 8 rows, H200: 10.5 us against 7.5).
-constexpr int kAloneBytes = 120 * 1024;
 
 struct Arguments {
   const uint8_t* weight;
@@ -58,128 +40,6 @@ struct Arguments {
   int ring;  // stages
   Nf4Codebook codebook;
 };
-
-// Shared memory: [pair table][x beyond its holes][ring][sums of warps][slots of the
-// cluster][barriers].
-struct SharedLayout {
-  int x_offset;  // of the segments that do not fit the holes of the table
-  int hole_segments;
-  int ring_offset;      // [stage][record of the group][k-block]
-  int sums_offset;      // [pair][column block][token][row, padded]
-  int slots_offset;     // two slots, by the parity of the group: [source][token][owned row]
-  int barriers_offset;  // one a slot, then filled and emptied of each stage
-  int bytes;
-};
-
-__host__ __device__ constexpr int StageBytes(PackedEncoding encoding) {
-  return 2 * kSlices * RecordBytes(encoding);
-}
-
-__host__ __device__ constexpr SharedLayout LayoutOf(PackedEncoding encoding, int column_blocks,
-                                                    int slice_blocks, int ring) {
-  const bool has_table = encoding == PackedEncoding::kNf4;
-  const int tokens = column_blocks * kTokensPerColumnBlock;
-  const int segments = slice_blocks * tokens;
-  SharedLayout layout = {};
-  layout.x_offset = has_table ? kPairTableBytes : 0;
-  layout.hole_segments = has_table ? kPairTableBytes / kPairTableRowBytes : 0;
-  const int beyond = segments > layout.hole_segments ? segments - layout.hole_segments : 0;
-  layout.ring_offset = layout.x_offset + beyond * kSegmentBytes;
-  layout.sums_offset = layout.ring_offset + ring * StageBytes(encoding);
-  layout.slots_offset = layout.sums_offset + kSlices * kPairSums * column_blocks * 4;
-  layout.barriers_offset = layout.slots_offset + 2 * kGroupRows * tokens * 4;
-  layout.bytes = layout.barriers_offset + (2 + 2 * ring) * kBarrierBytes;
-  return layout;
-}
-
-__device__ inline uint32_t SharedAddress(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-__device__ inline void CopyAsync16(uint32_t to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-               "r"(valid ? 16 : 0));
-}
-
-__device__ inline void LoadMatrix4(uint32_t address, uint32_t* out) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-               : "r"(address));
-}
-
-// c += a b, shapes 16 x 16 and 16 x 8.
-template <class Scalar>
-__device__ inline void Multiply(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4]);
-template <>
-__device__ inline void Multiply<__half>(const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                                        float (&c)[4]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-template <>
-__device__ inline void Multiply<__nv_bfloat16>(const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                                               float (&c)[4]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ inline int ClusterRank() {
-  uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return static_cast<int>(rank);
-}
-
-// ---- Transaction barriers ----
-
-__device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-__device__ inline void Arrive(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-__device__ inline void ExpectBytes(uint32_t barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
-}
-__device__ inline void AwaitPhase(uint32_t barrier, int parity) {
-  uint32_t done = 0;
-  while (done == 0) {
-    asm volatile(
-        "{\n"
-        ".reg .pred done;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-        "selp.b32 %0, 1, 0, done;\n"
-        "}\n"
-        : "=r"(done)
-        : "r"(barrier), "r"(parity)
-        : "memory");
-  }
-}
-// The address of `local` in block `rank` of the cluster.
-__device__ inline uint32_t RemoteAddress(uint32_t local, int rank) {
-  uint32_t remote;
-  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-  return remote;
-}
-__device__ inline void SendAsync(uint32_t remote, const float4& v, uint32_t remote_barrier) {
-  asm volatile(
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
-      "[%5];" ::"r"(remote),
-      "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(remote_barrier)
-      : "memory");
-}
-
-// `bytes` of global memory into shared memory; they count themselves in at `barrier`.
-__device__ inline void CopyBulk(uint32_t to, const uint8_t* from, int bytes, uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
-      "l"(from), "r"(bytes), "r"(barrier)
-      : "memory");
-}
 
 // Of the warps that multiply.
 __device__ inline void SyncMultipliers() {
@@ -244,17 +104,6 @@ __device__ inline void Accumulate(const typename Decoder::Record& record, const 
       }
     }
   }
-}
-
-template <class Scalar>
-__device__ inline Scalar Round(float value);
-template <>
-__device__ inline __half Round<__half>(float value) {
-  return __float2half_rn(value);
-}
-template <>
-__device__ inline __nv_bfloat16 Round<__nv_bfloat16>(float value) {
-  return __float2bfloat16_rn(value);
 }
 
 // The slice of x into shared memory, 16 bytes a copy, rows past the last one zero. A segment's
@@ -582,7 +431,8 @@ GemmPlan PlanRows16(const GemmProblem& problem) {
     // Records of the busiest warp; the end of a group costs about half of one.
     const int64_t cost = static_cast<int64_t>((groups + clusters - 1) / clusters) *
                          (2 * ((slice_blocks + kSlices - 1) / kSlices) + 1);
-    if (cost < best_cost) {
+    // Of equals the larger cluster: its slices of x leave more room for the ring.
+    if (cost <= best_cost) {
       best_cost = cost;
       best = {column_blocks, row.cluster, clusters, ring, std::max(bytes(ring), kAloneBytes)};
     }

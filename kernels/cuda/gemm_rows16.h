@@ -9,9 +9,7 @@
 
 namespace vernier::cuda {
 
-inline constexpr int kMaxFewRows = 16;
-
-// REQUIRES: a valid problem of at most kMaxFewRows rows.
+// REQUIRES: a valid problem of at most kMaxGemmRows rows.
 GemmPlan PlanRows16(const GemmProblem& problem);
 cudaError_t LaunchRows16(const GemmProblem& problem, const GemmPlan& plan,
                          const GemmOperands& operands, cudaStream_t stream);

@@ -1,0 +1,62 @@
+// How a block of gemm_rows16 is made up: its warps, and where everything lies in its shared memory.
+#pragma once
+
+#include "kernels/cuda/fragment.cuh"
+#include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/packed_layout.h"
+
+namespace vernier::cuda {
+
+// Sixteen warps multiply: a pair for each of eight k-blocks, each with one record (32 rows) of the
+// group. One more fills the ring.
+inline constexpr int kWarps = 16;
+inline constexpr int kSlices = kWarps / 2;
+inline constexpr int kThreads = kWarps * 32;  // that multiply
+inline constexpr int kAllThreads = kThreads + 32;
+inline constexpr int kGroupRowsLog2 = 6;
+static_assert(1 << kGroupRowsLog2 == kGroupRows);
+inline constexpr int kMaxRing = 5;  // stages
+inline constexpr int kTokensPerColumnBlock = 8;
+inline constexpr int kSegmentBytes = 128;  // one token's 64 values of one record's columns
+// A pair's sums are 8 tokens of 64 rows; the padding spreads the stores of a fragment over banks.
+inline constexpr int kSumStride = kGroupRows + 4;
+inline constexpr int kPairSums = kTokensPerColumnBlock * kSumStride;
+inline constexpr int kMaxSharedBytes = 227 * 1024;
+// A block asks for more than half, so that a multiprocessor takes one: two of them, from neighbours
+// on a stream, end up unevenly spread (4096 x 4096, 8 rows, H200: 10.5 us against 7.5).
+inline constexpr int kAloneBytes = 120 * 1024;
+
+// Shared memory: [pair table][x beyond its holes][ring][sums of warps][slots of the
+// cluster][barriers].
+struct SharedLayout {
+  int x_offset;  // of the segments that do not fit the holes of the table
+  int hole_segments;
+  int ring_offset;      // [stage][record of the group][k-block]
+  int sums_offset;      // [pair][column block][token][row, padded]
+  int slots_offset;     // two slots, by the parity of the group: [source][token][owned row]
+  int barriers_offset;  // one a slot, then filled and emptied of each stage
+  int bytes;
+};
+
+VERNIER_HOST_DEVICE constexpr int StageBytes(PackedEncoding encoding) {
+  return 2 * kSlices * RecordBytes(encoding);
+}
+
+VERNIER_HOST_DEVICE constexpr SharedLayout LayoutOf(PackedEncoding encoding, int column_blocks,
+                                                    int slice_blocks, int ring) {
+  const bool has_table = encoding == PackedEncoding::kNf4;
+  const int tokens = column_blocks * kTokensPerColumnBlock;
+  const int segments = slice_blocks * tokens;
+  SharedLayout layout = {};
+  layout.x_offset = has_table ? kPairTableBytes : 0;
+  layout.hole_segments = has_table ? kPairTableBytes / kPairTableRowBytes : 0;
+  const int beyond = segments > layout.hole_segments ? segments - layout.hole_segments : 0;
+  layout.ring_offset = layout.x_offset + beyond * kSegmentBytes;
+  layout.sums_offset = layout.ring_offset + ring * StageBytes(encoding);
+  layout.slots_offset = layout.sums_offset + kSlices * kPairSums * column_blocks * 4;
+  layout.barriers_offset = layout.slots_offset + 2 * kGroupRows * tokens * 4;
+  layout.bytes = layout.barriers_offset + (2 + 2 * ring) * kBarrierBytes;
+  return layout;
+}
+
+}  // namespace vernier::cuda
