@@ -37,6 +37,8 @@ absl::StatusOr<std::unique_ptr<BpeModel>> BpeModel::Create(const TokenizerParts&
       model->over_bytes() ? model->FillByteTokens(parts, special) : model->characters_.Fill(parts);
   if (!status.ok()) return status;
   model->FillMerges(parts.merges, special);
+  // A whole piece that is looked up may be a token of several words.
+  if (parts.ignore_merges) model->cut_words_ = false;
   model->FillWhole(plain, parts.ignore_merges);
   return model;
 }

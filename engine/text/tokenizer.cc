@@ -74,7 +74,7 @@ class TokenizerOfParts final : public Tokenizer {
                           Run* run) const;
   absl::Status EncodePlain(absl::string_view text, PartPlace place, Run* run) const;
 
-  const TokenizerParts parts_;  // without merges and added tokens
+  const TokenizerParts parts_;  // without what the members below have
   const Normalizer normalizer_;
   const PreTokenizer pre_tokenizer_;
   const TokenModel model_;
@@ -95,6 +95,8 @@ std::vector<AddedToken> Select(const TokenizerParts& parts, bool normalized) {
 TokenizerParts WithoutLists(TokenizerParts parts) {
   parts.merges = {};
   parts.added = {};
+  parts.scores = {};
+  parts.normalizers = {};
   return parts;
 }
 

@@ -213,6 +213,16 @@ TEST(TokenizerJsonStepsTest, UnigramFilesTakeTheBestPath) {
   EXPECT_EQ(tokenizer->Decode(Ids{1, 5, 4}, false), "ab a");
 }
 
+TEST(TokenizerJsonStepsTest, IgnoreMergesTakesATokenOfSeveralWords) {
+  Json file = Tok512Json();
+  file["model"]["vocab"]["▁zz▁zz"] = 512;
+  const auto merged = Make(JsonSource(file.dump()));
+  file["model"]["ignore_merges"] = true;
+  const auto whole = Make(JsonSource(file.dump()));
+  EXPECT_GT(Encoded(*merged, "zz zz").size(), 2u);
+  EXPECT_EQ(Encoded(*whole, "zz zz"), (Ids{1, 512}));
+}
+
 TEST(TokenizerJsonStepsTest, NormalizedAddedTokensAreFoundBehindTheNormalizer) {
   Json file = Tok512Json();
   file["normalizer"] = {{"type", "Lowercase"}};
