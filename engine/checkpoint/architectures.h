@@ -43,10 +43,10 @@ struct ConfigKeys {
   absl::string_view intermediate;                            // default: 4 * hidden
   absl::string_view vocab;         // 0 when GGUF does not say: the embedding's rows do
   absl::string_view num_kv_heads;  // default: num_heads
-  absl::string_view head_dim;      // default: hidden / num_heads
+  absl::string_view head_dim;      // default: default_head_dim
   absl::string_view norm_epsilon;
   absl::string_view activation;   // default: the architecture's
-  absl::string_view rope_theta;   // default 10000
+  absl::string_view rope_theta;   // default: default_theta
   absl::string_view rotary_dims;  // must be head_dim where it is said
   absl::string_view tied;         // default: the architecture's
   // Which layers attend to a window alone. Null where there is a window's key: none does.
@@ -54,7 +54,8 @@ struct ConfigKeys {
   absl::string_view window_pattern;  // default: the architecture's
   absl::string_view layer_types;     // instead of the pattern, a word a layer
   absl::string_view window_theta;    // of those layers, default 10000; empty: rope_theta is
-  absl::string_view rope_scaling, rope_scaling_factor;  // GGUF's: none or linear; default: none
+  // GGUF's, of layers without a window: none or linear; default: linear by a factor that is there.
+  absl::string_view rope_scaling, rope_scaling_factor;
   absl::string_view query_scalar;  // q.k is divided by its root; default: head_dim
   absl::string_view soft_cap;      // default: none
   int64_t default_head_dim = 0;    // 0: hidden / num_heads

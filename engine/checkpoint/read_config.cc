@@ -18,6 +18,7 @@ constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 4096;
 constexpr double kMaxTheta = 1e12;
 constexpr double kWindowTheta = 10000;
+constexpr double kMinRopeFactor = 1e-3;
 
 struct ActivationName {
   absl::string_view name;
@@ -179,7 +180,11 @@ absl::Status ScaleLinearly(const ConfigKeys& keys, const JsonFields& fields, Mod
   if (*type != "linear") return fields.Unsupported(keys.rope_scaling, "none and linear are");
   const absl::StatusOr<double> factor = fields.NumberOr(keys.rope_scaling_factor, 1, 0, 1e9);
   if (!factor.ok()) return factor.status();
-  if (*factor > 0) DivideFrequencies(*factor, &config->inverse_frequencies);  // 0: not scaled
+  if (*factor == 0) return absl::OkStatus();  // not scaled
+  if (*factor < kMinRopeFactor) {
+    return fields.Wrong(keys.rope_scaling_factor, absl::StrCat("0 or at least ", kMinRopeFactor));
+  }
+  DivideFrequencies(*factor, &config->inverse_frequencies);
   return absl::OkStatus();
 }
 

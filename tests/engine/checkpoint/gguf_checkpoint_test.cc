@@ -213,6 +213,8 @@ TEST(GgufCheckpointTest, LinearScalingDividesTheFrequencies) {
   EXPECT_THAT(Refusal(WithKeys({factor, GgufKey(kind, std::string("yarn"))})),
               HasSubstr("llama.rope.scaling.type is \"yarn\", which is not supported (none and "
                         "linear are)"));
+  EXPECT_THAT(Refusal(WithKeys({GgufKey("llama.rope.scaling.factor", 1e-30f)})),
+              HasSubstr("expected 0 or at least 0.001"));
   // What files called the factor before.
   EXPECT_THAT(Refusal(WithKeys({GgufKey("llama.rope.scale_linear", 4.0f)})),
               HasSubstr("llama.rope.scale_linear is 4.0, which is not supported"));
