@@ -110,24 +110,23 @@ Evaluator::Flow Evaluator::If(const Statement& statement) {
   return has_else ? Execute(statement.bodies.back()) : Flow::kNext;
 }
 
-std::vector<Value> Evaluator::ForItems(const Statement& statement) {
-  std::vector<Value> items = ItemsOf(meter_, Evaluate(*statement.expressions[0]));
+std::shared_ptr<const List> Evaluator::ForItems(const Statement& statement) {
+  std::shared_ptr<const List> items = ListOf(meter_, Evaluate(*statement.expressions[0]));
   if (statement.expressions.size() < 2) return items;
   std::vector<Value> kept;
-  for (Value& item : items) {
-    if (!meter_.Step(statement.line)) return {};
+  for (const Value& item : items->items) {
+    if (!meter_.Step(statement.line)) return items;
     const Inside inside(*this, scope_);
     Assign(*statement.targets[0], item);
-    if (IsTrue(Evaluate(*statement.expressions[1]))) kept.push_back(std::move(item));
+    if (IsTrue(Evaluate(*statement.expressions[1]))) kept.push_back(item);
   }
-  return kept;
+  return ListOf(meter_, MakeList(meter_, std::move(kept)));
 }
 
 Evaluator::Flow Evaluator::For(const Statement& statement) {
-  const Value items = MakeList(meter_, ForItems(statement));
-  if (!meter_.ok()) return Flow::kBreak;
   const auto loop = std::make_shared<Loop>();
-  loop->items = items.As<std::shared_ptr<const List>>();
+  loop->items = ForItems(statement);
+  if (!meter_.ok()) return Flow::kBreak;
   for (; loop->index < loop->items->items.size(); ++loop->index) {
     if (!meter_.Step(statement.line)) break;
     const Inside inside(*this, scope_);

@@ -55,7 +55,8 @@ class Evaluator {
   void CallBlock(const Statement& statement);
   // What a body writes, in a scope of its own.
   Value Captured(const Body& body);
-  std::vector<Value> ForItems(const Statement& statement);
+  // What a loop walks over, without what its condition leaves out.
+  std::shared_ptr<const List> ForItems(const Statement& statement);
   void Assign(const Expression& target, const Value& value);
   void AssignAttribute(const Expression& target, const Value& value);
   void Write(const MarkedText& text);
