@@ -155,9 +155,7 @@ absl::Status OpenWith(const std::string& name, const std::vector<int64_t>& shape
   const ModelFolder folder;
   WriteSmallLlama(folder);
   SafetensorsWriter writer;
-  bool found = false;
   for (const auto& [theirs, theirs_shape] : SmallLlamaTensors()) {
-    found |= theirs == name;
     if (theirs != name) writer.Add(theirs, theirs_shape);
   }
   if (!shape.empty()) writer.Add(name, shape);
