@@ -63,6 +63,8 @@ void DeclareVerbs(CLI::App* app, CommandLine* command) {
       ->footer("\nExample:\n  vernier models --json | jq '.models[0].variants[].memory'");
   DeclareTokenize(add(Verb::kTokenize, "tokenize", "Token ids and pieces of a text, offline"),
                   &command->tokenize);
+  DeclareTemplate(add(Verb::kTemplate, "template", "A chat template rendered over data, offline"),
+                  &command->chat_template);
   DeclareInspect(add(Verb::kInspect, "inspect", "What a model file holds, offline"),
                  &command->inspect);
 }

@@ -223,6 +223,19 @@ void DeclareTokenize(CLI::App* app, TokenizeOptions* options) {
       "  vernier tokenize --model MODEL_FOLDER --file text.txt --json");
 }
 
+void DeclareTemplate(CLI::App* app, TemplateOptions* options) {
+  app->add_option("--template", options->file, "A chat template (Jinja); '-': standard input")
+      ->required()
+      ->type_name("PATH");
+  app->add_option("--data", options->data, "A JSON object with its variables; '-': standard input")
+      ->required()
+      ->type_name("PATH");
+  app->footer(
+      "\nNeeds no server. \"messages\", \"add_generation_prompt\", \"bos_token\" and the like are "
+      "members of\nthe object. Printed as it is, without a line feed behind it.\n\n"
+      "Example:\n  vernier template --template chat_template.jinja --data messages.json");
+}
+
 void DeclareInspect(CLI::App* app, InspectOptions* options) {
   app->add_option("--model", options->model, "GGUF file or Hugging Face folder")
       ->required()

@@ -46,6 +46,7 @@ void DeclareCompare(CLI::App* app, CompareOptions* options);
 void DeclareScore(CLI::App* app, ScoreOptions* options);
 void DeclareChat(CLI::App* app, ChatOptions* options);
 void DeclareTokenize(CLI::App* app, TokenizeOptions* options);
+void DeclareTemplate(CLI::App* app, TemplateOptions* options);
 void DeclareInspect(CLI::App* app, InspectOptions* options);
 
 }  // namespace vernier::cli

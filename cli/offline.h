@@ -8,6 +8,7 @@
 namespace vernier::cli {
 
 CommandResult Tokenize(const CommandLine& command, const Terminal& terminal);
+CommandResult RenderTemplate(const CommandLine& command, const Terminal& terminal);
 CommandResult Inspect(const CommandLine& command, const Terminal& terminal);
 
 }  // namespace vernier::cli

@@ -53,13 +53,18 @@ struct TokenizeOptions {
   bool add_begin = true;
 };
 
+struct TemplateOptions {
+  std::string file;  // Jinja
+  std::string data;  // a file with a JSON object: the template's variables
+};
+
 struct InspectOptions {
   std::string model;
   bool tensors = false;
   bool digest = false;
 };
 
-enum class Verb { kGenerate, kCompare, kScore, kModels, kChat, kTokenize, kInspect };
+enum class Verb { kGenerate, kCompare, kScore, kModels, kChat, kTokenize, kTemplate, kInspect };
 
 struct CommandLine {
   Verb verb = Verb::kModels;
@@ -71,6 +76,7 @@ struct CommandLine {
   ScoreOptions score;
   ChatOptions chat;
   TokenizeOptions tokenize;
+  TemplateOptions chat_template;
   InspectOptions inspect;
 };
 

@@ -8,6 +8,7 @@ namespace {
 
 CommandResult Dispatch(const CommandLine& command, const Terminal& terminal) {
   if (command.verb == Verb::kTokenize) return Tokenize(command, terminal);
+  if (command.verb == Verb::kTemplate) return RenderTemplate(command, terminal);
   if (command.verb == Verb::kInspect) return Inspect(command, terminal);
   Connection connection(command.server, command.timeout_seconds);
   switch (command.verb) {

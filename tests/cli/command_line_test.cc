@@ -128,6 +128,7 @@ TEST(CommandLineTest, MistakesAreUsageErrorsInOneSentence) {
       {"score", "--stride", "4", "text"},
       {"tokenize", "text"},
       {"inspect"},
+      {"template", "--template", "a"},
       {"models", "--server", "nowhere"},
       {"models", "--server", ":1"},
       {"models", "--server", "host:65536"},
@@ -142,7 +143,7 @@ TEST(CommandLineTest, MistakesAreUsageErrorsInOneSentence) {
 
 TEST(CommandLineTest, EveryCommandHasAHelpPageWithAnExample) {
   for (const char* verb :
-       {"generate", "compare", "score", "models", "chat", "tokenize", "inspect"}) {
+       {"generate", "compare", "score", "models", "chat", "tokenize", "template", "inspect"}) {
     const auto parsed = Parse({verb, "--help"});
     EXPECT_EQ(parsed.exit_code, kExitGood);
     EXPECT_THAT(parsed.message, HasSubstr("Example")) << verb;

@@ -72,6 +72,23 @@ TEST_F(TokenizeCommandTest, BadInputIsToldFromBadFiles) {
   EXPECT_THAT(none.err, HasSubstr("no tokenizer"));
 }
 
+TEST(TemplateCommandTest, RendersOverData) {
+  const std::string path = ::testing::TempDir() + "/vernier_template_test.jinja";
+  std::ofstream(path) << "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+  const std::vector<std::string> command = {"template", "--template", path, "--data", "-"};
+  const std::string data = R"({"messages": [{"role": "user", "content": "Hi {{ 1 }}"}]})";
+  const Ran ran = RunWith(command, {.input = data});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  EXPECT_EQ(ran.out, "<user>Hi {{ 1 }}");
+
+  EXPECT_EQ(RunWith(command, {.input = "{"}).exit_code, 65);
+  std::ofstream(path) << "\n{% if %}";
+  const Ran broken = RunWith(command, {.input = data});
+  EXPECT_EQ(broken.exit_code, 65);
+  EXPECT_THAT(broken.err, HasSubstr("template line 2"));
+  std::filesystem::remove(path);
+}
+
 TEST(InspectCommandTest, ShowsWhatTheFilesHold) {
   const Ran ran = RunWith({"inspect", "--tensors", "--model", TestDataPath("stories260K/hf")});
   EXPECT_EQ(ran.exit_code, 0) << ran.err;
