@@ -88,6 +88,30 @@ __device__ inline uint32_t WordOf(const uint4& v, int index) {
   return index == 0 ? v.x : index == 1 ? v.y : index == 2 ? v.z : v.w;
 }
 
+// The A registers of one k16 of NF4: four pairs of bare codes. `lane_offset` is 4 * lane.
+__device__ inline void LookUpPairs(const uint8_t* table, uint32_t lane_offset, uint32_t word,
+                                   uint32_t (&a)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    // {lane_offset, byte i of word, 0, 0}: the row of the pair, this lane's copy.
+    const uint32_t offset = __byte_perm(word, lane_offset, 0x5504 | i << 4);
+    a[i] = *reinterpret_cast<const uint32_t*>(table + offset);
+  }
+}
+
+template <class Scalar>
+struct PairOf;
+template <>
+struct PairOf<__half> {
+  using Type = __half2;
+  static __device__ inline Type Twice(float v) { return __float2half2_rn(v); }
+};
+template <>
+struct PairOf<__nv_bfloat16> {
+  using Type = __nv_bfloat162;
+  static __device__ inline Type Twice(float v) { return __float2bfloat162_rn(v); }
+};
+
 template <class ScalarType>
 struct Nf4Decoder {
   using Scalar = ScalarType;
@@ -112,12 +136,56 @@ struct Nf4Decoder {
     // The A registers of k16 `step` of tile `tile`. `lane_offset` is 4 * lane.
     __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int tile, int step,
                            uint32_t (&a)[4]) const {
-      const uint32_t word = WordOf(tiles[tile], step);
+      LookUpPairs(table, lane_offset, WordOf(tiles[tile], step), a);
+    }
+  };
+
+  // A lane's share of one tile, and absmax of its rows g and g + 8.
+  struct BareTile {
+    uint4 codes;
+    float2 absmax;
+
+    // From a record in shared memory.
+    __device__ void Load(const uint8_t* record, int tile, int lane) {
+      codes = *reinterpret_cast<const uint4*>(record + tile * kNf4TileBytes + lane * 16);
+      absmax =
+          *reinterpret_cast<const float2*>(record + kNf4CodeBytes + (lane / 4 * 4 + tile * 2) * 4);
+    }
+    __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int step,
+                           uint32_t (&a)[4]) const {
+      LookUpPairs(table, lane_offset, WordOf(codes, step), a);
+    }
+  };
+
+  // A lane's share of one tile, its values multiplied by absmax as they are decoded. absmax is the
+  // sum of two 16-bit numbers, so that only the product rounds.
+  struct ScaledTile {
+    using Pair = typename PairOf<Scalar>::Type;
+    uint4 codes;
+    Pair large[2];  // of rows g and g + 8
+    Pair small[2];
+
+    // From a record in shared memory.
+    __device__ void Load(const uint8_t* record, int tile, int lane) {
+      BareTile bare;
+      bare.Load(record, tile, lane);
+      codes = bare.codes;
+      Split(bare.absmax.x, 0);
+      Split(bare.absmax.y, 1);
+    }
+    __device__ void Split(float absmax, int row) {
+      large[row] = PairOf<Scalar>::Twice(absmax);
+      small[row] = PairOf<Scalar>::Twice(absmax - static_cast<float>(large[row].x));
+    }
+
+    __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int step,
+                           uint32_t (&a)[4]) const {
+      LookUpPairs(table, lane_offset, WordOf(codes, step), a);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        // {lane_offset, byte i of word, 0, 0}: the row of the pair, this lane's copy.
-        const uint32_t offset = __byte_perm(word, lane_offset, 0x5504 | i << 4);
-        a[i] = *reinterpret_cast<const uint32_t*>(table + offset);
+        const Pair code = *reinterpret_cast<const Pair*>(&a[i]);
+        const Pair value = __hfma2(code, large[i % 2], __hmul2(code, small[i % 2]));
+        a[i] = *reinterpret_cast<const uint32_t*>(&value);
       }
     }
   };
@@ -167,6 +235,24 @@ struct Int8Decoder {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         a[i] = Int8Pair<Scalar>(WordOf(words, step % 2 * 2 + i / 2), i % 2);
+      }
+    }
+  };
+
+  // A lane's share of one tile; exact, the row's scale comes later.
+  struct ScaledTile {
+    uint4 words[2];
+
+    __device__ void Load(const uint8_t* record, int tile, int lane) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        words[i] = *reinterpret_cast<const uint4*>(record + (tile * 2 + i) * 512 + lane * 16);
+      }
+    }
+    __device__ void Decode(const uint8_t*, uint32_t, int step, uint32_t (&a)[4]) const {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        a[i] = Int8Pair<Scalar>(WordOf(words[step / 2], step % 2 * 2 + i / 2), i % 2);
       }
     }
   };

@@ -1,28 +1,43 @@
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_rows16.h"
+#include "kernels/cuda/gemm_wide.h"
 
 namespace vernier::cuda {
 namespace {
 
 bool Valid(const GemmProblem& problem) {
-  return problem.rows > 0 && problem.rows <= kMaxGemmRows && problem.outputs > 0 &&
-         problem.inputs > 0 && problem.inputs % kRecordCols == 0;
+  return problem.rows > 0 && problem.outputs > 0 && problem.inputs > 0 &&
+         problem.inputs % kRecordCols == 0;
 }
 
 }  // namespace
 
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan) {
   if (!Valid(problem)) return cudaErrorInvalidValue;
-  *plan = PlanRows16(problem);
+  // Up to 16 rows the small kernel is faster for every 8B shape (`gemm_bench --tune`, H200).
+  *plan = problem.rows <= kRows16Tokens ? PlanRows16(problem) : PlanWide(problem);
   return plan->cluster > 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-cudaError_t LaunchGemm(const GemmProblem& problem, const GemmOperands& operands,
-                       cudaStream_t stream) {
-  GemmPlan plan;
-  const cudaError_t planned = PlanGemm(problem, &plan);
-  if (planned != cudaSuccess) return planned;
-  return LaunchRows16(problem, plan, operands, stream);
+int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {
+  if (!Valid(problem)) return 0;
+  int count = 0;
+  const auto add = [&](const GemmPlan& plan) {
+    if (plan.cluster > 0 && count < capacity) plans[count++] = plan;
+  };
+  if (problem.rows <= kRows16Tokens) add(PlanRows16(problem));
+  for (const int tokens : kWideTokens) {
+    for (int cluster = 1; cluster <= kMaxWideCluster; ++cluster) {
+      add(PlanWide(problem, tokens, cluster));
+    }
+  }
+  return count;
+}
+
+cudaError_t LaunchGemm(const GemmProblem& problem, const GemmPlan& plan,
+                       const GemmOperands& operands, cudaStream_t stream) {
+  return plan.kernel == GemmKernel::kRows16 ? LaunchRows16(problem, plan, operands, stream)
+                                            : LaunchWide(problem, plan, operands, stream);
 }
 
 }  // namespace vernier::cuda

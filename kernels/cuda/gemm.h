@@ -1,6 +1,6 @@
 // y = x W^T for packed quantized weights: the one door to the GEMM kernels.
 //
-// Plan chooses a kernel by rows of a table (pure); Launch queues it. All pointers are device
+// PlanGemm chooses (pure); LaunchGemm queues it. All pointers are device
 // memory. A kernel starts to read its weights before the kernel ahead of it on the stream has ended
 // (programmatic dependent launch), so nothing queued may still be writing them; x and y have no
 // such restriction. Sums are fp32 and their order is fixed: two runs are equal bit for bit. Any
@@ -32,24 +32,29 @@ struct GemmOperands {
   void* y = nullptr;                  // [rows, outputs] 16-bit, 16-byte aligned
 };
 
-// The largest number of rows that Launch takes.
-inline constexpr int kMaxGemmRows = 16;
+// The kernels that there are; each file opens with what it does.
+enum class GemmKernel : uint8_t { kRows16, kWide };
 
-// How a problem is laid over the device; printable, chosen by PlanGemm.
+// How a problem is laid over the device; printable.
 struct GemmPlan {
-  int column_blocks = 0;  // of 8 rows of x
-  int cluster = 0;        // blocks that share a row group, each with a slice of K
+  GemmKernel kernel = GemmKernel::kRows16;
+  int tile_tokens = 0;  // rows of x that a block multiplies at once
+  int cluster = 0;      // blocks that share their outputs, each with a slice of K
   int clusters = 0;
-  int ring = 0;  // stages of weights under way a block
-  int shared_bytes = 0;
+  int ring = 0;          // kRows16: stages of weights under way a block
+  int shared_bytes = 0;  // kRows16
 };
 
-// cudaErrorInvalidValue when the problem's sizes are outside what the fields above say.
+// The plan that should be fastest, by measured costs (gemm.cu, gemm_wide.cu). cudaErrorInvalidValue
+// when the problem's sizes are outside what the fields above say.
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan);
 
-// The error of the plan or the launch; what fails on the device shows at the stream's next
-// synchronization.
-cudaError_t LaunchGemm(const GemmProblem& problem, const GemmOperands& operands,
-                       cudaStream_t stream);
+// Every plan that can run a problem, for measuring; returns how many of `capacity` were written.
+int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity);
+
+// REQUIRES: a plan made for this problem. The error of the launch; what fails on the device shows
+// at the stream's next synchronization.
+cudaError_t LaunchGemm(const GemmProblem& problem, const GemmPlan& plan,
+                       const GemmOperands& operands, cudaStream_t stream);
 
 }  // namespace vernier::cuda

@@ -396,11 +396,13 @@ template <class Scalar>
 cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Arguments& args,
                       cudaStream_t stream) {
   if (problem.encoding == PackedEncoding::kNf4) {
-    return plan.column_blocks == 1 ? Launch<Nf4Decoder<Scalar>, 1>(plan, args, stream)
-                                   : Launch<Nf4Decoder<Scalar>, 2>(plan, args, stream);
+    return plan.tile_tokens == kTokensPerColumnBlock
+               ? Launch<Nf4Decoder<Scalar>, 1>(plan, args, stream)
+               : Launch<Nf4Decoder<Scalar>, 2>(plan, args, stream);
   }
-  return plan.column_blocks == 1 ? Launch<Int8Decoder<Scalar>, 1>(plan, args, stream)
-                                 : Launch<Int8Decoder<Scalar>, 2>(plan, args, stream);
+  return plan.tile_tokens == kTokensPerColumnBlock
+             ? Launch<Int8Decoder<Scalar>, 1>(plan, args, stream)
+             : Launch<Int8Decoder<Scalar>, 2>(plan, args, stream);
 }
 
 // Clusters that run at once on an H100 or H200, one block a multiprocessor: the multiprocessors of
@@ -434,7 +436,12 @@ GemmPlan PlanRows16(const GemmProblem& problem) {
     // Of equals the larger cluster: its slices of x leave more room for the ring.
     if (cost <= best_cost) {
       best_cost = cost;
-      best = {column_blocks, row.cluster, clusters, ring, std::max(bytes(ring), kAloneBytes)};
+      best = {GemmKernel::kRows16,
+              column_blocks * kTokensPerColumnBlock,
+              row.cluster,
+              clusters,
+              ring,
+              std::max(bytes(ring), kAloneBytes)};
     }
   }
   return best;

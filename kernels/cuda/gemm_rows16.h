@@ -9,7 +9,9 @@
 
 namespace vernier::cuda {
 
-// REQUIRES: a valid problem of at most kMaxGemmRows rows.
+inline constexpr int kRows16Tokens = 16;  // the most rows of x
+
+// REQUIRES: a valid problem of at most kRows16Tokens rows.
 GemmPlan PlanRows16(const GemmProblem& problem);
 cudaError_t LaunchRows16(const GemmProblem& problem, const GemmPlan& plan,
                          const GemmOperands& operands, cudaStream_t stream);

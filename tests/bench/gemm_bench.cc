@@ -95,6 +95,29 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
   row("int8", result.int8);
 }
 
+// Every plan of every shape, as CSV: what the table of kernels/cuda/gemm.cu is chosen from.
+bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
+          const GemmOptions& options) {
+  std::puts("shape,rows,format,kernel,tile_tokens,cluster,us,us_p10,us_p90,error,valid");
+  bool valid = true;
+  for (const int count : rows) {
+    for (const GemmShape& shape : shapes) {
+      for (const GemmFormat format : {GemmFormat::kNf4, GemmFormat::kInt8}) {
+        for (const PlanTiming& plan : MeasurePlans(shape, count, format, options)) {
+          const GemmTiming& t = plan.timing;
+          const bool good = t.error <= t.error_limit && t.bits_equal;
+          valid = valid && good;
+          std::printf("%s,%d,%s,%s,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name, count,
+                      format == GemmFormat::kNf4 ? "nf4" : "int8", plan.kernel, plan.tile_tokens,
+                      plan.cluster, t.us, t.us_low, t.us_high, t.error, static_cast<int>(good));
+          std::fflush(stdout);
+        }
+      }
+    }
+  }
+  return valid;
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Quantized GEMM against cuBLASLt 16-bit");
   std::vector<int> rows = {1, 2, 4, 8, 16};
@@ -102,6 +125,7 @@ int Main(int argc, char** argv) {
   std::string only;
   GemmShape custom = {"custom", 0, 0};
   bool layer = true;
+  bool tune = false;
   GemmOptions options;
   Printer printer;
   app.add_option("--rows", rows, "rows of x")->delimiter(',')->check(CLI::Range(1, 8192));
@@ -116,6 +140,7 @@ int Main(int argc, char** argv) {
                  "heuristics timed, the fastest is the baseline")
       ->check(CLI::Range(1, 32));
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
+  app.add_flag("--tune", tune, "time every plan of our kernels instead, as CSV");
   app.add_flag("--csv", printer.csv, "comma-separated rows");
   CLI11_PARSE(app, argc, argv);
 
@@ -133,6 +158,7 @@ int Main(int argc, char** argv) {
   std::fprintf(stderr, "%s, %d multiprocessors, L2 %.0f MB, at most %d MHz; reads %.3f TB/s\n",
                facts.name.c_str(), facts.multiprocessors, facts.l2_bytes * 1e-6, facts.sm_clock_mhz,
                facts.read_bytes_per_second * 1e-12);
+  if (tune) return Tune(shapes, rows, options) ? 0 : 1;
   printer.read_bytes_per_second = facts.read_bytes_per_second;
   printer.Header();
   for (const int count : rows) {

@@ -154,6 +154,7 @@ class OurGemm {
     problem_.rows = activations.rows;
     problem_.outputs = shape.outputs;
     problem_.inputs = shape.inputs;
+    BENCH_CHECK(cuda::PlanGemm(problem_, &plan_));
     bytes_ = cuda::PackedBytes(problem_.encoding, shape.outputs, shape.inputs);
     copies_ = CopiesOf(bytes_);
 
@@ -179,6 +180,8 @@ class OurGemm {
     BENCH_CHECK(cudaDeviceSynchronize());
   }
 
+  const cuda::GemmProblem& problem() const { return problem_; }
+  void set_plan(const cuda::GemmPlan& plan) { plan_ = plan; }
   int copies() const { return copies_; }
   double weight_bytes() const {
     return static_cast<double>(bytes_) +
@@ -191,7 +194,7 @@ class OurGemm {
     operands.weight = records_->as<uint8_t>() + copy * bytes_;
     operands.row_scales = scales_->as<float>();
     operands.y = activations_.y->data;
-    BENCH_CHECK(cuda::LaunchGemm(problem_, operands, stream));
+    BENCH_CHECK(cuda::LaunchGemm(problem_, plan_, operands, stream));
   }
 
   // Runs twice over poisoned outputs: the error against the reference, and whether bits repeat.
@@ -223,6 +226,7 @@ class OurGemm {
   GemmFormat format_;
   const Activations& activations_;
   cuda::GemmProblem problem_;
+  cuda::GemmPlan plan_;
   int64_t bytes_ = 0;
   int64_t code_count_ = 0;
   int copies_ = 0;
@@ -384,6 +388,30 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   Summarize(cublas.get(), &out.cublas);
   Summarize(nf4.get(), &out.nf4);
   Summarize(int8.get(), &out.int8);
+  return out;
+}
+
+std::vector<PlanTiming> MeasurePlans(const GemmShape& shape, int rows, GemmFormat format,
+                                     const GemmOptions& options) {
+  constexpr int kMostPlans = 64;
+  const Stream stream;
+  const Activations activations(shape, rows, options.bf16);
+  OurGemm gemm(shape, format, activations);
+  cuda::GemmPlan plans[kMostPlans];
+  const int count = cuda::ListGemmPlans(gemm.problem(), plans, kMostPlans);
+  std::vector<PlanTiming> out(static_cast<size_t>(count));
+  for (size_t i = 0; i < out.size(); ++i) {
+    PlanTiming& result = out[i];
+    result.kernel = plans[i].kernel == cuda::GemmKernel::kRows16 ? "rows16" : "wide";
+    result.tile_tokens = plans[i].tile_tokens;
+    result.cluster = plans[i].cluster;
+    gemm.set_plan(plans[i]);
+    gemm.Validate(&result.timing, stream.stream);
+    const std::unique_ptr<Graph> graph =
+        Capture(std::cref(gemm), gemm.copies(), LaunchesOf(gemm.copies()), stream.stream);
+    Replay({graph.get()}, options.replays, stream.stream);
+    Summarize(graph.get(), &result.timing);
+  }
   return out;
 }
 

@@ -42,6 +42,14 @@ struct GemmMeasurement {
   GemmTiming int8;
 };
 
+// One of the plans that can run a problem.
+struct PlanTiming {
+  const char* kernel = "";
+  int tile_tokens = 0;
+  int cluster = 0;
+  GemmTiming timing;
+};
+
 struct DeviceFacts {
   std::string name;
   int multiprocessors = 0;
@@ -54,6 +62,10 @@ DeviceFacts MeasureDevice();
 
 // Times one shape, every launch with another copy of the weight, copies of more than 4 x L2.
 GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions& options);
+
+// Validates and times every plan that can run a shape, one after the other.
+std::vector<PlanTiming> MeasurePlans(const GemmShape& shape, int rows, GemmFormat format,
+                                     const GemmOptions& options);
 
 // Times the shapes one after the other, as the GEMMs of a layer follow each other.
 GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,

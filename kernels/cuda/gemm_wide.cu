@@ -1,0 +1,632 @@
+// y = x W^T for many rows of x, on the tensor cores of a warpgroup (wgmma), A from registers.
+//
+//            tokens (16 to 128)
+//         +---------+              A block of threads owns a tile of 256 outputs, or with others of
+//   256   |  tile   |  of y        its cluster, each with a slice of K. One thread copies: for each
+// outputs |         |              64 columns the 8 records of the weight (bulk copies) and x's
+//         +---------+              [tokens][64] (the copy engine's tensor copy, swizzled; rows past
+//                                  the last are zero), into a ring of stages.
+//
+// Two shapes of a block, by its tokens:
+//   to 64   four warpgroups of 64 outputs; NF4: the sums of a block of 64 columns are made from the
+//           bare codes and multiplied by absmax as they are added (exact, one fused multiply-add a
+//           sum). While one warpgroup decodes, the others multiply.
+//   128     two warpgroups of 128 outputs, so that a tile of x serves twice as many outputs;
+//   absmax,
+//           as a sum of two 16-bit numbers, multiplies the decoded codes, which rounds once.
+// int8 adds straight up; the row's scale multiplies the finished sum.
+//
+// At the end the sums go to shared memory, each block of the cluster takes its share of the tile,
+// adds the others' sums in the order of their ranks, and writes y.
+//
+// A block takes most of a multiprocessor's shared memory and registers, so that its beginning and
+// end (4 to 6 us) are not hidden behind a neighbour's work: that is what short matrices wait for.
+//
+// Limits: columns a multiple of 64; outputs and rows of x any number. NF4 above 64 tokens with
+// fp16: absmax below 39,900, as the decoded weights are fp16.
+#include <cuda.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/fragment.cuh"
+#include "kernels/cuda/gemm_wide.h"
+#include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/packed_layout.h"
+#include "kernels/cuda/warpgroup.cuh"
+
+namespace vernier::cuda {
+namespace {
+
+constexpr int kTileOutputs = 256;
+constexpr int kTileRecords = kTileOutputs / kRecordRows;
+constexpr int kStepCols = 16;                    // of one wgmma
+constexpr int kSteps = kRecordCols / kStepCols;  // of one record
+constexpr int kSumStride = kTileOutputs + 4;     // floats a token; spreads a fragment over banks
+constexpr int kMaxSharedBytes = 227 * 1024;
+constexpr int kMaxRing = 10;  // stages
+constexpr int kXRowBytes = kRecordCols * 2;
+
+struct Arguments {
+  const uint8_t* weight;
+  const float* row_scales;
+  void* y;
+  int rows;
+  int outputs;
+  int inputs;
+  int cluster;
+  int token_tiles;
+  Nf4Codebook codebook;
+};
+
+// How a block's threads share a tile of `kTokens` tokens.
+template <class Decoder, bool kBlockSums>
+struct TileOf {
+  using Type = typename Decoder::ScaledTile;
+};
+template <class Decoder>
+struct TileOf<Decoder, true> {
+  using Type = typename Decoder::BareTile;
+};
+template <class DecoderType, int kTokenCount>
+struct TileShape {
+  using Decoder = DecoderType;
+  using Scalar = typename Decoder::Scalar;
+  static constexpr int kTokens = kTokenCount;
+  static constexpr bool kTall = kTokens > 64;
+  static constexpr int kWarpgroups = kTall ? 2 : 4;
+  static constexpr int kGroups = kTileOutputs / kGroupRows / kWarpgroups;  // of 64 a warpgroup
+  static constexpr int kMultipliers = kWarpgroups * kWarpgroupThreads;
+  static constexpr int kThreads = kMultipliers + kWarpgroupThreads;  // one more, that copies
+  // Registers a thread. Those that multiply take what the copying warpgroup gives back, no more
+  // than the block was launched with: they would wait forever.
+  static constexpr int kCopyRegisters = kTall ? 40 : 32;
+  static constexpr int kMultiplyRegisters = kTall ? 232 : 112;
+  static_assert(kMultipliers * kMultiplyRegisters + kWarpgroupThreads * kCopyRegisters <=
+                kThreads * (65536 / kThreads / 8 * 8));
+  static constexpr int kUnitSteps = kGroups == 1 ? kSteps : kSteps / 2;  // decoded at once
+  static constexpr bool kBlockSums = Decoder::kHasTable && !kTall;
+  static constexpr int kSums = kTokens / 2;                 // a lane, of 64 outputs
+  using Tile = typename TileOf<Decoder, kBlockSums>::Type;  // what a lane decodes from
+
+  static constexpr int kTableBytes = Decoder::kHasTable ? kPairTableBytes : 0;
+  // Blocks of 64 columns a stage. More make longer copies of NF4's short records, and coarser
+  // stages.
+  static constexpr int kStageBlocks = !kBlockSums ? 1 : kTokens == 64 ? 2 : 4;
+  static constexpr int kXTileBytes = kTokens * kXRowBytes;                // of a block
+  static constexpr int kXBytes = kStageBlocks * kXTileBytes;              // of a stage
+  static constexpr int kRowBytes = kStageBlocks * Decoder::kRecordBytes;  // a row of records
+  static constexpr int kWeightBytes = kTileRecords * kRowBytes;           // of a stage
+  static constexpr int kStageBytes = kXBytes + kWeightBytes + 2 * kBarrierBytes;
+  static constexpr int kRing = std::min(kMaxRing, (kMaxSharedBytes - kTableBytes) / kStageBytes);
+  static_assert(kRing * (kXBytes + kWeightBytes) >= kTokens * kSumStride * 4);
+};
+
+// Offsets in shared memory.
+template <class Shape>
+struct Places {
+  static constexpr int kX =
+      Shape::kTableBytes;  // [ring][block][tokens][64], each at a multiple of 1024
+  static constexpr int kWeights = kX + Shape::kRing * Shape::kXBytes;  // [ring][8][block] records
+  static constexpr int kBarriers = kWeights + Shape::kRing * Shape::kWeightBytes;
+  static constexpr int kEnd = kBarriers + Shape::kRing * 2 * kBarrierBytes;
+  static constexpr int kTileSums = kX;  // [tokens][kSumStride] fp32, when the ring is done with
+  static_assert(kEnd <= kMaxSharedBytes);
+};
+
+// What one block of the grid works on.
+struct Work {
+  int rank;  // in its cluster
+  int first_output;
+  int first_token;
+  int first_block;  // of its slice of K, in records
+  int blocks;
+};
+
+__device__ inline Work WorkOf(const Arguments& args, int tokens) {
+  const int blocks = args.inputs / kRecordCols;
+  const int tile = blockIdx.x / args.cluster;
+  Work work;
+  work.rank = blockIdx.x % args.cluster;
+  work.first_output = tile / args.token_tiles * kTileOutputs;
+  work.first_token = tile % args.token_tiles * tokens;
+  work.first_block = work.rank * blocks / args.cluster;
+  work.blocks = (work.rank + 1) * blocks / args.cluster - work.first_block;
+  return work;
+}
+
+// ---- The thread that copies ----
+
+__device__ inline void CopyTile(uint32_t to, const CUtensorMap* map, int col, int row,
+                                uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3}], [%4];" ::"r"(to),
+      "l"(map), "r"(col), "r"(row), "r"(barrier)
+      : "memory");
+}
+
+template <class Shape>
+__device__ inline void FillRing(const Arguments& args, const CUtensorMap* x, const Work& work,
+                                uint32_t shared) {
+  constexpr int kRecordBytes = Shape::Decoder::kRecordBytes;
+  constexpr int kRing = Shape::kRing;
+  const uint32_t barriers = shared + Places<Shape>::kBarriers;
+  const int64_t row_bytes = static_cast<int64_t>(args.inputs / kRecordCols) * kRecordBytes;
+  // Each warp copies its rows of records, and its blocks of x.
+  constexpr int kWarps = kWarpgroupThreads / 32;
+  const int warp = threadIdx.x % kWarpgroupThreads / 32;
+  const int first_record = work.first_output / kRecordRows;
+  const int records =
+      min(kTileRecords, static_cast<int>(RecordGroups(args.outputs)) - first_record);
+  const uint8_t* weight = args.weight + (first_record + warp) * row_bytes +
+                          static_cast<int64_t>(work.first_block) * kRecordBytes;
+  const auto copy_weight = [&](int first, int stage) {
+    const uint32_t barrier = barriers + stage * 2 * kBarrierBytes;
+    const int blocks = min(Shape::kStageBlocks, work.blocks - first);
+    if (warp == 0) ExpectBytes(barrier, blocks * (records * kRecordBytes + Shape::kXTileBytes));
+    uint32_t to =
+        shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes + warp * Shape::kRowBytes;
+    const uint8_t* from = weight;
+#pragma unroll 1
+    for (int i = warp; i < records; i += kWarps) {
+      CopyBulk(to, from, blocks * kRecordBytes, barrier);
+      to += kWarps * Shape::kRowBytes;
+      from += kWarps * row_bytes;
+    }
+    weight += Shape::kRowBytes;
+  };
+  const auto copy_x = [&](int first, int stage) {
+    const int i = warp;
+    if (i < min(Shape::kStageBlocks, work.blocks - first)) {
+      CopyTile(shared + Places<Shape>::kX + stage * Shape::kXBytes + i * Shape::kXTileBytes, x,
+               (work.first_block + first + i) * kRecordCols, work.first_token,
+               barriers + stage * 2 * kBarrierBytes);
+    }
+  };
+  constexpr int kAhead = kRing * Shape::kStageBlocks;
+#pragma unroll 1
+  for (int i = 0; i < kRing && i * Shape::kStageBlocks < work.blocks; ++i) {
+    copy_weight(i * Shape::kStageBlocks, i);
+  }
+  // x may be what the kernel ahead on the stream still writes.
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#pragma unroll 1
+  for (int i = 0; i < kRing && i * Shape::kStageBlocks < work.blocks; ++i) {
+    copy_x(i * Shape::kStageBlocks, i);
+  }
+  int stage = 0;
+  int parity = 0;
+#pragma unroll 1
+  for (int first = kAhead; first < work.blocks; first += Shape::kStageBlocks) {
+    AwaitPhase(barriers + stage * 2 * kBarrierBytes + kBarrierBytes, parity);
+    copy_weight(first, stage);
+    copy_x(first, stage);
+    if (++stage == kRing) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+}
+
+// ---- The warpgroups that multiply ----
+
+// A lane's way through the stages.
+template <class Shape>
+struct Reader {
+  uint32_t shared;
+  const uint8_t* shared_bytes;
+  int lane;
+  int record_offset;  // of this warp's tile of 16 outputs, in a stage's weights
+  int tile;           // 0 or 1, in its record
+  int stage = 0;
+  int parity = 0;
+  int block = 0;  // of the stage
+
+  __device__ uint32_t filled() const {
+    return shared + Places<Shape>::kBarriers + stage * 2 * kBarrierBytes;
+  }
+  __device__ void Await() const { AwaitPhase(filled(), parity); }
+  __device__ const uint8_t* record(int group) const {
+    return shared_bytes + Places<Shape>::kWeights + stage * Shape::kWeightBytes + record_offset +
+           group * kGroupRows / kRecordRows * Shape::kRowBytes +
+           block * Shape::Decoder::kRecordBytes;
+  }
+  __device__ uint64_t x() const {
+    return TileDescriptor(shared + Places<Shape>::kX + stage * Shape::kXBytes +
+                          block * Shape::kXTileBytes);
+  }
+  // Gives stage `left` back to the thread that copies.
+  __device__ void Leave(int left) const {
+    __syncwarp();
+    if (lane == 0) {
+      Arrive(shared + Places<Shape>::kBarriers + left * 2 * kBarrierBytes + kBarrierBytes);
+    }
+  }
+  __device__ bool ends_stage() const { return block == Shape::kStageBlocks - 1; }
+  __device__ void Next() {
+    if (++block < Shape::kStageBlocks) return;
+    block = 0;
+    if (++stage == Shape::kRing) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// What a warpgroup multiplies at once, decoded: a block of 64 columns, or a half of one where it
+// has two groups of outputs.
+template <class Shape>
+struct Unit {
+  uint32_t a[Shape::kUnitSteps][Shape::kGroups][4];
+
+  // Has it decoded by here: the compiler would put some of it off until after the wait.
+  __device__ void Hold() {
+#pragma unroll
+    for (int i = 0; i < Shape::kUnitSteps * Shape::kGroups * 4; ++i) {
+      asm volatile("" : "+r"((&a[0][0][0])[i])::"memory");
+    }
+  }
+};
+
+// sums = W x over `blocks` of 64 columns.
+template <class Shape>
+struct Multiplier {
+  using Product = WarpgroupProduct<typename Shape::Scalar, Shape::kTokens>;
+  static constexpr int kParts = kSteps / Shape::kUnitSteps;  // units of a block
+
+  Reader<Shape> reader;
+  float (&sums)[Shape::kGroups][Shape::kSums];
+  float block[Shape::kBlockSums ? Shape::kSums : 1];  // this block's, before absmax
+  typename Shape::Tile tiles[Shape::kGroups];         // of the block that is being decoded
+
+  // Part `part` of the reader's block.
+  __device__ void Decode(int part, Unit<Shape>& unit) {
+#pragma unroll
+    for (int group = 0; group < Shape::kGroups; ++group) {
+      if (part == 0) tiles[group].Load(reader.record(group), reader.tile, reader.lane);
+#pragma unroll
+      for (int step = 0; step < Shape::kUnitSteps; ++step) {
+        tiles[group].Decode(reader.shared_bytes, reader.lane * 4, part * Shape::kUnitSteps + step,
+                            unit.a[step][group]);
+      }
+    }
+    unit.Hold();
+  }
+
+  // Multiplies `now`, which is part kPart of its block, while the unit after it is decoded.
+  template <int kPart>
+  __device__ void Turn(const Unit<Shape>& now, Unit<Shape>& next, bool more) {
+    constexpr bool kLast = kPart == kParts - 1;
+    const int stage = reader.stage;
+    const bool leaves = kLast && reader.ends_stage();
+    float2 absmax = {};  // of the lane's two rows, in the block that is multiplied
+    if constexpr (Shape::kBlockSums) absmax = tiles[0].absmax;
+    const uint64_t x = reader.x() + kPart * Shape::kUnitSteps * kDescriptorStep;
+    Hold();
+    WarpgroupFence();
+#pragma unroll
+    for (int step = 0; step < Shape::kUnitSteps; ++step) {
+#pragma unroll
+      for (int group = 0; group < Shape::kGroups; ++group) {
+        if constexpr (Shape::kBlockSums) {
+          Product::Add(block, now.a[step][group], x + step * kDescriptorStep, step != 0);
+        } else {
+          Product::Add(sums[group], now.a[step][group], x + step * kDescriptorStep, 1);
+        }
+      }
+    }
+    WarpgroupCommit();
+    if (kLast) reader.Next();
+    if (more) {
+      if (kLast && reader.block == 0) reader.Await();
+      Decode(kLast ? 0 : kPart + 1, next);
+    }
+    WarpgroupWait<0>();
+    Hold();
+    if (leaves) reader.Leave(stage);
+    if constexpr (Shape::kBlockSums) {
+#pragma unroll
+      for (int i = 0; i < Shape::kSums; ++i) {
+        sums[0][i] += block[i] * (i % 4 < 2 ? absmax.x : absmax.y);
+      }
+    }
+  }
+  __device__ void Hold() {
+    if constexpr (Shape::kBlockSums) {
+      HoldRegisters(block);
+    } else {
+#pragma unroll
+      for (int group = 0; group < Shape::kGroups; ++group) HoldRegisters(sums[group]);
+    }
+  }
+
+  __device__ void Run(int blocks) {
+    Unit<Shape> even, odd;
+    reader.Await();
+    Decode(0, even);
+    const int units = blocks * kParts;
+#pragma unroll 1
+    for (int i = 0; i < units; i += 2) {
+      Turn<0>(even, odd, i + 1 < units);
+      if (i + 1 < units) Turn<kParts - 1>(odd, even, i + 2 < units);
+    }
+  }
+};
+
+// ---- From sums to y ----
+
+__device__ inline float4 LoadRemote(uint32_t address) {
+  float4 v;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+
+__device__ inline void SyncCluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
+                   : "memory");
+}
+
+// Leaves the sums of this warpgroup for the cluster, by those that multiply.
+template <class Shape>
+__device__ inline void LeaveSums(uint8_t* shared,
+                                 const float (&sums)[Shape::kGroups][Shape::kSums]) {
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  float* mine = reinterpret_cast<float*>(shared + Places<Shape>::kTileSums) +
+                warp / 4 * Shape::kGroups * kGroupRows + warp % 4 * kTileRows + lane / 4 +
+                lane % 4 * 2 * kSumStride;
+#pragma unroll
+  for (int group = 0; group < Shape::kGroups; ++group) {
+#pragma unroll
+    for (int i = 0; i < Shape::kSums; ++i) {
+      mine[group * kGroupRows + i % 4 / 2 * 8 + (i / 4 * 8 + i % 2) * kSumStride] = sums[group][i];
+    }
+  }
+}
+
+// Adds the cluster's sums of this block's share of the tile and writes them, four outputs a thread.
+template <class Shape>
+__device__ inline void WriteShare(const Arguments& args, const Work& work, uint32_t shared) {
+  using Scalar = typename Shape::Scalar;
+  constexpr int kQuads = kTileOutputs / 4;  // a token
+  const int tokens = min(Shape::kTokens, args.rows - work.first_token);
+  const bool whole = args.outputs % 4 == 0;
+  for (int i = work.rank * Shape::kMultipliers + threadIdx.x; i < tokens * kQuads;
+       i += args.cluster * Shape::kMultipliers) {
+    const int token = i / kQuads;
+    const int row = i % kQuads * 4;
+    const uint32_t place = shared + Places<Shape>::kTileSums + (token * kSumStride + row) * 4;
+    float sum[4] = {};
+    for (int rank = 0; rank < args.cluster; ++rank) {
+      const float4 part = LoadRemote(RemoteAddress(place, rank));
+      sum[0] += part.x;
+      sum[1] += part.y;
+      sum[2] += part.z;
+      sum[3] += part.w;
+    }
+    const int output = work.first_output + row;
+    Scalar* y = static_cast<Scalar*>(args.y) +
+                static_cast<int64_t>(work.first_token + token) * args.outputs + output;
+    Scalar rounded[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      float scale = 1 / Nf4Multiplier<Scalar>::kValue;
+      if constexpr (!Shape::Decoder::kHasTable) {
+        scale = output + j < args.outputs ? args.row_scales[output + j] : 0;
+      }
+      rounded[j] = Round<Scalar>(sum[j] * scale);
+    }
+    if (whole && output < args.outputs) {
+      *reinterpret_cast<uint2*>(y) = *reinterpret_cast<const uint2*>(rounded);
+    } else {
+      for (int j = 0; j < 4 && output + j < args.outputs; ++j) y[j] = rounded[j];
+    }
+  }
+}
+
+template <class Shape>
+__global__ void __launch_bounds__(Shape::kThreads, 1)
+    GemmWide(const __grid_constant__ Arguments args, const __grid_constant__ CUtensorMap x) {
+  extern __shared__ __align__(1024) uint8_t shared[];
+  const uint32_t base = SharedAddress(shared);
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const Work work = WorkOf(args, Shape::kTokens);
+  asm volatile("griddepcontrol.launch_dependents;");
+  if (threadIdx.x == Shape::kMultipliers) {
+    for (int i = 0; i < Shape::kRing; ++i) {
+      InitBarrier(base + Places<Shape>::kBarriers + i * 2 * kBarrierBytes, 1);
+      InitBarrier(base + Places<Shape>::kBarriers + i * 2 * kBarrierBytes + kBarrierBytes,
+                  Shape::kWarpgroups * 4);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+  if (warp >= Shape::kWarpgroups * 4) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Shape::kCopyRegisters));
+    if (lane == 0) FillRing<Shape>(args, &x, work, base);
+    __syncwarp();
+    SyncCluster();
+    if (args.cluster > 1) SyncCluster();
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Shape::kMultiplyRegisters));
+    if constexpr (Shape::Decoder::kHasTable) {
+      BuildPairTable<typename Shape::Scalar>(args.codebook, shared, Shape::kMultipliers);
+      asm volatile("bar.sync 1, %0;" ::"n"(Shape::kMultipliers) : "memory");
+    }
+    float sums[Shape::kGroups][Shape::kSums] = {};
+    Reader<Shape> reader = {base, shared, lane, 0, warp % 2};
+    reader.record_offset = (warp / 4 * Shape::kGroups * 2 + warp % 4 / 2) * Shape::kRowBytes;
+    Multiplier<Shape>{reader, sums, {}, {}}.Run(work.blocks);
+    // The sums take the ring's place: nobody may still read it.
+    asm volatile("bar.sync 1, %0;" ::"n"(Shape::kMultipliers) : "memory");
+    LeaveSums<Shape>(shared, sums);
+    __syncwarp();
+    SyncCluster();
+    WriteShare<Shape>(args, work, base);
+    // A block's sums stay until all have read them.
+    __syncwarp();
+    if (args.cluster > 1) SyncCluster();
+  }
+}
+
+// ---- Launch ----
+
+cudaError_t EncodeTiled(decltype(&cuTensorMapEncodeTiled)* encode) {
+  static void* function = nullptr;
+  static const cudaError_t found = [] {
+    cudaDriverEntryPointQueryResult result;
+    return cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                            cudaEnableDefault, &result);
+  }();
+  *encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  return found == cudaSuccess && function == nullptr ? cudaErrorNotSupported : found;
+}
+
+// x as [rows][inputs], fetched by tiles of tokens x 64; rows past the last are zero.
+cudaError_t DescribeX(const GemmProblem& problem, const void* x, int tokens, CUtensorMap* map) {
+  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
+  const cudaError_t found = EncodeTiled(&encode);
+  if (found != cudaSuccess) return found;
+  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(problem.inputs),
+                               static_cast<cuuint64_t>(problem.rows)};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(problem.inputs) * 2};
+  const cuuint32_t box[2] = {kRecordCols, static_cast<cuuint32_t>(tokens)};
+  const cuuint32_t steps[2] = {1, 1};
+  const CUtensorMapDataType type = problem.activation == Activation::kF16
+                                       ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  const CUresult result =
+      encode(map, type, 2, const_cast<void*>(x), sizes, strides, box, steps,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+template <class Shape>
+cudaError_t Launch(const GemmPlan& plan, const Arguments& args, const CUtensorMap& x,
+                   cudaStream_t stream) {
+  const auto kernel = GemmWide<Shape>;
+  static const cudaError_t prepared = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Places<Shape>::kEnd);
+  if (prepared != cudaSuccess) return prepared;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {static_cast<unsigned>(plan.cluster), 1, 1};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(plan.cluster * plan.clusters));
+  config.blockDim = dim3(Shape::kThreads);
+  config.dynamicSmemBytes = Places<Shape>::kEnd;
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  return cudaLaunchKernelEx(&config, kernel, args, x);
+}
+
+template <class Decoder>
+cudaError_t LaunchTokens(const GemmPlan& plan, const Arguments& args, const CUtensorMap& x,
+                         cudaStream_t stream) {
+  switch (plan.tile_tokens) {
+    case 16:
+      return Launch<TileShape<Decoder, 16>>(plan, args, x, stream);
+    case 32:
+      return Launch<TileShape<Decoder, 32>>(plan, args, x, stream);
+    case 64:
+      return Launch<TileShape<Decoder, 64>>(plan, args, x, stream);
+    case 128:
+      return Launch<TileShape<Decoder, 128>>(plan, args, x, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+template <class Scalar>
+cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Arguments& args,
+                      const CUtensorMap& x, cudaStream_t stream) {
+  return problem.encoding == PackedEncoding::kNf4
+             ? LaunchTokens<Nf4Decoder<Scalar>>(plan, args, x, stream)
+             : LaunchTokens<Int8Decoder<Scalar>>(plan, args, x, stream);
+}
+
+// Clusters of 1 to 8 blocks that run at once on an H200: those of a cluster lie in one GPC, which
+// has at most 18 multiprocessors. Measured, as the size from which a second wave shows.
+constexpr int kClustersAtOnce[kMaxWideCluster] = {132, 66, 42, 30, 22, 20, 15, 15};
+
+// What a tile costs, in ns: a block of 64 columns; the beginning and the end; and each further
+// block of a cluster. Written by tests/bench/gemm_costs.py from `gemm_bench --tune` on an H200.
+struct TileCost {
+  PackedEncoding encoding;
+  int tokens;
+  int block_ns;
+  int ends_ns;
+  int rank_ns;
+};
+constexpr TileCost kTileCosts[] = {
+    {PackedEncoding::kNf4, 128, 804, 5922, 119}, {PackedEncoding::kNf4, 64, 476, 4367, 366},
+    {PackedEncoding::kNf4, 32, 356, 3550, 390},  {PackedEncoding::kNf4, 16, 321, 2802, 721},
+    {PackedEncoding::kInt8, 128, 607, 6354, 83}, {PackedEncoding::kInt8, 64, 404, 4205, 442},
+    {PackedEncoding::kInt8, 32, 352, 3052, 474}, {PackedEncoding::kInt8, 16, 341, 2061, 830},
+};
+
+}  // namespace
+
+GemmPlan PlanWide(const GemmProblem& problem, int tile_tokens, int cluster) {
+  GemmPlan plan;
+  if (cluster > 1 && RecordBlocks(problem.inputs) < 2 * cluster) return plan;
+  const int row_tiles = (problem.outputs + kTileOutputs - 1) / kTileOutputs;
+  const int token_tiles = (problem.rows + tile_tokens - 1) / tile_tokens;
+  plan.kernel = GemmKernel::kWide;
+  plan.tile_tokens = tile_tokens;
+  plan.cluster = cluster;
+  plan.clusters = row_tiles * token_tiles;
+  return plan;
+}
+
+GemmPlan PlanWide(const GemmProblem& problem) {
+  const int64_t blocks = RecordBlocks(problem.inputs);
+  GemmPlan best;
+  int64_t best_ns = INT64_MAX;
+  for (const TileCost& tile : kTileCosts) {
+    if (tile.encoding != problem.encoding) continue;
+    for (int cluster = 1; cluster <= kMaxWideCluster; ++cluster) {
+      const GemmPlan plan = PlanWide(problem, tile.tokens, cluster);
+      if (plan.cluster == 0) continue;
+      const int at_once = kClustersAtOnce[cluster - 1];
+      const int64_t waves = (plan.clusters + at_once - 1) / at_once;
+      const int64_t slice = (blocks + cluster - 1) / cluster;
+      const int64_t ns =
+          waves * (slice * tile.block_ns + tile.ends_ns) + (cluster - 1) * tile.rank_ns;
+      if (ns < best_ns) {
+        best_ns = ns;
+        best = plan;
+      }
+    }
+  }
+  return best;
+}
+
+cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
+                       const GemmOperands& operands, cudaStream_t stream) {
+  CUtensorMap x;
+  const cudaError_t described = DescribeX(problem, operands.x, plan.tile_tokens, &x);
+  if (described != cudaSuccess) return described;
+  const Arguments args = {operands.weight,
+                          operands.row_scales,
+                          operands.y,
+                          problem.rows,
+                          problem.outputs,
+                          problem.inputs,
+                          plan.cluster,
+                          (problem.rows + plan.tile_tokens - 1) / plan.tile_tokens,
+                          {}};
+  return problem.activation == Activation::kF16
+             ? LaunchFor<__half>(problem, plan, args, x, stream)
+             : LaunchFor<__nv_bfloat16>(problem, plan, args, x, stream);
+}
+
+}  // namespace vernier::cuda
