@@ -10,14 +10,15 @@
 
 namespace vernier {
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path,
+                                                             ManifestUse use) {
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (std::filesystem::is_directory(status)) return OpenHfCheckpoint(path);
+  if (std::filesystem::is_directory(status)) return OpenHfCheckpoint(path, use);
   if (!std::filesystem::exists(status)) {
     return absl::NotFoundError(absl::StrCat("no model at ", path));
   }
-  if (absl::EndsWithIgnoreCase(path, ".gguf")) return OpenGgufCheckpoint(path);
+  if (absl::EndsWithIgnoreCase(path, ".gguf")) return OpenGgufCheckpoint(path, use);
   return absl::UnimplementedError(
       absl::StrCat(path, " is neither a folder with config.json nor a .gguf file"));
 }

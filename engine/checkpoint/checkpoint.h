@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/checkpoint/manifest.h"
 #include "engine/checkpoint/model_config.h"
 #include "engine/text/tokenizer_source.h"
 #include "kernels/tensor.h"
@@ -35,8 +36,11 @@ class Checkpoint {
  public:
   // `path`: a folder with config.json, or a .gguf file. NOT_FOUND; INVALID_ARGUMENT for a broken
   // file, naming the tensor or key, the value and what was expected; UNIMPLEMENTED naming an
-  // architecture, tensor type or file version that is not supported.
-  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path);
+  // architecture, tensor type or file version that is not supported. Where a manifest (manifest.h)
+  // lies beside the model and is used, names and sizes are compared with it here, each tensor's
+  // bytes when they are read, and whole files by WeightsSha256.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path,
+                                                          ManifestUse use = ManifestUse::kVerify);
   virtual ~Checkpoint() = default;
 
   virtual const ModelConfig& config() const = 0;
@@ -45,15 +49,24 @@ class Checkpoint {
   virtual std::string source() const = 0;
   virtual bool source_is_quantized() const = 0;
   virtual int64_t disk_bytes() const = 0;
-  // SHA-256 over the weight files in order, 64 hex digits; reads them.
+  // Null when there is none, or it is not used.
+  virtual const Manifest* manifest() const = 0;
+  // A manifest of what is there, without golden tokens; reads everything twice.
+  virtual absl::StatusOr<Manifest> MakeManifest() const = 0;
+  // SHA-256 over the weight files in order, 64 hex digits; reads them. INVALID_ARGUMENT naming a
+  // file, text files too, whose bytes are not the manifest's.
   virtual absl::StatusOr<std::string> WeightsSha256() const = 0;
+  // INVALID_ARGUMENT naming a file that was changed, cut or replaced since Open: what was read
+  // until now need not be one model.
+  virtual absl::Status CheckUnchanged() const = 0;
   // What the tokenizer is made from; tokenizer_source().kind == kNone with a reason when there is
   // none.
   virtual const TokenizerSource& tokenizer_source() const = 0;
 
   virtual bool Has(const std::string& name) const = 0;
   // Reads the tensor's bytes once and keeps them while the source lives; rows are decoded on
-  // demand, from any thread.
+  // demand, from any thread. INVALID_ARGUMENT naming the tensor and its file when the bytes are not
+  // the manifest's.
   virtual absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const = 0;
   virtual absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const = 0;
 };

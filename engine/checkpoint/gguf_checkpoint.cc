@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "engine/checkpoint/gguf_config.h"
 #include "engine/checkpoint/gguf_rows.h"
 #include "engine/checkpoint/gguf_text.h"
+#include "engine/checkpoint/model_files.h"
 
 namespace vernier {
 namespace {
@@ -57,8 +57,9 @@ absl::StatusOr<Located> Locate(const ModelConfig& config, const TensorUse& use,
 class GgufCheckpoint : public Checkpoint {
  public:
   GgufCheckpoint(std::shared_ptr<const RandomAccessFile> file, GgufConfig config,
-                 TokenizerSource text)
+                 TokenizerSource text, ModelFiles files)
       : file_(std::move(file)),
+        files_(std::move(files)),
         architecture_(*config.architecture),
         config_(std::move(config.config)),
         text_(std::move(text)) {}
@@ -72,6 +73,8 @@ class GgufCheckpoint : public Checkpoint {
       }
       bytes_of_type_[tensor.type] += tensor.bytes;
     }
+    if (absl::Status status = files_.CheckTensors(Extents()); !status.ok()) return status;
+    for (auto& [name, located] : located_) located.rows.xxh3 = files_.Xxh3Of(name);
     return absl::OkStatus();
   }
 
@@ -98,9 +101,10 @@ class GgufCheckpoint : public Checkpoint {
     return quantized > all / 2;
   }
   int64_t disk_bytes() const override { return file_->size(); }
-  absl::StatusOr<std::string> WeightsSha256() const override {
-    return Sha256Of(std::span(&file_, 1));
-  }
+  const Manifest* manifest() const override { return files_.manifest(); }
+  absl::StatusOr<Manifest> MakeManifest() const override { return files_.Describe(Extents()); }
+  absl::StatusOr<std::string> WeightsSha256() const override { return files_.WeightsSha256(); }
+  absl::Status CheckUnchanged() const override { return files_.CheckUnchanged(); }
   const TokenizerSource& tokenizer_source() const override { return text_; }
 
   bool Has(const std::string& name) const override { return located_.contains(name); }
@@ -128,7 +132,8 @@ class GgufCheckpoint : public Checkpoint {
     for (const TensorUse& use : *uses) {
       absl::StatusOr<Located> located = Locate(config_, use, tensor);
       if (!located.ok()) return located.status();
-      const GgufRows& rows = located->rows;
+      GgufRows& rows = located->rows;
+      rows.file = file_;
       std::vector<int64_t> shape{rows.rows};
       if (located->is_matrix) shape.push_back(rows.cols);
       tensors_.push_back({use.name, tensor.name, tensor.type->name, std::move(shape),
@@ -149,12 +154,17 @@ class GgufCheckpoint : public Checkpoint {
           absl::StrCat("tensor ", name, " (", located.file_name, " in the file) has ",
                        located.is_matrix ? 2 : 1, " dimensions, expected ", dimensions));
     }
-    GgufRows rows = located.rows;
-    rows.file = file_;
-    return OpenGgufRows(rows, name);
+    return OpenGgufRows(located.rows, name);
+  }
+
+  std::map<std::string, TensorExtent> Extents() const {
+    std::map<std::string, TensorExtent> extents;
+    for (const auto& [name, located] : located_) extents.emplace(name, ExtentOf(located.rows));
+    return extents;
   }
 
   const std::shared_ptr<const RandomAccessFile> file_;
+  const ModelFiles files_;
   const Architecture& architecture_;
   const ModelConfig config_;
   const TokenizerSource text_;
@@ -165,17 +175,22 @@ class GgufCheckpoint : public Checkpoint {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(const std::string& path,
+                                                               ManifestUse use) {
+  absl::StatusOr<ModelFiles> files = ModelFiles::Open(ManifestPathOfFile(path), use);
+  if (!files.ok()) return files.status();
   absl::StatusOr<std::shared_ptr<const RandomAccessFile>> file = RandomAccessFile::Open(path);
   if (!file.ok()) return file.status();
+  files->Add(ModelFiles::Role::kWeights, *file);
+  if (absl::Status status = files->CheckFiles(); !status.ok()) return status;
   absl::StatusOr<GgufHeader> header = ReadGgufHeader(**file);
   if (!header.ok()) return header.status();
   absl::StatusOr<GgufConfig> config = ReadGgufConfig(*file, *header);
   if (!config.ok()) return config.status();
   absl::StatusOr<TokenizerSource> text = TakeGgufText(path, &*header);
   if (!text.ok()) return text.status();
-  auto checkpoint =
-      std::make_unique<GgufCheckpoint>(*std::move(file), *std::move(config), *std::move(text));
+  auto checkpoint = std::make_unique<GgufCheckpoint>(*std::move(file), *std::move(config),
+                                                     *std::move(text), *std::move(files));
   if (absl::Status status = checkpoint->AddTensors(header->tensors); !status.ok()) return status;
   return checkpoint;
 }

@@ -9,7 +9,9 @@
 
 namespace vernier {
 
-// Errors as Checkpoint::Open's. The result is immutable: any thread may call it.
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(const std::string& path);
+// Errors as Checkpoint::Open's. The manifest of model.gguf is model.gguf.manifest.json. The result
+// is immutable: any thread may call it.
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenGgufCheckpoint(const std::string& path,
+                                                               ManifestUse use);
 
 }  // namespace vernier

@@ -1,8 +1,6 @@
 #include "engine/checkpoint/gguf_rows.h"
 
-#include <new>
-
-#include "absl/strings/str_cat.h"
+#include <utility>
 
 namespace vernier {
 namespace {
@@ -30,25 +28,25 @@ void Decode(const GgufRows& layout, const uint8_t* bytes, int64_t first_row, int
 
 }  // namespace
 
+TensorExtent ExtentOf(const GgufRows& rows) {
+  return {.file = rows.file,
+          .offset = rows.offset,
+          .run_bytes = rows.rows * rows.type->RowBytes(rows.cols)};
+}
+
 absl::StatusOr<WeightSource> OpenGgufRows(const GgufRows& rows, const std::string& name) {
-  const size_t size = static_cast<size_t>(rows.rows * rows.type->RowBytes(rows.cols));
-  // A file may be sparse and claim more than there is memory.
-  const std::shared_ptr<uint8_t[]> bytes(new (std::nothrow) uint8_t[size]);
-  if (bytes == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("tensor ", name, " needs ", size, " bytes"));
-  }
-  if (absl::Status status = rows.file->Read(rows.offset, {bytes.get(), size}); !status.ok()) {
-    return status;
-  }
+  auto bytes = ReadTensorBytes(ExtentOf(rows), rows.xxh3, name);
+  if (!bytes.ok()) return bytes.status();
   GgufRows layout = rows;
   layout.file = nullptr;  // the source needs the bytes alone
-  return WeightSource{.name = name,
-                      .rows = rows.rows,
-                      .cols = rows.cols,
-                      .read = [bytes, layout](int64_t first_row, int64_t count, float* out) {
-                        Decode(layout, bytes.get(), first_row, count, out);
-                        return absl::OkStatus();
-                      }};
+  return WeightSource{
+      .name = name,
+      .rows = rows.rows,
+      .cols = rows.cols,
+      .read = [bytes = *std::move(bytes), layout](int64_t first_row, int64_t count, float* out) {
+        Decode(layout, bytes.get(), first_row, count, out);
+        return absl::OkStatus();
+      }};
 }
 
 }  // namespace vernier

@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/dequantize.h"
 #include "engine/checkpoint/random_access_file.h"
+#include "engine/checkpoint/tensor_bytes.h"
 #include "kernels/tensor.h"
 
 namespace vernier {
@@ -22,10 +24,14 @@ struct GgufRows {
   // Where it is not 0, each run of this many rows is one head whose rotary pairs the file
   // interleaves: its row 2 * j + p is our row p * head_dim / 2 + j.
   int64_t interleaved_head_dim = 0;  // even; divides `rows`
+  std::optional<uint64_t> xxh3;      // of the bytes of these rows, where a manifest says it
 };
 
-// Reads the bytes once; the source keeps them. RESOURCE_EXHAUSTED with the bytes wanted, or the
-// file's errors. REQUIRES: the rows lie within the file.
+// The bytes of these rows.
+TensorExtent ExtentOf(const GgufRows& rows);
+
+// Reads them once; the source keeps them. Errors as ReadTensorBytes'. REQUIRES: the rows lie within
+// the file.
 absl::StatusOr<WeightSource> OpenGgufRows(const GgufRows& rows, const std::string& name);
 
 }  // namespace vernier

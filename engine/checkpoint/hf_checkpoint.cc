@@ -12,6 +12,7 @@
 #include "engine/checkpoint/hf_config.h"
 #include "engine/checkpoint/hf_shards.h"
 #include "engine/checkpoint/hf_text.h"
+#include "engine/checkpoint/model_files.h"
 #include "engine/checkpoint/safetensors.h"
 #include "engine/checkpoint/stored_tensor.h"
 
@@ -20,6 +21,12 @@ namespace {
 
 // Norms and biases are a few thousand values; a table of this many is no vector.
 constexpr int64_t kMaxVectorValues = int64_t{1} << 26;
+
+// What hf_config, hf_shards and hf_text read besides weights. A file of the folder that is not
+// among them changes nothing, so that no manifest lists it.
+constexpr const char* kTextFiles[] = {
+    "config.json",     "generation_config.json", "model.safetensors.index.json", "tokenizer.json",
+    "tokenizer.model", "tokenizer_config.json",  "chat_template.jinja"};
 
 struct Located {
   StoredTensor stored;
@@ -58,8 +65,9 @@ absl::StatusOr<Located> Locate(const ModelConfig& config, const TensorUse& use,
 
 class HfCheckpoint : public Checkpoint {
  public:
-  HfCheckpoint(HfConfig config, TokenizerSource text)
-      : architecture_(*config.architecture),
+  HfCheckpoint(HfConfig config, TokenizerSource text, ModelFiles files)
+      : files_(std::move(files)),
+        architecture_(*config.architecture),
         config_(std::move(config.config)),
         text_(std::move(text)) {}
 
@@ -75,8 +83,9 @@ class HfCheckpoint : public Checkpoint {
                               absl::StrCat(shard.file->path(), ": ", status.message()));
         }
       }
-      files_.push_back(shard.file);
     }
+    if (absl::Status status = files_.CheckTensors(Extents()); !status.ok()) return status;
+    for (auto& [name, located] : located_) located.stored.xxh3 = files_.Xxh3Of(name);
     return absl::OkStatus();
   }
 
@@ -92,12 +101,11 @@ class HfCheckpoint : public Checkpoint {
     return most->first == "f32" ? "fp32" : most->first == "f16" ? "fp16" : most->first;
   }
   bool source_is_quantized() const override { return false; }
-  int64_t disk_bytes() const override {
-    int64_t bytes = 0;
-    for (const auto& file : files_) bytes += file->size();
-    return bytes;
-  }
-  absl::StatusOr<std::string> WeightsSha256() const override { return Sha256Of(files_); }
+  int64_t disk_bytes() const override { return files_.weight_bytes(); }
+  const Manifest* manifest() const override { return files_.manifest(); }
+  absl::StatusOr<Manifest> MakeManifest() const override { return files_.Describe(Extents()); }
+  absl::StatusOr<std::string> WeightsSha256() const override { return files_.WeightsSha256(); }
+  absl::Status CheckUnchanged() const override { return files_.CheckUnchanged(); }
   const TokenizerSource& tokenizer_source() const override { return text_; }
 
   bool Has(const std::string& name) const override { return located_.contains(name); }
@@ -152,6 +160,12 @@ class HfCheckpoint : public Checkpoint {
     return absl::OkStatus();
   }
 
+  std::map<std::string, TensorExtent> Extents() const {
+    std::map<std::string, TensorExtent> extents;
+    for (const auto& [name, located] : located_) extents.emplace(name, ExtentOf(located.stored));
+    return extents;
+  }
+
   absl::StatusOr<const Located*> Find(const std::string& name, bool matrix) const {
     const auto it = located_.find(name);
     if (it == located_.end()) {
@@ -165,24 +179,34 @@ class HfCheckpoint : public Checkpoint {
     return &it->second;
   }
 
+  const ModelFiles files_;
   const Architecture& architecture_;
   const ModelConfig config_;
   const TokenizerSource text_;
-  std::vector<std::shared_ptr<const RandomAccessFile>> files_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string, Located> located_;  // by canonical name
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& folder) {
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& folder,
+                                                             ManifestUse use) {
+  // Opened before anything is parsed: what changes from here on is noticed.
+  absl::StatusOr<ModelFiles> files = ModelFiles::Open(ManifestPathOfFolder(folder), use);
+  if (!files.ok()) return files.status();
+  for (const char* name : kTextFiles) {
+    if (absl::Status status = files->AddOptional(folder, name); !status.ok()) return status;
+  }
   absl::StatusOr<HfConfig> config = ReadHfConfig(folder);
   if (!config.ok()) return config.status();
   const absl::StatusOr<std::vector<HfShard>> shards = OpenHfShards(folder);
   if (!shards.ok()) return shards.status();
+  for (const HfShard& shard : *shards) files->Add(ModelFiles::Role::kWeights, shard.file);
+  if (absl::Status status = files->CheckFiles(); !status.ok()) return status;
   absl::StatusOr<TokenizerSource> text = ReadHfText(folder);
   if (!text.ok()) return text.status();
-  auto checkpoint = std::make_unique<HfCheckpoint>(*std::move(config), *std::move(text));
+  auto checkpoint =
+      std::make_unique<HfCheckpoint>(*std::move(config), *std::move(text), *std::move(files));
   if (absl::Status status = checkpoint->AddShards(*shards); !status.ok()) return status;
   return checkpoint;
 }

@@ -9,7 +9,9 @@
 
 namespace vernier {
 
-// Errors as Checkpoint::Open's. The result is immutable: any thread may call it.
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& folder);
+// Errors as Checkpoint::Open's. The manifest is manifest.json in the folder. The result is
+// immutable: any thread may call it.
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHfCheckpoint(const std::string& folder,
+                                                             ManifestUse use);
 
 }  // namespace vernier

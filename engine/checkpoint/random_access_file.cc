@@ -1,28 +1,14 @@
 #include "engine/checkpoint/random_access_file.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
 namespace vernier {
-namespace {
-
-// Large enough that a call costs nothing beside the copy, small enough to stay in the cache.
-constexpr int64_t kHashChunkBytes = 256 << 10;
-
-struct DigestDeleter {
-  void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-};
-
-}  // namespace
-
 absl::StatusOr<std::shared_ptr<const RandomAccessFile>> RandomAccessFile::Open(
     const std::string& path) {
   // Without O_NONBLOCK a named pipe would wait for a writer.
@@ -38,12 +24,11 @@ absl::StatusOr<std::shared_ptr<const RandomAccessFile>> RandomAccessFile::Open(
     close(descriptor);
     return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
   }
-  return std::shared_ptr<const RandomAccessFile>(
-      new RandomAccessFile(path, descriptor, info.st_size));
+  return std::shared_ptr<const RandomAccessFile>(new RandomAccessFile(path, descriptor, info));
 }
 
-RandomAccessFile::RandomAccessFile(std::string path, int descriptor, int64_t size)
-    : path_(std::move(path)), descriptor_(descriptor), size_(size) {}
+RandomAccessFile::RandomAccessFile(std::string path, int descriptor, const struct stat& opened)
+    : path_(std::move(path)), descriptor_(descriptor), opened_(opened) {}
 
 RandomAccessFile::~RandomAccessFile() { close(descriptor_); }
 
@@ -57,9 +42,27 @@ absl::Status RandomAccessFile::Read(int64_t offset, std::span<uint8_t> out) cons
     if (got == 0) {
       return absl::InvalidArgumentError(
           absl::StrCat(path_, " ends before byte ", offset + static_cast<int64_t>(out.size()),
-                       " (it had ", size_, " bytes when it was opened)"));
+                       " (it had ", size(), " bytes when it was opened)"));
     }
     done += static_cast<size_t>(got);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RandomAccessFile::CheckUnchanged() const {
+  struct stat now = {};
+  if (fstat(descriptor_, &now) != 0) return absl::ErrnoToStatus(errno, path_);
+  struct stat at_path = {};
+  if (stat(path_.c_str(), &at_path) != 0 || at_path.st_dev != now.st_dev ||
+      at_path.st_ino != now.st_ino) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path_, " was replaced or removed while it was read"));
+  }
+  if (now.st_size != size() || now.st_mtim.tv_sec != opened_.st_mtim.tv_sec ||
+      now.st_mtim.tv_nsec != opened_.st_mtim.tv_nsec) {
+    return absl::InvalidArgumentError(absl::StrCat(path_, " was changed while it was read: it has ",
+                                                   now.st_size, " bytes, and had ", size(),
+                                                   " when it was opened"));
   }
   return absl::OkStatus();
 }
@@ -78,32 +81,6 @@ absl::StatusOr<std::string> ReadWholeFile(const std::string& path, int64_t limit
     return status;
   }
   return text;
-}
-
-absl::StatusOr<std::string> Sha256Of(
-    std::span<const std::shared_ptr<const RandomAccessFile>> files) {
-  const std::unique_ptr<EVP_MD_CTX, DigestDeleter> context(EVP_MD_CTX_new());
-  if (context == nullptr || EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) {
-    return absl::InternalError("OpenSSL has no SHA-256");
-  }
-  std::vector<uint8_t> chunk(kHashChunkBytes);
-  for (const auto& file : files) {
-    for (int64_t offset = 0; offset < file->size(); offset += kHashChunkBytes) {
-      const std::span<uint8_t> part(
-          chunk.data(), static_cast<size_t>(std::min(kHashChunkBytes, file->size() - offset)));
-      if (absl::Status status = file->Read(offset, part); !status.ok()) return status;
-      if (EVP_DigestUpdate(context.get(), part.data(), part.size()) != 1) {
-        return absl::InternalError("OpenSSL failed to hash");
-      }
-    }
-  }
-  uint8_t digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  if (EVP_DigestFinal_ex(context.get(), digest, &size) != 1) {
-    return absl::InternalError("OpenSSL failed to hash");
-  }
-  return absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(digest), static_cast<size_t>(size)));
 }
 
 }  // namespace vernier

@@ -1,12 +1,13 @@
-// A regular file read at given offsets, and the hash of files: never mapped, so that a file that
-// shrinks is an error and no signal.
+// A regular file read at given offsets: never mapped, so that a file that shrinks is an error and
+// no signal.
 #pragma once
+
+#include <sys/stat.h>
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,24 +25,23 @@ class RandomAccessFile {
   RandomAccessFile& operator=(const RandomAccessFile&) = delete;
 
   const std::string& path() const { return path_; }
-  int64_t size() const { return size_; }  // bytes, when it was opened
+  int64_t size() const { return opened_.st_size; }  // bytes, when it was opened
 
   // Fills `out` from byte `offset`. INVALID_ARGUMENT naming the file when it ends before.
   absl::Status Read(int64_t offset, std::span<uint8_t> out) const;
+  // INVALID_ARGUMENT naming the file when its size or time of change is no longer what it was when
+  // it was opened, or when another file has taken its path.
+  absl::Status CheckUnchanged() const;
 
  private:
-  RandomAccessFile(std::string path, int descriptor, int64_t size);
+  RandomAccessFile(std::string path, int descriptor, const struct stat& opened);
 
   const std::string path_;
   const int descriptor_;
-  const int64_t size_;
+  const struct stat opened_;
 };
 
 // The whole file. INVALID_ARGUMENT when it is larger than `limit_bytes`; else as Open and Read.
 absl::StatusOr<std::string> ReadWholeFile(const std::string& path, int64_t limit_bytes);
-
-// SHA-256 over the bytes of `files`, one after the other: 64 hex digits.
-absl::StatusOr<std::string> Sha256Of(
-    std::span<const std::shared_ptr<const RandomAccessFile>> files);
 
 }  // namespace vernier

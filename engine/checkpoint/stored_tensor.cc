@@ -1,17 +1,12 @@
 #include "engine/checkpoint/stored_tensor.h"
 
 #include <cstring>
-#include <new>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace vernier {
 namespace {
-
-struct Bytes {
-  std::unique_ptr<uint8_t[]> data;
-  size_t size = 0;
-};
 
 template <typename T>
 T At(const uint8_t* bytes, int64_t index) {
@@ -52,25 +47,6 @@ void Decode(const StoredTensor& tensor, const uint8_t* bytes, int64_t first_row,
   for (int64_t i = 0; i < count * tensor.cols; ++i) out[i] = ValueAt(tensor.type, bytes, first + i);
 }
 
-// Rows of a transposed tensor are a slice of each of its columns.
-absl::Status ReadBytes(const StoredTensor& tensor, const Bytes& bytes) {
-  const int64_t value_bytes = ScalarBytes(tensor.type);
-  if (!tensor.transposed || tensor.rows == tensor.file_rows) {
-    const int64_t skipped = tensor.first_row * tensor.cols * value_bytes;
-    return tensor.file->Read(tensor.offset + skipped, {bytes.data.get(), bytes.size});
-  }
-  const int64_t slice = tensor.rows * value_bytes;
-  for (int64_t col = 0; col < tensor.cols; ++col) {
-    const int64_t at = (col * tensor.file_rows + tensor.first_row) * value_bytes;
-    if (absl::Status status = tensor.file->Read(
-            tensor.offset + at, {bytes.data.get() + col * slice, static_cast<size_t>(slice)});
-        !status.ok()) {
-      return status;
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<ScalarType> ScalarTypeOf(absl::string_view safetensors_type) {
@@ -81,25 +57,36 @@ absl::StatusOr<ScalarType> ScalarTypeOf(absl::string_view safetensors_type) {
       "dtype ", safetensors_type, " is not supported for weights (F32, F16 and BF16 are)"));
 }
 
-absl::StatusOr<WeightSource> OpenStored(const StoredTensor& tensor, const std::string& name) {
-  const size_t size = static_cast<size_t>(tensor.rows * tensor.cols * ScalarBytes(tensor.type));
-  // A file may be sparse and claim more than there is memory.
-  auto bytes = std::make_shared<Bytes>(
-      Bytes{std::unique_ptr<uint8_t[]>(new (std::nothrow) uint8_t[size]), size});
-  if (bytes->data == nullptr) {
-    return absl::ResourceExhaustedError(absl::StrCat("tensor ", name, " needs ", size, " bytes"));
+TensorExtent ExtentOf(const StoredTensor& tensor) {
+  const int64_t value_bytes = ScalarBytes(tensor.type);
+  TensorExtent extent{.file = tensor.file, .offset = tensor.offset};
+  if (!tensor.transposed || tensor.rows == tensor.file_rows) {
+    extent.offset += tensor.first_row * tensor.cols * value_bytes;
+    extent.run_bytes = tensor.rows * tensor.cols * value_bytes;
+    return extent;
   }
-  if (absl::Status status = ReadBytes(tensor, *bytes); !status.ok()) return status;
+  // Rows of a transposed tensor are a slice of each of its columns.
+  extent.offset += tensor.first_row * value_bytes;
+  extent.run_bytes = tensor.rows * value_bytes;
+  extent.runs = tensor.cols;
+  extent.stride = tensor.file_rows * value_bytes;
+  return extent;
+}
+
+absl::StatusOr<WeightSource> OpenStored(const StoredTensor& tensor, const std::string& name) {
+  auto bytes = ReadTensorBytes(ExtentOf(tensor), tensor.xxh3, name);
+  if (!bytes.ok()) return bytes.status();
   StoredTensor layout = tensor;
   layout.file = nullptr;  // the source needs the bytes alone
-  return WeightSource{.name = name,
-                      .rows = tensor.rows,
-                      .cols = tensor.cols,
-                      .read = [bytes, layout](int64_t first_row, int64_t count, float* out) {
-                        const auto decode = layout.transposed ? DecodeTransposed : Decode;
-                        decode(layout, bytes->data.get(), first_row, count, out);
-                        return absl::OkStatus();
-                      }};
+  return WeightSource{
+      .name = name,
+      .rows = tensor.rows,
+      .cols = tensor.cols,
+      .read = [bytes = *std::move(bytes), layout](int64_t first_row, int64_t count, float* out) {
+        const auto decode = layout.transposed ? DecodeTransposed : Decode;
+        decode(layout, bytes.get(), first_row, count, out);
+        return absl::OkStatus();
+      }};
 }
 
 }  // namespace vernier

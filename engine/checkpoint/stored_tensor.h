@@ -3,12 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/checkpoint/random_access_file.h"
+#include "engine/checkpoint/tensor_bytes.h"
 #include "kernels/tensor.h"
 
 namespace vernier {
@@ -27,10 +28,14 @@ struct StoredTensor {
   int64_t first_row = 0;
   int64_t rows = 0;
   int64_t cols = 0;
+  std::optional<uint64_t> xxh3;  // of the bytes of these rows, where a manifest says it
 };
 
-// Reads the bytes of these rows alone, once; the source keeps them. RESOURCE_EXHAUSTED with the
-// bytes wanted, or the file's errors. REQUIRES: the tensor lies within the file.
+// The bytes of these rows alone.
+TensorExtent ExtentOf(const StoredTensor& tensor);
+
+// Reads them once; the source keeps them. Errors as ReadTensorBytes'. REQUIRES: the tensor lies
+// within the file.
 absl::StatusOr<WeightSource> OpenStored(const StoredTensor& tensor, const std::string& name);
 
 }  // namespace vernier

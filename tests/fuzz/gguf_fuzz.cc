@@ -62,7 +62,8 @@ void LoadAndRun(const vernier::Checkpoint& checkpoint) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static auto* const memory = new vernier::testing::MemoryFile;
   memory->Set(data, size);
-  const auto checkpoint = vernier::OpenGgufCheckpoint(memory->path());
+  const auto checkpoint =
+      vernier::OpenGgufCheckpoint(memory->path(), vernier::ManifestUse::kIgnore);
   if (!checkpoint.ok()) {
     VERNIER_CHECK(!checkpoint.status().message().empty());
     return 0;

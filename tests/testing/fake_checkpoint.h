@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,6 +61,8 @@ class FakeCheckpoint : public Checkpoint {
   std::map<std::string, int64_t> vectors;      // sizes
   std::map<std::string, absl::Status> broken;  // OpenMatrix and ReadVector fail so
   int64_t file_bytes_per_value = 4;
+  std::optional<Manifest> manifest_mutable;
+  absl::Status changed;  // CheckUnchanged says so
 
   // How often each matrix was opened.
   const std::map<std::string, int>& opened() const { return opened_; }
@@ -70,13 +73,26 @@ class FakeCheckpoint : public Checkpoint {
 
   const ModelConfig& config() const override { return config_mutable; }
   const std::vector<TensorInfo>& tensors() const override {
-    infos_.resize(matrices.size() + vectors.size());
+    infos_.clear();
+    for (const auto& [name, shape] : matrices) {
+      infos_.push_back({.name = name, .bytes = FileBytes(name)});
+    }
+    for (const auto& [name, size] : vectors) {
+      infos_.push_back({.name = name, .bytes = size * file_bytes_per_value});
+    }
     return infos_;
   }
   std::string source() const override { return "fp32"; }
   bool source_is_quantized() const override { return false; }
   int64_t disk_bytes() const override { return 12345; }
+  const Manifest* manifest() const override {
+    return manifest_mutable.has_value() ? &*manifest_mutable : nullptr;
+  }
+  absl::StatusOr<Manifest> MakeManifest() const override {
+    return absl::UnimplementedError("the test has no files");
+  }
   absl::StatusOr<std::string> WeightsSha256() const override { return std::string(64, 'a'); }
+  absl::Status CheckUnchanged() const override { return changed; }
   const TokenizerSource& tokenizer_source() const override { return tokenizer_mutable; }
   bool Has(const std::string& name) const override {
     return matrices.contains(name) || vectors.contains(name);

@@ -1,0 +1,31 @@
+// SHA-256 over bytes that come in parts.
+#pragma once
+
+#include <openssl/evp.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace vernier {
+
+// One hash. One thread at a time.
+class Sha256 {
+ public:
+  // INTERNAL where OpenSSL has none: so do the rest.
+  static absl::StatusOr<Sha256> Create();
+  absl::Status Update(std::span<const uint8_t> bytes);
+  // 64 lower-case hex digits. Call once, last.
+  absl::StatusOr<std::string> Finish();
+
+ private:
+  struct Deleter {
+    void operator()(EVP_MD_CTX* state) const { EVP_MD_CTX_free(state); }
+  };
+  std::unique_ptr<EVP_MD_CTX, Deleter> state_;
+};
+
+}  // namespace vernier

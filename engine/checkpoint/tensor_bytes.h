@@ -1,0 +1,34 @@
+// The bytes of one tensor, read from its file into one buffer, and their checksum.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/random_access_file.h"
+
+namespace vernier {
+
+// Where the bytes lie: `runs` pieces of `run_bytes`, their beginnings `stride` apart.
+struct TensorExtent {
+  std::shared_ptr<const RandomAccessFile> file;
+  int64_t offset = 0;  // of the first piece
+  int64_t run_bytes = 0;
+  int64_t runs = 1;
+  int64_t stride = 0;
+  int64_t bytes() const { return run_bytes * runs; }
+};
+
+// The pieces one after the other, from an address that is a multiple of 4096. A large piece is read
+// by several threads. With `xxh3` the bytes are compared with it. RESOURCE_EXHAUSTED with the bytes
+// wanted; INVALID_ARGUMENT naming the file and the tensor for another checksum; the file's errors.
+absl::StatusOr<std::shared_ptr<const uint8_t[]>> ReadTensorBytes(const TensorExtent& extent,
+                                                                 std::optional<uint64_t> xxh3,
+                                                                 const std::string& name);
+
+// XXH3's 64 bits of the same bytes. Errors as above.
+absl::StatusOr<uint64_t> Xxh3OfTensor(const TensorExtent& extent, const std::string& name);
+
+}  // namespace vernier
