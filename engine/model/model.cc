@@ -32,21 +32,28 @@ bool IsVariantName(absl::string_view name) {
 // Counts tensors and asks whether to go on.
 class ProgressCounter {
  public:
-  ProgressCounter(const LoadPlan& plan, const ProgressFunction& report) : report_(report) {
+  ProgressCounter(const Checkpoint& checkpoint, const LoadPlan& plan,
+                  const ProgressFunction& report)
+      : report_(report) {
+    for (const TensorInfo& tensor : checkpoint.tensors()) bytes_of_[tensor.name] = tensor.bytes;
     progress_.tensors_total = static_cast<int64_t>(plan.matrices.size() + plan.vectors.size());
+    for (const MatrixPlan& matrix : plan.matrices) progress_.bytes_total += bytes_of_[matrix.name];
+    for (const VectorPlan& vector : plan.vectors) progress_.bytes_total += bytes_of_[vector.name];
   }
   absl::Status Report() const {
     if (report_ == nullptr || report_(progress_)) return absl::OkStatus();
     return absl::CancelledError(absl::StrCat("loading was cancelled after ", progress_.tensors_done,
                                              " of ", progress_.tensors_total, " tensors"));
   }
-  absl::Status Done() {
+  absl::Status Done(const std::string& tensor) {
     ++progress_.tensors_done;
+    progress_.bytes_done += bytes_of_[tensor];
     return Report();
   }
 
  private:
   const ProgressFunction& report_;
+  std::unordered_map<std::string, int64_t> bytes_of_;
   LoadProgress progress_;
 };
 
@@ -91,7 +98,7 @@ absl::Status LoadVector(const Checkpoint& checkpoint, const VectorPlan& plan, Ba
 absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Backend* backend,
                          const ProgressFunction& report, Model* model) {
   using Clock = std::chrono::steady_clock;
-  ProgressCounter progress(plan, report);
+  ProgressCounter progress(checkpoint, plan, report);
   if (absl::Status status = progress.Report(); !status.ok()) return status;
   for (const MatrixPlan& matrix : plan.matrices) {
     const Clock::time_point start = Clock::now();
@@ -103,13 +110,13 @@ absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Bac
       model->variants[use.variant].load_seconds +=
           seconds / static_cast<double>(matrix.uses.size());
     }
-    if (absl::Status status = progress.Done(); !status.ok()) return status;
+    if (absl::Status status = progress.Done(matrix.name); !status.ok()) return status;
   }
   for (const VectorPlan& vector : plan.vectors) {
     if (absl::Status status = LoadVector(checkpoint, vector, backend, model); !status.ok()) {
       return status;
     }
-    if (absl::Status status = progress.Done(); !status.ok()) return status;
+    if (absl::Status status = progress.Done(vector.name); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -239,6 +246,10 @@ absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {
   return absl::OkStatus();
 }
 
+const char* IntegrityName(Integrity integrity) {
+  return integrity == Integrity::kManifest ? "manifest" : "structure only";
+}
+
 int Model::FindVariant(absl::string_view variant_name) const {
   for (size_t i = 0; i < variants.size(); ++i) {
     if (variants[i].name == variant_name) return static_cast<int>(i);
@@ -290,6 +301,11 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
   absl::StatusOr<std::string> digest = sha256.get();
   if (!digest.ok()) return digest.status();
   model->weights_sha256 = *std::move(digest);
+  if (absl::Status status = checkpoint.CheckUnchanged(); !status.ok()) return status;
+  if (const Manifest* manifest = checkpoint.manifest(); manifest != nullptr) {
+    model->integrity = Integrity::kManifest;
+    model->golden = manifest->golden;
+  }
 
   AccountMemory(*plan, model.get());
   for (Variant& variant : model->variants) {

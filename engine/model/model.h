@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/checkpoint/manifest.h"
 #include "engine/checkpoint/model_config.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
@@ -71,11 +73,18 @@ struct ModelMemory {
   int64_t disk_bytes = 0;
 };
 
+// What the weights were compared with while they were read.
+enum class Integrity : uint8_t { kStructureOnly, kManifest };
+// "structure only", "manifest".
+const char* IntegrityName(Integrity integrity);
+
 struct Model {
   std::string name;
   std::string source;  // "bf16", "q4_1 (dequantized)": what the weights were before
   bool source_is_quantized = false;
   std::string weights_sha256;  // 64 hex digits, over the weight files in order
+  Integrity integrity = Integrity::kStructureOnly;
+  std::optional<GoldenTokens> golden;  // of the manifest; not checked here, see engine/golden.h
   ModelConfig config;
   Rotary rotary;                         // inverse_frequencies null when positions are learned
   Rotary window_rotary;                  // of layers with a window; the same where they share it
@@ -97,15 +106,18 @@ struct Model {
 struct LoadProgress {
   int64_t tensors_done = 0;
   int64_t tensors_total = 0;
+  int64_t bytes_done = 0;  // of those tensors in the file
+  int64_t bytes_total = 0;
 };
 
 // Reads each tensor once and packs it into every format that a variant wants. Peak memory is the
 // result plus the two largest tensors. Errors name the tensor: those of the checkpoint,
 // INVALID_ARGUMENT for values that are not finite, a shape that the config contradicts, a rule set
-// that leaves a weight without a format or a tokenizer larger than the vocabulary; those of
-// CheckVariants; CANCELLED when `progress` (null: none; called before the first tensor and after
-// each) returns false. A tokenizer or chat template that is missing or not supported is no error:
-// the reason is in the result.
+// that leaves a weight without a format or a tokenizer larger than the vocabulary; the same naming
+// the file and the tensor for what a manifest beside the model contradicts, and for a file that
+// changes meanwhile; those of CheckVariants; CANCELLED when `progress` (null: none; called before
+// the first tensor and after each) returns false. A tokenizer or chat template that is missing or
+// not supported is no error: the reason is in the result.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(
     const std::string& path, const std::string& name, const std::vector<VariantSpec>& variants,
     Backend* backend, const std::function<bool(const LoadProgress&)>& progress);

@@ -326,16 +326,23 @@ TEST_F(LoadTest, AnErrorOfTheFileIsPassedOn) {
 TEST_F(LoadTest, ProgressCountsEveryTensorAndCanCancel) {
   std::vector<int64_t> done;
   int64_t total = 0;
+  LoadProgress last;
   const std::vector<VariantSpec> variants{DefaultVariant(FormatId::kF16)};
   auto count = [&](const LoadProgress& progress) {
     done.push_back(progress.tensors_done);
     total = progress.tensors_total;
+    EXPECT_GE(progress.bytes_done, last.bytes_done);
+    last = progress;
     return true;
   };
   ASSERT_TRUE(LoadModelFrom(checkpoint_, "tiny", variants, &backend_, count).ok());
   EXPECT_EQ(total, static_cast<int64_t>(checkpoint_.matrices.size() + checkpoint_.vectors.size()));
   ASSERT_EQ(static_cast<int64_t>(done.size()), total + 1);
   for (int64_t i = 0; i <= total; ++i) EXPECT_EQ(done[i], i);
+  int64_t bytes = 0;
+  for (const TensorInfo& tensor : checkpoint_.tensors()) bytes += tensor.bytes;
+  EXPECT_EQ(last.bytes_total, bytes);
+  EXPECT_EQ(last.bytes_done, bytes);
 
   auto stop = [](const LoadProgress& progress) { return progress.tensors_done < 3; };
   const auto model = LoadModelFrom(checkpoint_, "tiny", variants, &backend_, stop);
@@ -371,6 +378,25 @@ TEST_F(LoadTest, ATokenizerLargerThanTheVocabularyIsRefused) {
   const auto model = LoadFormats({FormatId::kF16});
   EXPECT_TRUE(absl::IsInvalidArgument(model.status())) << model.status();
   EXPECT_THAT(model.status().message(), HasSubstr("65 tokens, the model's vocabulary 64"));
+}
+
+TEST_F(LoadTest, TheModelSaysWhatItWasComparedWith) {
+  const auto without = LoadFormats({FormatId::kF16});
+  ASSERT_TRUE(without.ok()) << without.status();
+  EXPECT_STREQ(IntegrityName((*without)->integrity), "structure only");
+  EXPECT_FALSE((*without)->golden.has_value());
+  checkpoint_.manifest_mutable = Manifest{.golden = GoldenTokens{{1}, {2}, 0.5}};
+  const auto with = LoadFormats({FormatId::kF16});
+  ASSERT_TRUE(with.ok()) << with.status();
+  EXPECT_STREQ(IntegrityName((*with)->integrity), "manifest");
+  EXPECT_EQ((*with)->golden, checkpoint_.manifest_mutable->golden);
+}
+
+TEST_F(LoadTest, F50FilesThatChangeMeanwhileAreRefused) {
+  checkpoint_.changed = absl::InvalidArgumentError("model.safetensors was changed");
+  const auto model = LoadFormats({FormatId::kF16});
+  EXPECT_EQ(model.status(), checkpoint_.changed);
+  EXPECT_EQ(ledger_.live_bytes, 0);
 }
 
 TEST_F(LoadTest, VariantsAreFoundByName) {
