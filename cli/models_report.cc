@@ -25,6 +25,7 @@ Table Facts(const v1::Model& model) {
       {"tokenizer", Known(model.has_tokenizer(), model.no_tokenizer_reason())},
       {"chat template", Known(model.has_chat_template(), model.no_chat_reason())},
       {"weights sha256", model.weights_sha256()},
+      {"integrity", model.integrity()},
       {"backend", model.backend()},
   };
   return facts;

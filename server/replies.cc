@@ -139,6 +139,7 @@ v1::Model DescribeModel(const Model& model, int64_t max_context, const ServedMem
   out.set_resident_bytes(memory.resident_bytes);
   out.set_peak_load_bytes(memory.peak_load_bytes);
   out.set_backend(backend);
+  out.set_integrity(IntegrityName(model.integrity));
   return out;
 }
 
