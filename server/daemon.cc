@@ -2,16 +2,19 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/golden.h"
 #include "kernels/base/log.h"
 #include "kernels/quant_format.h"
 #include "server/grpc_server.h"
 #include "server/http.h"
 #include "server/liveness.h"
+#include "server/load_log.h"
 #include "server/process_stats.h"
 #include "server/replies.h"
 #include "server/server_state.h"
@@ -77,6 +80,8 @@ class RealDaemon : public Daemon {
   void SetHealth(bool serving);
   std::string RenderPage(PageFormat format, int64_t connections);
   v1::Model Describe() const;
+  // Before anybody is served; a request of it counts in the metrics as any other.
+  absl::Status TestGolden();
   void Serve(std::function<void(const absl::Status&)> engine_lost, int64_t before_load_bytes);
 
   const ServerConfig config_;
@@ -167,14 +172,18 @@ absl::Status RealDaemon::Load(std::unique_ptr<Backend> backend,
   const auto sample_peak = [&] {
     peak_load_bytes_.store(std::max(peak_load_bytes_.load(), ResidentAnonymousBytes()));
   };
-  const auto progress = [&](const LoadProgress&) {
+  LoadLog log(clock_->Now());
+  const auto progress = [&](const LoadProgress& done) {
     sample_peak();
+    const std::optional<std::string> line = log.Next(done, clock_->Now());
+    if (line.has_value()) Log(LogLevel::kInfo, *line);
     return !stopping();
   };
   auto model = LoadModel(config_.model_path, config_.EffectiveModelName(), config_.variants,
                          backend_.get(), progress);
   if (!model.ok()) return model.status();
   model_ = *std::move(model);
+  Log(LogLevel::kInfo, log.Last(*model_, clock_->Now()));
   if (stopping()) return absl::CancelledError("stopped while loading");
   auto engine = Engine::Create(config_.engine, model_.get(), backend_.get(), &metrics_, clock_);
   if (!engine.ok()) {
@@ -185,8 +194,26 @@ absl::Status RealDaemon::Load(std::unique_ptr<Backend> backend,
   }
   engine_ = *std::move(engine);
   sample_peak();
+  if (absl::Status status = TestGolden(); !status.ok()) return status;
   loaded_.store(true, std::memory_order_release);
   Serve(std::move(engine_lost), before);
+  return absl::OkStatus();
+}
+
+absl::Status RealDaemon::TestGolden() {
+  if (!model_->golden.has_value()) return absl::OkStatus();
+  const int variant = GoldenVariant(*model_);
+  if (variant < 0) {
+    Log(LogLevel::kWarning,
+        "the manifest's golden tokens are not checked: no variant has 16 bits a weight");
+    return absl::OkStatus();
+  }
+  if (absl::Status status = CheckGolden(engine_.get(), *model_, variant, *model_->golden);
+      !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat(config_.model_path, ": ", status.message()));
+  }
+  Log(LogLevel::kInfo, absl::StrCat("variant ", model_->variants[variant].name, " draws the ",
+                                    model_->golden->tokens.size(), " golden tokens"));
   return absl::OkStatus();
 }
 

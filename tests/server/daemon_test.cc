@@ -2,12 +2,14 @@
 #include <gmock/gmock.h>
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "engine/checkpoint/checkpoint.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/server/end_to_end.h"
 #include "tests/testing/child_process.h"
@@ -105,6 +107,46 @@ TEST_F(DaemonTest, F17HostileRequestsLeaveNothingButLinesOfOurLog) {
   EXPECT_THAT(daemon.errors(), Not(HasSubstr("forged")));
   EXPECT_EQ(daemon.errors().find('\x1b'), std::string::npos);
   ExpectLogLines(daemon.errors());
+}
+
+TEST_F(DaemonTest, F46WhatTheManifestContradictsEndsWith65) {
+  const std::string folder = ::testing::TempDir() + "vernier-manifest-" + std::to_string(getpid());
+  std::filesystem::copy(model_, folder, std::filesystem::copy_options::recursive);
+  const auto checkpoint = Checkpoint::Open(folder, ManifestUse::kIgnore);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  absl::StatusOr<Manifest> manifest = (*checkpoint)->MakeManifest();
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  const auto write = [&] {
+    std::ofstream(ManifestPathOfFolder(folder)) << RenderManifest(*manifest);
+  };
+  write();
+  ChildProcess daemon(Serving(folder));
+  const auto channel = testing::Connect(GrpcAddress(daemon.ReadLine()));
+  grpc::ClientContext context;
+  v1::ListModelsResponse models;
+  ASSERT_TRUE(v1::Models::NewStub(channel)->ListModels(&context, {}, &models).ok());
+  ASSERT_EQ(models.models_size(), 1);
+  EXPECT_EQ(models.models(0).integrity(), "manifest");
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+
+  // Tokens that this model does not draw.
+  manifest->golden = GoldenTokens{{1, 403, 407}, {5, 5, 5, 5}, 0.5};
+  write();
+  const Ended wrong = Run(Serving(folder));
+  EXPECT_EQ(wrong.code, 65);
+  EXPECT_EQ(wrong.output, "");
+  EXPECT_THAT(wrong.errors, HasSubstr("golden tokens: variant fp16 draws ["));
+  EXPECT_THAT(wrong.errors, HasSubstr("the manifest says [5, 5, 5, 5] with margins of at least"));
+
+  manifest->tensors[3].xxh3 ^= 1;
+  write();
+  const Ended ended = Run(Serving(folder));
+  EXPECT_EQ(ended.code, 65);
+  EXPECT_EQ(ended.output, "");
+  EXPECT_THAT(ended.errors, HasSubstr("model.safetensors: tensor " + manifest->tensors[3].name +
+                                      " has the XXH3 "));
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(DaemonTest, F68TermLetsARunningStreamFinishAndRefusesNewCalls) {
