@@ -241,7 +241,17 @@ void DeclareInspect(CLI::App* app, InspectOptions* options) {
       ->required()
       ->type_name("PATH");
   app->add_flag("--tensors", options->tensors, "List every tensor (--json always does)");
-  app->add_flag("--digest", options->digest, "SHA-256 of the weights; reads all of them");
+  app->add_flag(
+      "--digest", options->digest,
+      "SHA-256 of the weights; reads all, and compares with the manifest if there is one");
+  CLI::Option* write = app->add_flag(
+      "--write-manifest", options->write_manifest,
+      "Hash every file and tensor into MODEL_FOLDER/manifest.json or FILE.gguf.manifest.json, "
+      "which loading then verifies");
+  app->add_flag("--golden", options->golden,
+                "Also record what greedy decoding draws, for a self-test before serving; loads in "
+                "fp32")
+      ->needs(write);
   app->footer("\nNeeds no server.\n\nExample:\n  vernier inspect --model MODEL_FOLDER --tensors");
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/call_error.h"
 #include "cli/json_output.h"
+#include "cli/manifest_file.h"
 #include "cli/offline.h"
 #include "cli/table.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -55,6 +56,12 @@ ordered_json Hyperparameters(const ModelConfig& config) {
       {"end_tokens", config.end_tokens}};
 }
 
+// Without --digest names and sizes alone were compared with the manifest.
+std::string IntegrityOf(const Checkpoint& checkpoint, const std::string& digest) {
+  if (checkpoint.manifest() == nullptr) return "structure only";
+  return digest.empty() ? "names and sizes" : "manifest";
+}
+
 ordered_json Describe(const Checkpoint& checkpoint, const std::string& digest) {
   const ModelConfig& config = checkpoint.config();
   const TokenizerSource& tokenizer = checkpoint.tokenizer_source();
@@ -62,6 +69,7 @@ ordered_json Describe(const Checkpoint& checkpoint, const std::string& digest) {
                       {"source", checkpoint.source()},
                       {"source_is_quantized", checkpoint.source_is_quantized()},
                       {"weights_sha256", digest.empty() ? ordered_json() : ordered_json(digest)},
+                      {"integrity", IntegrityOf(checkpoint, digest)},
                       {"parameters", config.Parameters()},
                       {"vocab_size", config.vocab},
                       {"max_context", config.context},
@@ -124,15 +132,28 @@ std::string Render(const ordered_json& description, bool with_tensors) {
 
 CommandResult Inspect(const CommandLine& command, const Terminal& terminal) {
   const InspectOptions& options = command.inspect;
-  const auto checkpoint = Checkpoint::Open(options.model);
+  // An old manifest must not keep a new one from being written.
+  const auto checkpoint = Checkpoint::Open(
+      options.model, options.write_manifest ? ManifestUse::kIgnore : ManifestUse::kVerify);
   if (!checkpoint.ok()) return ExplainInput(checkpoint.status());
+  std::string manifest_path;
+  if (options.write_manifest) {
+    auto written = WriteManifest(options.model, **checkpoint,
+                                 options.golden ? Golden::kRecord : Golden::kNone);
+    if (!written.ok()) return ExplainInput(written.status());
+    manifest_path = *std::move(written);
+  }
   std::string digest;
   if (options.digest) {
     auto sum = (*checkpoint)->WeightsSha256();
     if (!sum.ok()) return ExplainInput(sum.status());
     digest = *std::move(sum);
   }
-  const ordered_json description = Describe(**checkpoint, digest);
+  ordered_json description = Describe(**checkpoint, digest);
+  if (!manifest_path.empty()) {
+    description["integrity"] = "manifest";  // it was made of what is here
+    description["manifest_written"] = manifest_path;
+  }
   *terminal.out << (command.json ? JsonLine(description) : Render(description, options.tensors));
   return {};
 }

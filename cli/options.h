@@ -62,6 +62,8 @@ struct InspectOptions {
   std::string model;
   bool tensors = false;
   bool digest = false;
+  bool write_manifest = false;
+  bool golden = false;
 };
 
 enum class Verb { kGenerate, kCompare, kScore, kModels, kChat, kTokenize, kTemplate, kInspect };

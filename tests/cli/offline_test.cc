@@ -1,6 +1,7 @@
 // The verbs that read model files, on the committed ones.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -115,6 +116,41 @@ TEST(InspectCommandTest, TheDigestIsReadWhenAsked) {
   const nlohmann::json json = Parsed(
       RunWith({"inspect", "--json", "--digest", "--model", TestDataPath("stories260K/hf")}).out);
   EXPECT_EQ(json["weights_sha256"].get<std::string>().size(), 64u);
+}
+
+// Writes one, looks again, and damages the weights.
+TEST(InspectCommandTest, AManifestIsWrittenAndThenCompared) {
+  const std::string folder = ::testing::TempDir() + "vernier-inspect-" + std::to_string(getpid());
+  std::filesystem::copy(TestDataPath("stories260K/hf"), folder);
+  const std::string path = folder + "/manifest.json";
+  const auto inspect = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"inspect", "--json", "--model", folder});
+    return RunWith(more);
+  };
+  EXPECT_EQ(Parsed(inspect({}).out)["integrity"], "structure only");
+  EXPECT_EQ(Parsed(inspect({"--write-manifest"}).out)["manifest_written"], path);
+  EXPECT_EQ(Parsed(inspect({}).out)["integrity"], "names and sizes");
+  EXPECT_EQ(Parsed(inspect({"--digest"}).out)["integrity"], "manifest");
+  nlohmann::json manifest = nlohmann::json::parse(std::ifstream(path));
+  EXPECT_EQ(manifest["files"].size(), 2u);
+  EXPECT_EQ(manifest["tensors"].size(), 47u);
+  EXPECT_FALSE(manifest.contains("golden"));
+
+  {
+    std::fstream weights(folder + "/model.safetensors", std::ios::in | std::ios::out);
+    weights.seekp(-4, std::ios::end);  // of little weight: still a model
+    weights.put('\x7f');
+  }
+  const Ran damaged = inspect({"--digest"});
+  EXPECT_EQ(damaged.exit_code, 65);
+  EXPECT_THAT(damaged.err, HasSubstr("file model.safetensors has the SHA-256"));
+  // An old manifest does not keep a new one from being written.
+  EXPECT_EQ(inspect({"--write-manifest", "--golden"}).exit_code, 0);
+  manifest = nlohmann::json::parse(std::ifstream(path));
+  EXPECT_GE(manifest["golden"]["tokens"].size(), 1u);
+  EXPECT_EQ(inspect({"--digest"}).exit_code, 0);
+  EXPECT_EQ(inspect({"--golden"}).exit_code, 64);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(InspectCommandTest, WhatIsNoModelIsBadInput) {

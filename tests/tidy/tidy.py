@@ -24,6 +24,7 @@ INCLUDES = {
                 "kernels/quant_format.h", "kernels/tensor.h"],
     "server/main.cc": ["server/", "engine/", "kernels/make_backend.h", "kernels/base/", "kernels/backend.h"],
     "cli/": ["cli/", "engine/", "vernier/v1/", "google/rpc/", "kernels/base/"],
+    "cli/manifest_file.cc": ["cli/", "engine/", "kernels/make_backend.h"],
 }
 # kernels/ itself does not know its backends; make_backend.cc is the one file that opens them.
 NOT_INCLUDED = {"kernels/": ["kernels/cpu/", "kernels/cuda/"]}
