@@ -57,7 +57,7 @@ struct Hostile {
   const char* says;
 };
 
-TEST(SafetensorsTest, BrokenHeadersAreRefusedWithTheirReason) {
+TEST(SafetensorsTest, F47BrokenHeadersAreRefusedWithTheirReason) {
   const std::string good = Entry("a", "F32", "[2]", "[0,8]");
   const Hostile cases[] = {
       {"no JSON", "{\"a\":", 0, "the header is not JSON at byte"},
@@ -91,6 +91,16 @@ TEST(SafetensorsTest, BrokenHeadersAreRefusedWithTheirReason) {
        "more than 64 bits can count"},
       {"wrap to size", "{" + Entry("a", "F32", "[9223372036854775809,2]", "[0,8]") + "}", 8,
        "more than 64 bits can count"},
+      {"more than the file", "{" + Entry("a", "F32", "[4194305,4194305]", "[0,8]") + "}", 8,
+       "is F32 [4194305, 4194305], which is 70368777732100 bytes"},
+      {"past 64 bits in three", "{" + Entry("a", "F32", "[4194305,4194305,4194305]", "[0,8]") + "}",
+       8, "more than 64 bits can count"},
+      {"zero beside overflow", "{" + Entry("a", "F32", "[4294967296,4294967296,0]", "[0,0]") + "}",
+       0, "more than 64 bits can count"},
+      {"not UTF-8", "{" + Entry("a\xff", "F32", "[2]", "[0,8]") + "}", 8,
+       "the header is not JSON at byte"},
+      {"none that takes bytes", "{" + Entry("a", "F32", "[0,7]", "[0,8]") + "}", 8,
+       "is F32 [0, 7], which is 0 bytes"},
       {"huge and none", "{" + Entry("a", "F32", "[0,9223372036854775808]", "[0,0]") + "}", 0,
        "a dimension of 9223372036854775808"},
       {"half a byte", "{" + Entry("a", "F4", "[1]", "[0,1]") + "}", 1, "a whole byte"},
@@ -120,10 +130,10 @@ TEST(SafetensorsTest, BrokenHeadersAreRefusedWithTheirReason) {
   }
 }
 
-TEST(SafetensorsTest, AHeaderLongerThanTheFileAllocatesNothing) {
+TEST(SafetensorsTest, F47AHeaderLongerThanTheFileAllocatesNothing) {
   EXPECT_THAT(std::string(Read("1234567").status().message()), HasSubstr("the file has 7 bytes"));
   for (const uint64_t length :
-       {uint64_t{3}, uint64_t{100'000'001}, uint64_t{1} << 40, ~uint64_t{0}}) {
+       {uint64_t{3}, uint64_t{100'000'001}, uint64_t{1} << 40, uint64_t{1} << 63, ~uint64_t{0}}) {
     std::string bytes(10, ' ');
     std::memcpy(bytes.data(), &length, sizeof(length));
     EXPECT_THAT(std::string(Read(bytes).status().message()), HasSubstr("bytes, expected at most 2"))

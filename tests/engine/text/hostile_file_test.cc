@@ -38,7 +38,7 @@ Json Added(int64_t id, const std::string& content) {
   return {{"id", id}, {"content", content}, {"special", true}};
 }
 
-TEST(HostileFileTest, BrokenVocabulariesAndMergesAreInvalidArgument) {
+TEST(HostileFileTest, F49BrokenVocabulariesAndMergesAreInvalidArgument) {
   ExpectRefused(
       {
           {"no model", [](Json& j) { j.erase("model"); }, "model"},
