@@ -118,6 +118,12 @@ def entry(kind, shape, begin, end):
     return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
 
 
+def manifest(**more):
+    return json.dumps({"vernier_manifest": 1, "files": [{"path": "model.gguf", "size": 9, "sha256": "0f" * 32}],
+                       "tensors": [{"name": "embed", "file": "model.gguf", "bytes": 4, "xxh3": "00112233445566ff"}],
+                       **more}).encode()
+
+
 def main():
     out = Path(sys.argv[1])
     half = struct.pack("<e", 0.5)
@@ -136,8 +142,12 @@ def main():
         "safetensors/scalar_and_empty": safetensors({"s": entry("F16", [], 0, 2), "e": entry("I64", [0, 7], 2, 2)}, bytes(2)),
         "safetensors/escapes": safetensors(b'{"\\u0061\\ud83d\\ude00":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}  ', b"x"),
         "safetensors/none": safetensors({}, b""),
+        "manifest/one": manifest(),
+        "manifest/golden": manifest(golden={"prompt": [1, 403], "tokens": [407], "least_margin": 0.25}),
+        "manifest/none": manifest(files=[], tensors=[]),
     }
     for name, raw in seeds.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(raw)
 
 
