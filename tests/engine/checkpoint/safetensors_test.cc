@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -57,6 +58,16 @@ struct Hostile {
   const char* says;
 };
 
+void ExpectRefused(std::span<const Hostile> cases) {
+  for (const Hostile& hostile : cases) {
+    SCOPED_TRACE(hostile.name);
+    const auto entries = Read(SafetensorsBytes(hostile.header, hostile.data_bytes));
+    EXPECT_TRUE(absl::IsInvalidArgument(entries.status())) << entries.status();
+    EXPECT_THAT(std::string(entries.status().message()), HasSubstr(hostile.says));
+    EXPECT_THAT(std::string(entries.status().message()), HasSubstr("/file: "));
+  }
+}
+
 TEST(SafetensorsTest, F47BrokenHeadersAreRefusedWithTheirReason) {
   const std::string good = Entry("a", "F32", "[2]", "[0,8]");
   const Hostile cases[] = {
@@ -91,16 +102,6 @@ TEST(SafetensorsTest, F47BrokenHeadersAreRefusedWithTheirReason) {
        "more than 64 bits can count"},
       {"wrap to size", "{" + Entry("a", "F32", "[9223372036854775809,2]", "[0,8]") + "}", 8,
        "more than 64 bits can count"},
-      {"more than the file", "{" + Entry("a", "F32", "[4194305,4194305]", "[0,8]") + "}", 8,
-       "is F32 [4194305, 4194305], which is 70368777732100 bytes"},
-      {"past 64 bits in three", "{" + Entry("a", "F32", "[4194305,4194305,4194305]", "[0,8]") + "}",
-       8, "more than 64 bits can count"},
-      {"zero beside overflow", "{" + Entry("a", "F32", "[4294967296,4294967296,0]", "[0,0]") + "}",
-       0, "more than 64 bits can count"},
-      {"not UTF-8", "{" + Entry("a\xff", "F32", "[2]", "[0,8]") + "}", 8,
-       "the header is not JSON at byte"},
-      {"none that takes bytes", "{" + Entry("a", "F32", "[0,7]", "[0,8]") + "}", 8,
-       "is F32 [0, 7], which is 0 bytes"},
       {"huge and none", "{" + Entry("a", "F32", "[0,9223372036854775808]", "[0,0]") + "}", 0,
        "a dimension of 9223372036854775808"},
       {"half a byte", "{" + Entry("a", "F4", "[1]", "[0,1]") + "}", 1, "a whole byte"},
@@ -121,13 +122,23 @@ TEST(SafetensorsTest, F47BrokenHeadersAreRefusedWithTheirReason) {
        "there is a gap before it"},
       {"trailing bytes", "{" + good + "}", 9, "end at byte 8 of the data, which has 9 bytes"},
   };
-  for (const Hostile& hostile : cases) {
-    SCOPED_TRACE(hostile.name);
-    const auto entries = Read(SafetensorsBytes(hostile.header, hostile.data_bytes));
-    EXPECT_TRUE(absl::IsInvalidArgument(entries.status())) << entries.status();
-    EXPECT_THAT(std::string(entries.status().message()), HasSubstr(hostile.says));
-    EXPECT_THAT(std::string(entries.status().message()), HasSubstr("/file: "));
-  }
+  ExpectRefused(cases);
+}
+
+TEST(SafetensorsTest, F47ShapesThatOverflowAndNamesThatAreNoTextAreRefused) {
+  const Hostile cases[] = {
+      {"more than the file", "{" + Entry("a", "F32", "[4194305,4194305]", "[0,8]") + "}", 8,
+       "is F32 [4194305, 4194305], which is 70368777732100 bytes"},
+      {"past 64 bits in three", "{" + Entry("a", "F32", "[4194305,4194305,4194305]", "[0,8]") + "}",
+       8, "more than 64 bits can count"},
+      {"zero beside overflow", "{" + Entry("a", "F32", "[4294967296,4294967296,0]", "[0,0]") + "}",
+       0, "more than 64 bits can count"},
+      {"not UTF-8", "{" + Entry("a\xff", "F32", "[2]", "[0,8]") + "}", 8,
+       "the header is not JSON at byte"},
+      {"none that takes bytes", "{" + Entry("a", "F32", "[0,7]", "[0,8]") + "}", 8,
+       "is F32 [0, 7], which is 0 bytes"},
+  };
+  ExpectRefused(cases);
 }
 
 TEST(SafetensorsTest, F47AHeaderLongerThanTheFileAllocatesNothing) {
