@@ -11,19 +11,9 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/packed_layout.h"
+#include "kernels/cuda/gemm_plan.h"
 
 namespace vernier::cuda {
-
-enum class Activation : uint8_t { kF16, kBF16 };
-
-struct GemmProblem {
-  PackedEncoding encoding = PackedEncoding::kNf4;
-  Activation activation = Activation::kF16;  // of x and y
-  int rows = 0;                              // of x: tokens in the step
-  int outputs = 0;                           // N, rows of the weight
-  int inputs = 0;                            // K, a multiple of 64
-};
 
 struct GemmOperands {
   const void* x = nullptr;            // [rows, inputs] 16-bit, 16-byte aligned
@@ -32,20 +22,7 @@ struct GemmOperands {
   void* y = nullptr;                  // [rows, outputs] 16-bit, 16-byte aligned
 };
 
-// The kernels that there are; each file opens with what it does.
-enum class GemmKernel : uint8_t { kRows16, kWide };
-
-// How a problem is laid over the device; printable.
-struct GemmPlan {
-  GemmKernel kernel = GemmKernel::kRows16;
-  int tile_tokens = 0;  // rows of x that a block multiplies at once
-  int cluster = 0;      // blocks that share their outputs, each with a slice of K
-  int clusters = 0;
-  int ring = 0;          // kRows16: stages of weights under way a block
-  int shared_bytes = 0;  // kRows16
-};
-
-// The plan that should be fastest, by measured costs (gemm.cu, gemm_wide.cu). cudaErrorInvalidValue
+// The plan that should be fastest, by measured costs (gemm_wide_plan.cc). cudaErrorInvalidValue
 // when the problem's sizes are outside what the fields above say.
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan);
 

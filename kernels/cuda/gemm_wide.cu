@@ -26,25 +26,15 @@
 // fp16: absmax below 39,900, as the decoded weights are fp16.
 #include <cuda.h>
 
-#include <algorithm>
-
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/gemm_wide.h"
+#include "kernels/cuda/gemm_wide_layout.cuh"
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/packed_layout.h"
 #include "kernels/cuda/warpgroup.cuh"
 
 namespace vernier::cuda {
 namespace {
-
-constexpr int kTileOutputs = 256;
-constexpr int kTileRecords = kTileOutputs / kRecordRows;
-constexpr int kStepCols = 16;                    // of one wgmma
-constexpr int kSteps = kRecordCols / kStepCols;  // of one record
-constexpr int kSumStride = kTileOutputs + 4;     // floats a token; spreads a fragment over banks
-constexpr int kMaxSharedBytes = 227 * 1024;
-constexpr int kMaxRing = 10;  // stages
-constexpr int kXRowBytes = kRecordCols * 2;
 
 struct Arguments {
   const uint8_t* weight;
@@ -56,61 +46,6 @@ struct Arguments {
   int cluster;
   int token_tiles;
   Nf4Codebook codebook;
-};
-
-// How a block's threads share a tile of `kTokens` tokens.
-template <class Decoder, bool kBlockSums>
-struct TileOf {
-  using Type = typename Decoder::ScaledTile;
-};
-template <class Decoder>
-struct TileOf<Decoder, true> {
-  using Type = typename Decoder::BareTile;
-};
-template <class DecoderType, int kTokenCount>
-struct TileShape {
-  using Decoder = DecoderType;
-  using Scalar = typename Decoder::Scalar;
-  static constexpr int kTokens = kTokenCount;
-  static constexpr bool kTall = kTokens > 64;
-  static constexpr int kWarpgroups = kTall ? 2 : 4;
-  static constexpr int kGroups = kTileOutputs / kGroupRows / kWarpgroups;  // of 64 a warpgroup
-  static constexpr int kMultipliers = kWarpgroups * kWarpgroupThreads;
-  static constexpr int kThreads = kMultipliers + kWarpgroupThreads;  // one more, that copies
-  // Registers a thread. Those that multiply take what the copying warpgroup gives back, no more
-  // than the block was launched with: they would wait forever.
-  static constexpr int kCopyRegisters = kTall ? 40 : 32;
-  static constexpr int kMultiplyRegisters = kTall ? 232 : 112;
-  static_assert(kMultipliers * kMultiplyRegisters + kWarpgroupThreads * kCopyRegisters <=
-                kThreads * (65536 / kThreads / 8 * 8));
-  static constexpr int kUnitSteps = kGroups == 1 ? kSteps : kSteps / 2;  // decoded at once
-  static constexpr bool kBlockSums = Decoder::kHasTable && !kTall;
-  static constexpr int kSums = kTokens / 2;                 // a lane, of 64 outputs
-  using Tile = typename TileOf<Decoder, kBlockSums>::Type;  // what a lane decodes from
-
-  static constexpr int kTableBytes = Decoder::kHasTable ? kPairTableBytes : 0;
-  // Blocks of 64 columns a stage. More make longer copies of NF4's short records, and coarser
-  // stages.
-  static constexpr int kStageBlocks = !kBlockSums ? 1 : kTokens == 64 ? 2 : 4;
-  static constexpr int kXTileBytes = kTokens * kXRowBytes;                // of a block
-  static constexpr int kXBytes = kStageBlocks * kXTileBytes;              // of a stage
-  static constexpr int kRowBytes = kStageBlocks * Decoder::kRecordBytes;  // a row of records
-  static constexpr int kWeightBytes = kTileRecords * kRowBytes;           // of a stage
-  static constexpr int kStageBytes = kXBytes + kWeightBytes + 2 * kBarrierBytes;
-  static constexpr int kRing = std::min(kMaxRing, (kMaxSharedBytes - kTableBytes) / kStageBytes);
-  static_assert(kRing * (kXBytes + kWeightBytes) >= kTokens * kSumStride * 4);
-};
-
-// Offsets in shared memory.
-template <class Shape>
-struct Places {
-  static constexpr int kX =
-      Shape::kTableBytes;  // [ring][block][tokens][64], each at a multiple of 1024
-  static constexpr int kWeights = kX + Shape::kRing * Shape::kXBytes;  // [ring][8][block] records
-  static constexpr int kBarriers = kWeights + Shape::kRing * Shape::kWeightBytes;
-  static constexpr int kEnd = kBarriers + Shape::kRing * 2 * kBarrierBytes;
-  static constexpr int kTileSums = kX;  // [tokens][kSumStride] fp32, when the ring is done with
-  static_assert(kEnd <= kMaxSharedBytes);
 };
 
 // What one block of the grid works on.
@@ -210,49 +145,6 @@ __device__ inline void FillRing(const Arguments& args, const CUtensorMap* x, con
 
 // ---- The warpgroups that multiply ----
 
-// A lane's way through the stages.
-template <class Shape>
-struct Reader {
-  uint32_t shared;
-  const uint8_t* shared_bytes;
-  int lane;
-  int record_offset;  // of this warp's tile of 16 outputs, in a stage's weights
-  int tile;           // 0 or 1, in its record
-  int stage = 0;
-  int parity = 0;
-  int block = 0;  // of the stage
-
-  __device__ uint32_t filled() const {
-    return shared + Places<Shape>::kBarriers + stage * 2 * kBarrierBytes;
-  }
-  __device__ void Await() const { AwaitPhase(filled(), parity); }
-  __device__ const uint8_t* record(int group) const {
-    return shared_bytes + Places<Shape>::kWeights + stage * Shape::kWeightBytes + record_offset +
-           group * kGroupRows / kRecordRows * Shape::kRowBytes +
-           block * Shape::Decoder::kRecordBytes;
-  }
-  __device__ uint64_t x() const {
-    return TileDescriptor(shared + Places<Shape>::kX + stage * Shape::kXBytes +
-                          block * Shape::kXTileBytes);
-  }
-  // Gives stage `left` back to the thread that copies.
-  __device__ void Leave(int left) const {
-    __syncwarp();
-    if (lane == 0) {
-      Arrive(shared + Places<Shape>::kBarriers + left * 2 * kBarrierBytes + kBarrierBytes);
-    }
-  }
-  __device__ bool ends_stage() const { return block == Shape::kStageBlocks - 1; }
-  __device__ void Next() {
-    if (++block < Shape::kStageBlocks) return;
-    block = 0;
-    if (++stage == Shape::kRing) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 // What a warpgroup multiplies at once, decoded: a block of 64 columns, or a half of one where it
 // has two groups of outputs.
 template <class Shape>
@@ -293,16 +185,10 @@ struct Multiplier {
     unit.Hold();
   }
 
-  // Multiplies `now`, which is part kPart of its block, while the unit after it is decoded.
+  // Queues the products of `now`, which is part kPart of its block, and moves on.
   template <int kPart>
-  __device__ void Turn(const Unit<Shape>& now, Unit<Shape>& next, bool more) {
-    constexpr bool kLast = kPart == kParts - 1;
-    const int stage = reader.stage;
-    const bool leaves = kLast && reader.ends_stage();
-    float2 absmax = {};  // of the lane's two rows, in the block that is multiplied
-    if constexpr (Shape::kBlockSums) absmax = tiles[0].absmax;
+  __device__ void Queue(const Unit<Shape>& now) {
     const uint64_t x = reader.x() + kPart * Shape::kUnitSteps * kDescriptorStep;
-    Hold();
     WarpgroupFence();
 #pragma unroll
     for (int step = 0; step < Shape::kUnitSteps; ++step) {
@@ -316,27 +202,40 @@ struct Multiplier {
       }
     }
     WarpgroupCommit();
-    if (kLast) reader.Next();
-    if (more) {
-      if (kLast && reader.block == 0) reader.Await();
-      Decode(kLast ? 0 : kPart + 1, next);
-    }
-    WarpgroupWait<0>();
-    Hold();
-    if (leaves) reader.Leave(stage);
+    if (kPart == kParts - 1) reader.Next();
+  }
+  // Decodes what follows part kPart.
+  template <int kPart>
+  __device__ void DecodeNext(Unit<Shape>& next) {
+    constexpr bool kLast = kPart == kParts - 1;
+    if (kLast && reader.block == 0) reader.Await();
+    Decode(kLast ? 0 : kPart + 1, next);
+  }
+
+  // Multiplies `now` while `next` is decoded. The products of `now` still run on return where sums
+  // are added straight up; then those before them have ended.
+  template <int kPart>
+  __device__ void Turn(const Unit<Shape>& now, Unit<Shape>& next, bool first, bool more) {
+    const int stage = reader.stage;
     if constexpr (Shape::kBlockSums) {
+      const bool leaves = reader.ends_stage();
+      const float2 absmax = tiles[0].absmax;
+      HoldRegisters(block);
+      Queue<kPart>(now);
+      if (more) DecodeNext<kPart>(next);
+      WarpgroupWait<0>();
+      HoldRegisters(block);
+      if (leaves) reader.Leave(stage);
 #pragma unroll
       for (int i = 0; i < Shape::kSums; ++i) {
         sums[0][i] += block[i] * (i % 4 < 2 ? absmax.x : absmax.y);
       }
-    }
-  }
-  __device__ void Hold() {
-    if constexpr (Shape::kBlockSums) {
-      HoldRegisters(block);
     } else {
-#pragma unroll
-      for (int group = 0; group < Shape::kGroups; ++group) HoldRegisters(sums[group]);
+      static_assert(Shape::kStageBlocks == 1);
+      Queue<kPart>(now);
+      WarpgroupWait<1>();
+      if (kPart == 0 && !first) reader.Leave(stage == 0 ? Shape::kRing - 1 : stage - 1);
+      if (more) DecodeNext<kPart>(next);
     }
   }
 
@@ -347,8 +246,13 @@ struct Multiplier {
     const int units = blocks * kParts;
 #pragma unroll 1
     for (int i = 0; i < units; i += 2) {
-      Turn<0>(even, odd, i + 1 < units);
-      if (i + 1 < units) Turn<kParts - 1>(odd, even, i + 2 < units);
+      Turn<0>(even, odd, i == 0, i + 1 < units);
+      if (i + 1 < units) Turn<kParts - 1>(odd, even, false, i + 2 < units);
+    }
+    if constexpr (!Shape::kBlockSums) {
+      WarpgroupWait<0>();
+#pragma unroll
+      for (int group = 0; group < Shape::kGroups; ++group) HoldRegisters(sums[group]);
     }
   }
 };
@@ -553,62 +457,7 @@ cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Ar
              : LaunchTokens<Int8Decoder<Scalar>>(plan, args, x, stream);
 }
 
-// Clusters of 1 to 8 blocks that run at once on an H200: those of a cluster lie in one GPC, which
-// has at most 18 multiprocessors. Measured, as the size from which a second wave shows.
-constexpr int kClustersAtOnce[kMaxWideCluster] = {132, 66, 42, 30, 22, 20, 15, 15};
-
-// What a tile costs, in ns: a block of 64 columns; the beginning and the end; and each further
-// block of a cluster. Written by tests/bench/gemm_costs.py from `gemm_bench --tune` on an H200.
-struct TileCost {
-  PackedEncoding encoding;
-  int tokens;
-  int block_ns;
-  int ends_ns;
-  int rank_ns;
-};
-constexpr TileCost kTileCosts[] = {
-    {PackedEncoding::kNf4, 128, 804, 5922, 119}, {PackedEncoding::kNf4, 64, 476, 4367, 366},
-    {PackedEncoding::kNf4, 32, 356, 3550, 390},  {PackedEncoding::kNf4, 16, 321, 2802, 721},
-    {PackedEncoding::kInt8, 128, 607, 6354, 83}, {PackedEncoding::kInt8, 64, 404, 4205, 442},
-    {PackedEncoding::kInt8, 32, 352, 3052, 474}, {PackedEncoding::kInt8, 16, 341, 2061, 830},
-};
-
 }  // namespace
-
-GemmPlan PlanWide(const GemmProblem& problem, int tile_tokens, int cluster) {
-  GemmPlan plan;
-  if (cluster > 1 && RecordBlocks(problem.inputs) < 2 * cluster) return plan;
-  const int row_tiles = (problem.outputs + kTileOutputs - 1) / kTileOutputs;
-  const int token_tiles = (problem.rows + tile_tokens - 1) / tile_tokens;
-  plan.kernel = GemmKernel::kWide;
-  plan.tile_tokens = tile_tokens;
-  plan.cluster = cluster;
-  plan.clusters = row_tiles * token_tiles;
-  return plan;
-}
-
-GemmPlan PlanWide(const GemmProblem& problem) {
-  const int64_t blocks = RecordBlocks(problem.inputs);
-  GemmPlan best;
-  int64_t best_ns = INT64_MAX;
-  for (const TileCost& tile : kTileCosts) {
-    if (tile.encoding != problem.encoding) continue;
-    for (int cluster = 1; cluster <= kMaxWideCluster; ++cluster) {
-      const GemmPlan plan = PlanWide(problem, tile.tokens, cluster);
-      if (plan.cluster == 0) continue;
-      const int at_once = kClustersAtOnce[cluster - 1];
-      const int64_t waves = (plan.clusters + at_once - 1) / at_once;
-      const int64_t slice = (blocks + cluster - 1) / cluster;
-      const int64_t ns =
-          waves * (slice * tile.block_ns + tile.ends_ns) + (cluster - 1) * tile.rank_ns;
-      if (ns < best_ns) {
-        best_ns = ns;
-        best = plan;
-      }
-    }
-  }
-  return best;
-}
 
 cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
                        const GemmOperands& operands, cudaStream_t stream) {

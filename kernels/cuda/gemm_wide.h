@@ -6,20 +6,11 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/gemm_wide_plan.h"
 
 namespace vernier::cuda {
 
-// The tiles that there are, in rows of x.
-inline constexpr int kWideTokens[] = {16, 32, 64, 128};
-
-inline constexpr int kMaxWideCluster = 8;
-
-// The plan for one tile and cluster. REQUIRES: a valid problem, a tile of kWideTokens, a cluster of
-// 1 to kMaxWideCluster. `cluster` of the result is 0 when K is too short for it.
-GemmPlan PlanWide(const GemmProblem& problem, int tile_tokens, int cluster);
-// The tile and cluster that should be fastest, by measured costs.
-GemmPlan PlanWide(const GemmProblem& problem);
-
+// REQUIRES: a plan of PlanWide for this problem.
 cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
                        const GemmOperands& operands, cudaStream_t stream);
 

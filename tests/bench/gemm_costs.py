@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the cost table of kernels/cuda/gemm_wide.cu, fitted to what `gemm_bench --tune` printed, and how much slower than the
+"""Prints the cost table of kernels/cuda/gemm_wide_plan.cc, fitted to what `gemm_bench --tune` printed, and how much slower than the
 best measured plan the plans are that it chooses.
 
 Usage: gemm_costs.py CSV...
