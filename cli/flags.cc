@@ -201,7 +201,9 @@ void DeclareChat(CLI::App* app, ChatOptions* options) {
 }
 
 void DeclareTokenize(CLI::App* app, TokenizeOptions* options) {
-  app->add_option("--model", options->model, "GGUF file or Hugging Face folder")
+  app->add_option("--model", options->model,
+                  "Hugging Face folder, GGUF file (a vocabulary alone will do), tokenizer.json or "
+                  "tokenizer.model")
       ->required()
       ->type_name("PATH");
   CLI::Option* text = app->add_option_function<std::string>(
@@ -220,7 +222,7 @@ void DeclareTokenize(CLI::App* app, TokenizeOptions* options) {
   app->footer(
       "\nNeeds no server.\n\nExamples:\n"
       "  vernier tokenize --model models/smollm2.gguf \"Hello, world\"\n"
-      "  vernier tokenize --model MODEL_FOLDER --file text.txt --json");
+      "  vernier tokenize --model tokenizer.json --file text.txt --json");
 }
 
 void DeclareTemplate(CLI::App* app, TemplateOptions* options) {

@@ -1,4 +1,4 @@
-// vernier tokenize: ids and pieces of a text, from a model's files.
+// vernier tokenize: ids and pieces of a text, from a model's or a tokenizer's files.
 #include "absl/strings/str_cat.h"
 #include "cli/call_error.h"
 #include "cli/input.h"
@@ -6,7 +6,7 @@
 #include "cli/offline.h"
 #include "cli/table.h"
 #include "cli/token_table.h"
-#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/tokenizer_file.h"
 #include "engine/text/tokenizer.h"
 
 namespace vernier::cli {
@@ -28,10 +28,14 @@ std::string RenderPieces(const v1::TokenizeResponse& reply) {
 
 CommandResult Tokenize(const CommandLine& command, const Terminal& terminal) {
   const TokenizeOptions& options = command.tokenize;
-  const auto checkpoint = Checkpoint::Open(options.model);
-  if (!checkpoint.ok()) return ExplainInput(checkpoint.status());
-  const auto tokenizer = Tokenizer::Create((*checkpoint)->tokenizer_source());
-  if (!tokenizer.ok()) return ExplainInput(tokenizer.status());
+  const auto source = OpenTokenizerSource(options.model);
+  if (!source.ok()) return ExplainInput(source.status());
+  const auto tokenizer = Tokenizer::Create(*source);
+  if (!tokenizer.ok()) {
+    return ExplainInput(
+        absl::Status(tokenizer.status().code(),
+                     absl::StrCat(options.model, ": ", tokenizer.status().message())));
+  }
   const auto text = TextOrFile(options.text, options.file, terminal);
   if (!text.ok()) return ExplainInput(text.status());
   const auto ids =

@@ -9,8 +9,6 @@
 namespace vernier {
 namespace {
 
-// The largest published tokenizer.json has 34 MB, the largest tokenizer.model 5.
-constexpr int64_t kMaxTokenizerBytes = 64 << 20;
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 constexpr int64_t kMaxTemplateBytes = 1 << 20;
 

@@ -8,12 +8,15 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/cli/fake_service.h"
+#include "tests/testing/gguf_bytes.h"
 #include "tests/testing/test_data.h"
 
 namespace vernier::cli {
 namespace {
 
 using ::testing::HasSubstr;
+using vernier::testing::GgufBytes;
+using vernier::testing::GgufKey;
 using vernier::testing::TestDataPath;
 
 nlohmann::json Parsed(const std::string& text) {
@@ -71,6 +74,63 @@ TEST_F(TokenizeCommandTest, BadInputIsToldFromBadFiles) {
   const Ran none = RunWith({"tokenize", "--model", TestDataPath("gpt-nano-sort/hf"), "x"});
   EXPECT_EQ(none.exit_code, 65);
   EXPECT_THAT(none.err, HasSubstr("no tokenizer"));
+}
+
+nlohmann::json IdsOf(const std::string& model, const std::string& text) {
+  const Ran ran = RunWith({"tokenize", "--json", "--model", model, text});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  return Parsed(ran.out)["token_ids"];
+}
+
+TEST(TokenizeFileTest, ATokenizerJsonAloneIsEnough) {
+  EXPECT_EQ(IdsOf(TestDataPath("tokenizers/gpt2/tokenizer.json"), "Hello world"),
+            nlohmann::json({15496, 995}));
+}
+
+TEST(TokenizeFileTest, ASentencePieceModelAloneIsEnough) {
+  EXPECT_GT(IdsOf(TestDataPath("tokenizers/tok512/tok512.model"), "Once upon a time").size(), 1u);
+  EXPECT_GT(IdsOf(TestDataPath("tokenizers/unigram/unigram.model"), "the").size(), 0u);
+}
+
+// Neither an architecture nor tensors; the bytes tell what it is, so the name may be any.
+TEST(TokenizeFileTest, AGgufVocabularyAloneIsEnough) {
+  GgufBytes file;
+  file.keys = {GgufKey("tokenizer.ggml.model", std::string("gpt2")),
+               GgufKey("tokenizer.ggml.pre", std::string("smollm")),
+               GgufKey("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab"}),
+               GgufKey("tokenizer.ggml.token_type", std::vector<int32_t>{1, 1, 1}),
+               GgufKey("tokenizer.ggml.merges", std::vector<std::string>{"a b"})};
+  const std::string path = ::testing::TempDir() + "/vernier_vocabulary_test";
+  std::ofstream(path, std::ios::binary) << file.Bytes();
+  EXPECT_EQ(IdsOf(path, "aba"), nlohmann::json({2, 0}));
+
+  file.keys.clear();
+  std::ofstream(path, std::ios::binary) << file.Bytes();
+  const Ran none = RunWith({"tokenize", "--model", path, "a"});
+  EXPECT_EQ(none.exit_code, 65);
+  EXPECT_THAT(none.err, HasSubstr("tokenizer.ggml.model"));
+  std::filesystem::remove(path);
+}
+
+TEST(TokenizeFileTest, WhatIsNoTokenizerIsOneError) {
+  const std::string path = ::testing::TempDir() + "/vernier_no_tokenizer_test";
+  for (const std::string& bytes : {std::string("hello"), std::string(), std::string("   ")}) {
+    std::ofstream(path, std::ios::binary) << bytes;
+    const Ran ran = RunWith({"tokenize", "--model", path, "a"});
+    EXPECT_EQ(ran.exit_code, 65);
+    EXPECT_THAT(ran.err, HasSubstr(path + " is neither a model folder, a GGUF file, a "));
+  }
+  // What only looks like one is refused by its reader, with the file's name.
+  for (const std::string& bytes :
+       {std::string("{}"), std::string("\nhello"), std::string("GGUF")}) {
+    std::ofstream(path, std::ios::binary) << bytes;
+    const Ran ran = RunWith({"tokenize", "--model", path, "a"});
+    EXPECT_EQ(ran.exit_code, 65) << bytes;
+    EXPECT_THAT(ran.err, HasSubstr(path)) << bytes;
+  }
+  std::filesystem::remove(path);
+  EXPECT_THAT(RunWith({"tokenize", "--model", path, "a"}).err,
+              HasSubstr("no model or tokenizer at " + path));
 }
 
 TEST(TemplateCommandTest, RendersOverData) {
