@@ -27,7 +27,7 @@ absl::StatusOr<Value> ConvertObject(const nlohmann::ordered_json& json, Origin o
     absl::StatusOr<Value> value = Convert(entry.value(), origin, level + 1);
     if (!value.ok()) return value;
     dict.depth = std::max(dict.depth, 1 + DepthOf(*value));
-    dict.entries.emplace_back(Value::Text(entry.key()), *std::move(value));
+    dict.entries.emplace_back(Value::Text(MarkedText(entry.key(), origin)), *std::move(value));
   }
   return Value(std::make_shared<const Dict>(std::move(dict)));
 }

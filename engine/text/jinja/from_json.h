@@ -9,7 +9,7 @@
 
 namespace vernier::jinja {
 
-// Keeps the order of keys. All strings but the keys are of `origin`. RESOURCE_EXHAUSTED when lists
+// Keeps the order of keys. All strings, keys too, are of `origin`. RESOURCE_EXHAUSTED when lists
 // and objects lie more than kMaxValueDepth deep, INVALID_ARGUMENT for integers beyond 64 bits.
 absl::StatusOr<Value> FromJson(const nlohmann::ordered_json& json, Origin origin);
 
