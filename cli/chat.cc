@@ -6,9 +6,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "cli/call_error.h"
 #include "cli/commands.h"
 #include "cli/connection.h"
 #include "cli/display_text.h"
+#include "cli/input.h"
 #include "cli/interrupts.h"
 #include "cli/json_output.h"
 #include "cli/table.h"
@@ -30,13 +32,18 @@ class Conversation {
         connection_(connection),
         terminal_(terminal),
         request_(command.chat.request) {
-    Reset();
     if (request_.variant().empty() && model.variants_size() > 0) {
       request_.set_variant(model.variants(0).name());
     }
   }
 
   CommandResult Run() {
+    if (const absl::Status status =
+            FillTemplateInputs(command_.chat.template_inputs, terminal_, &inputs_);
+        !status.ok()) {
+      return ExplainInput(status);
+    }
+    Reset();
     if (terminal_.in_is_terminal) {
       Say(absl::StrCat(model_.name(), " (source: ", model_.source(), "), ", request_.variant(),
                        "; /help tells more\n"));
@@ -60,7 +67,7 @@ class Conversation {
   void Say(const std::string& text) { *terminal_.err << Neutralize(text) << std::flush; }
 
   void Reset() {
-    request_.clear_chat();
+    *request_.mutable_chat() = inputs_;
     if (!command_.chat.system.empty()) AddMessage("system", command_.chat.system);
   }
 
@@ -142,6 +149,7 @@ class Conversation {
   const v1::Model& model_;
   Connection* const connection_;
   const Terminal& terminal_;
+  v1::Chat inputs_;              // without messages: tools and template arguments
   v1::GenerateRequest request_;  // holds the history
   Interrupts interrupts_;
 };

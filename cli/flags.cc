@@ -10,6 +10,21 @@ namespace {
 constexpr char kPrompt[] = "Prompt";
 constexpr char kMode[] = "What is compared";
 
+void DeclareTemplateInputs(CLI::App* app, TemplateInputOptions* options) {
+  app->add_option("--tools", options->tools,
+                  "A JSON array of functions the model may call, as in OpenAI's API; '-': standard "
+                  "input")
+      ->group(kPrompt)
+      ->type_name("PATH");
+  app->add_option(
+         "--template-arg", options->arguments,
+         "A variable of the chat template, repeatable: enable_thinking=false. A value that "
+         "is no JSON is text")
+      ->group(kPrompt)
+      ->allow_extra_args(false)
+      ->type_name("NAME=VALUE");
+}
+
 void DeclarePrompt(CLI::App* app, PromptOptions* prompt) {
   app->add_option_function<std::string>(
          "PROMPT", [=](const std::string& text) { prompt->text = text; },
@@ -29,6 +44,7 @@ void DeclarePrompt(CLI::App* app, PromptOptions* prompt) {
   CLI::Option* system = app->add_option("--system", prompt->system, "System message of the chat")
                             ->group(kPrompt)
                             ->type_name("TEXT");
+  DeclareTemplateInputs(app, &prompt->template_inputs);
   raw->excludes(chat)->excludes(ids)->excludes(system);
   chat->excludes(ids);
   system->excludes(ids);
@@ -189,6 +205,7 @@ void DeclareChat(CLI::App* app, ChatOptions* options) {
   DeclareVariant(app, options->request.mutable_variant());
   app->add_option("--system", options->system, "System message, first in the history")
       ->type_name("TEXT");
+  DeclareTemplateInputs(app, &options->template_inputs);
   DeclareRequest(app, &options->request);
   app->footer(
       "\nWhile chatting:\n"

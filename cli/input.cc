@@ -4,6 +4,8 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "engine/text/utf8.h"
@@ -45,6 +47,15 @@ absl::StatusOr<std::string> PromptText(const PromptOptions& prompt, const Termin
   return text;
 }
 
+absl::Status NeedsChat() {
+  return absl::InvalidArgumentError("--tools and --template-arg need a prompt that is a chat");
+}
+
+bool InRange(const nlohmann::json& integer) {
+  return !integer.is_number_unsigned() ||
+         integer.get<uint64_t>() <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ReadText(const std::string& path, const Terminal& terminal) {
@@ -62,9 +73,45 @@ absl::StatusOr<std::string> TextOrFile(const std::optional<std::string>& text,
   return ReadText(file.value_or("-"), terminal);
 }
 
+absl::Status FillTemplateInputs(const TemplateInputOptions& options, const Terminal& terminal,
+                                v1::Chat* chat) {
+  if (!options.tools.empty()) {
+    auto tools = ReadText(options.tools, terminal);
+    if (!tools.ok()) return tools.status();
+    chat->set_tools(*std::move(tools));
+  }
+  for (const std::string& argument : options.arguments) {
+    const size_t equals = argument.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--template-arg ", argument, " is not NAME=VALUE"));
+    }
+    const std::string text = argument.substr(equals + 1);
+    const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    v1::TemplateValue value;
+    if (json.is_boolean()) {
+      value.set_bool_value(json.get<bool>());
+    } else if (json.is_number_integer() && InRange(json)) {
+      value.set_int_value(json.get<int64_t>());
+    } else if (json.is_number_float()) {
+      value.set_double_value(json.get<double>());
+    } else if (json.is_string()) {
+      value.set_string_value(json.get<std::string>());
+    } else if (json.is_discarded()) {
+      value.set_string_value(text);
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--template-arg ", argument, ": a value is true, false, a 64-bit number or text"));
+    }
+    (*chat->mutable_template_args())[argument.substr(0, equals)] = std::move(value);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status FillInput(const PromptOptions& prompt, bool model_can_chat, const Terminal& terminal,
                        v1::GenerateRequest* request) {
   if (!prompt.ids.empty()) {
+    if (!prompt.template_inputs.empty()) return NeedsChat();
     request->mutable_token_ids()->mutable_ids()->Assign(prompt.ids.begin(), prompt.ids.end());
     return absl::OkStatus();
   }
@@ -74,6 +121,9 @@ absl::Status FillInput(const PromptOptions& prompt, bool model_can_chat, const T
   const bool as_chat = prompt.as == PromptOptions::As::kChat || !prompt.system.empty() ||
                        (prompt.as == PromptOptions::As::kWhatTheModelHas && model_can_chat);
   if (!as_chat) {
+    if (!prompt.template_inputs.empty()) {
+      return NeedsChat();
+    }
     request->set_prompt(*std::move(text));
     return absl::OkStatus();
   }
@@ -86,7 +136,7 @@ absl::Status FillInput(const PromptOptions& prompt, bool model_can_chat, const T
   v1::ChatMessage* message = chat->add_messages();
   message->set_role("user");
   message->set_content(*std::move(text));
-  return absl::OkStatus();
+  return FillTemplateInputs(prompt.template_inputs, terminal, chat);
 }
 
 }  // namespace vernier::cli

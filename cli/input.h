@@ -19,6 +19,11 @@ absl::StatusOr<std::string> TextOrFile(const std::optional<std::string>& text,
                                        const std::optional<std::string>& file,
                                        const Terminal& terminal);
 
+// Fills `tools` and `template_args`. INVALID_ARGUMENT for an argument that is no name=value or
+// whose value is a JSON list, object or null; else as ReadText.
+absl::Status FillTemplateInputs(const TemplateInputOptions& options, const Terminal& terminal,
+                                v1::Chat* chat);
+
 // Fills the request's input. `model_can_chat` decides where the options leave it open.
 // INVALID_ARGUMENT: there is no prompt.
 absl::Status FillInput(const PromptOptions& prompt, bool model_can_chat, const Terminal& terminal,

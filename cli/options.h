@@ -11,6 +11,13 @@
 
 namespace vernier::cli {
 
+// What a chat's template gets beside the messages.
+struct TemplateInputOptions {
+  std::string tools;                   // a file with JSON; "-": standard input; empty: none
+  std::vector<std::string> arguments;  // "name=value", the value JSON or else text
+  bool empty() const { return tools.empty() && arguments.empty(); }
+};
+
 // Where the prompt comes from, and how it is sent.
 struct PromptOptions {
   enum class As { kWhatTheModelHas, kRaw, kChat };
@@ -18,6 +25,7 @@ struct PromptOptions {
   std::optional<std::string> text;  // "-" or none: standard input
   std::vector<uint32_t> ids;        // not empty: instead of text
   std::string system;               // of a chat
+  TemplateInputOptions template_inputs;
 };
 
 struct GenerateOptions {
@@ -43,6 +51,7 @@ struct ScoreOptions {
 struct ChatOptions {
   v1::GenerateRequest request;  // without its input
   std::string system;
+  TemplateInputOptions template_inputs;
 };
 
 struct TokenizeOptions {

@@ -17,6 +17,17 @@ namespace {
 // Tokens that a template adds around a message, generously: "<|im_start|>", role, newlines, end.
 constexpr int64_t kTemplateTokensPerMessage = 64;
 
+// Where nothing bounds a prompt: more than any context has.
+constexpr int64_t kUnboundedTokens = int64_t{1} << 40;
+
+bool HasMoreThanContent(const PromptInput& input) {
+  return !input.template_inputs.tools.empty() || !input.template_inputs.arguments.empty() ||
+         std::any_of(input.messages.begin(), input.messages.end(), [](const ChatMessage& m) {
+           return !m.name.empty() || !m.tool_calls.empty() || !m.tool_call_id.empty() ||
+                  !m.reasoning_content.empty();
+         });
+}
+
 absl::Status NeedsTokenizer(const Model& model) {
   return absl::FailedPreconditionError(
       absl::StrCat("this model is served for token ids alone: ", model.no_tokenizer_reason));
@@ -55,6 +66,41 @@ absl::StatusOr<PromptInput> ConvertText(const std::string& field, const std::str
   return input;
 }
 
+ChatMessage ConvertMessage(const v1::ChatMessage& message) {
+  ChatMessage out{message.role(), message.content()};
+  out.name = message.name();
+  out.tool_call_id = message.tool_call_id();
+  out.reasoning_content = message.reasoning_content();
+  for (const v1::ToolCall& call : message.tool_calls()) {
+    out.tool_calls.push_back({call.id(), call.name(), call.arguments()});
+  }
+  return out;
+}
+
+absl::StatusOr<TemplateInputs> ConvertTemplateInputs(const v1::Chat& chat) {
+  TemplateInputs inputs;
+  inputs.tools = chat.tools();
+  for (const auto& [name, value] : chat.template_args()) {
+    switch (value.value_case()) {
+      case v1::TemplateValue::kBoolValue:
+        inputs.arguments.emplace_back(name, value.bool_value());
+        break;
+      case v1::TemplateValue::kIntValue:
+        inputs.arguments.emplace_back(name, static_cast<int64_t>(value.int_value()));
+        break;
+      case v1::TemplateValue::kDoubleValue:
+        inputs.arguments.emplace_back(name, value.double_value());
+        break;
+      case v1::TemplateValue::kStringValue:
+        inputs.arguments.emplace_back(name, value.string_value());
+        break;
+      default:
+        return InvalidField({"chat.template_args", "a value of no type", "one of the types"});
+    }
+  }
+  return inputs;
+}
+
 absl::StatusOr<PromptInput> ConvertChat(const v1::Chat& chat, const Model& model) {
   if (model.tokenizer == nullptr) return NeedsTokenizer(model);
   if (model.chat_template == nullptr) return NeedsChatTemplate(model);
@@ -66,11 +112,17 @@ absl::StatusOr<PromptInput> ConvertChat(const v1::Chat& chat, const Model& model
   input.kind = PromptInput::Kind::kChat;
   input.add_generation_prompt = !chat.has_add_generation_prompt() || chat.add_generation_prompt();
   for (const v1::ChatMessage& message : chat.messages()) {
-    if (message.role() != "system" && message.role() != "user" && message.role() != "assistant") {
-      return InvalidField({"chat.messages.role", "unknown", "system, user or assistant"});
+    const std::string& role = message.role();
+    if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
+      return InvalidField({"chat.messages.role", "unknown", "system, user, assistant or tool"});
     }
-    input.messages.push_back({message.role(), message.content()});
+    input.messages.push_back(ConvertMessage(message));
   }
+  auto inputs = ConvertTemplateInputs(chat);
+  if (!inputs.ok()) return inputs.status();
+  input.template_inputs = *std::move(inputs);
+  absl::Status status = CheckTemplateInputs(input.messages, input.template_inputs);
+  if (!status.ok()) return status;
   return input;
 }
 
@@ -205,6 +257,9 @@ int64_t PromptInput::TokensBound() const {
       for (const ChatMessage& message : messages) {
         bound += static_cast<int64_t>(message.content.size()) + kTemplateTokensPerMessage;
       }
+      // How often a template writes tools, calls and arguments, and how it escapes them, is its
+      // own.
+      if (HasMoreThanContent(*this)) return kUnboundedTokens;
       return bound + kTemplateTokensPerMessage;
   }
   return bound;
@@ -353,7 +408,8 @@ absl::StatusOr<std::vector<int32_t>> PromptTokens(const PromptInput& input, cons
     case PromptInput::Kind::kText:
       return model.tokenizer->Encode(input.text, Tokenizer::Special::kAsText, begin);
     case PromptInput::Kind::kChat: {
-      auto spans = model.chat_template->Render(input.messages, input.add_generation_prompt);
+      auto spans = model.chat_template->Render(input.messages, input.add_generation_prompt,
+                                               input.template_inputs);
       if (!spans.ok()) return spans.status();
       return model.tokenizer->EncodeSpans(*spans, Tokenizer::Begin::kNever);
     }

@@ -32,6 +32,7 @@ struct PromptInput {
   std::vector<int32_t> ids;
   std::vector<ChatMessage> messages;
   bool add_generation_prompt = true;
+  TemplateInputs template_inputs;  // of kChat
 
   // No tokenizer makes more tokens of it: a token has at least one byte.
   int64_t TokensBound() const;

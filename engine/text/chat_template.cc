@@ -4,43 +4,28 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/status_payload.h"
+#include "engine/text/chat_variables.h"
 #include "engine/text/jinja/template.h"
 
 namespace vernier {
 namespace {
 
-using jinja::Dict;
-using jinja::List;
 using jinja::MarkedText;
 using jinja::None;
-using jinja::Origin;
 using jinja::Value;
 
 absl::Status CheckMessages(std::span<const ChatMessage> messages) {
   if (messages.empty()) return InvalidField({"chat.messages", "0 messages", "at least 1"});
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string& role = messages[i].role;
-    if (role == "system" || role == "user" || role == "assistant") continue;
+    if (role == "system" || role == "user" || role == "assistant" || role == "tool") {
+      continue;
+    }
     return InvalidField({absl::StrCat("chat.messages[", i, "].role"),
                          absl::StrCat("\"", role.substr(0, 40), "\""),
-                         "system, user or assistant"});
+                         "system, user, assistant or tool"});
   }
   return absl::OkStatus();
-}
-
-// Lists of mappings of text: two levels. A checked role is one of three words, and templates build
-// special tokens of it ('<|' + role + '|>'); the content is the user's.
-Value ToValue(std::span<const ChatMessage> messages) {
-  List list;
-  list.depth = 2;
-  for (const ChatMessage& message : messages) {
-    Dict dict;
-    dict.entries.emplace_back(Value::Text("role"), Value::Text(message.role));
-    dict.entries.emplace_back(Value::Text("content"),
-                              Value::Text(MarkedText(message.content, Origin::kContent)));
-    list.items.emplace_back(std::make_shared<const Dict>(std::move(dict)));
-  }
-  return Value(std::make_shared<const List>(std::move(list)));
 }
 
 std::vector<PromptSpan> ToSpans(const MarkedText& text) {
@@ -64,7 +49,8 @@ class JinjaChatTemplate final : public ChatTemplate {
       : jinja_(std::move(jinja)), options_(std::move(options)) {}
 
   absl::StatusOr<std::vector<PromptSpan>> Render(std::span<const ChatMessage> messages,
-                                                 bool add_generation_prompt) const override;
+                                                 bool add_generation_prompt,
+                                                 const TemplateInputs& inputs) const override;
 
  private:
   const std::unique_ptr<jinja::Template> jinja_;
@@ -72,13 +58,14 @@ class JinjaChatTemplate final : public ChatTemplate {
 };
 
 absl::StatusOr<std::vector<PromptSpan>> JinjaChatTemplate::Render(
-    std::span<const ChatMessage> messages, bool add_generation_prompt) const {
+    std::span<const ChatMessage> messages, bool add_generation_prompt,
+    const TemplateInputs& inputs) const {
   if (absl::Status status = CheckMessages(messages); !status.ok()) return status;
-  // As transformers does: tools and documents are there, and none.
-  jinja::Variables variables = {{"messages", ToValue(messages)},
-                                {"add_generation_prompt", Value(add_generation_prompt)},
-                                {"tools", Value(None{})},
-                                {"documents", Value(None{})}};
+  absl::StatusOr<jinja::Variables> given = ChatVariables(messages, inputs);
+  if (!given.ok()) return given.status();
+  jinja::Variables variables = *std::move(given);
+  variables.emplace_back("add_generation_prompt", Value(add_generation_prompt));
+  variables.emplace_back("documents", Value(None{}));  // as transformers does: there, and none
   if (!options_.begin_token.empty()) {
     variables.emplace_back("bos_token", Value::Text(options_.begin_token));
   }

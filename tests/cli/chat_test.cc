@@ -37,6 +37,16 @@ TEST(ChatCommandTest, TheHistoryGrowsWithEachTurn) {
               ElementsAre("system:s", "user:one", "assistant:yes", "user:two"));
 }
 
+TEST(ChatCommandTest, TemplateArgumentsOutliveAReset) {
+  FakeServer server;
+  server.inference.stream = Reply("yes");
+  server.Run({"chat", "--template-arg", "think=false"}, {.input = "one\n/reset\ntwo\n"});
+  ASSERT_EQ(server.inference.generates.size(), 2u);
+  for (const v1::GenerateRequest& request : server.inference.generates) {
+    EXPECT_EQ(request.chat().template_args().count("think"), 1u);
+  }
+}
+
 TEST(ChatCommandTest, VariantSwitchesAndResetForgets) {
   FakeServer server;
   server.inference.stream = Reply("yes");
@@ -111,8 +121,11 @@ TEST(ChatCommandTest, JsonIsTheConversation) {
   FakeServer server;
   server.inference.stream = Reply("yes");
   EXPECT_EQ(server.Run({"chat", "--json"}, {.input = "one\n"}).out,
-            "{\"messages\":[{\"role\":\"user\",\"content\":\"one\"},"
-            "{\"role\":\"assistant\",\"content\":\"yes\"}],\"add_generation_prompt\":null}\n");
+            "{\"messages\":[{\"role\":\"user\",\"content\":\"one\",\"name\":\"\",\"tool_calls\":[],"
+            "\"tool_call_id\":\"\",\"reasoning_content\":\"\"},"
+            "{\"role\":\"assistant\",\"content\":\"yes\",\"name\":\"\",\"tool_calls\":[],\"tool_"
+            "call_id\":\"\",\"reasoning_content\":\"\"}],\"add_generation_prompt\":null,\"tools\":"
+            "\"\",\"template_args\":{}}\n");
 }
 
 }  // namespace

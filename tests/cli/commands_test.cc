@@ -70,6 +70,41 @@ TEST(GenerateCommandTest, APromptIsAChatWhereTheModelCan) {
   EXPECT_THAT(server.inference.generate.token_ids().ids(), ElementsAre(1, 2, 3));
 }
 
+TEST(GenerateCommandTest, ToolsAndTypedTemplateArgumentsAreSent) {
+  FakeServer server;
+  const std::vector<std::string> command = {"generate",
+                                            "--tools",
+                                            "-",
+                                            "--template-arg",
+                                            "think=false",
+                                            "--template-arg",
+                                            "depth=3",
+                                            "--template-arg",
+                                            "scale=0.5",
+                                            "--template-arg",
+                                            "date=26 Jul 2024",
+                                            "--template-arg",
+                                            "quoted=\"1\"",
+                                            "hi"};
+  const Ran ran = server.Run(command, {.input = "[{\"type\": \"function\"}]"});
+  EXPECT_EQ(ran.exit_code, 0) << ran.err;
+  const v1::Chat& chat = server.inference.generate.chat();
+  EXPECT_EQ(chat.tools(), "[{\"type\": \"function\"}]");
+  const auto& arguments = chat.template_args();
+  ASSERT_EQ(arguments.size(), 5u);
+  EXPECT_EQ(arguments.at("think").value_case(), v1::TemplateValue::kBoolValue);
+  EXPECT_EQ(arguments.at("depth").int_value(), 3);
+  EXPECT_EQ(arguments.at("scale").double_value(), 0.5);
+  EXPECT_EQ(arguments.at("date").string_value(), "26 Jul 2024");
+  EXPECT_EQ(arguments.at("quoted").string_value(), "1");
+
+  for (const char* bad : {"think", "=1", "a=[1]", "a=null", "a=18446744073709551615"}) {
+    EXPECT_EQ(server.Run({"generate", "--template-arg", bad, "hi"}).exit_code, 65) << bad;
+  }
+  EXPECT_EQ(server.Run({"generate", "--raw", "--template-arg", "a=1", "hi"}).exit_code, 65);
+  EXPECT_EQ(server.Run({"generate", "--ids", "1", "--template-arg", "a=1"}).exit_code, 65);
+}
+
 TEST(GenerateCommandTest, StandardInputIsThePromptWithoutItsLastNewline) {
   FakeServer server;
   server.Run({"generate", "--raw"}, {.input = "two\nlines\n"});

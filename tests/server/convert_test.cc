@@ -233,6 +233,35 @@ TEST_F(ConvertTest, F20ChatContentNeverBecomesASpecialToken) {
   ExpectRefused(request, "chat.messages");
 }
 
+TEST_F(ConvertTest, ToolsAndTemplateArgumentsKeepTheirTypes) {
+  v1::GenerateRequest request;
+  v1::Chat* chat = request.mutable_chat();
+  chat->add_messages()->set_role("assistant");
+  v1::ToolCall* call = chat->mutable_messages(0)->add_tool_calls();
+  call->set_name("f");
+  call->set_arguments("{}");
+  chat->set_tools(R"([{"type": "function"}])");
+  (*chat->mutable_template_args())["think"].set_bool_value(false);
+  (*chat->mutable_template_args())["depth"].set_int_value(3);
+  const auto spec = Convert(request);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->input.template_inputs.tools, chat->tools());
+  EXPECT_EQ(spec->input.messages[0].tool_calls.size(), 1u);
+  for (const auto& [name, argument] : spec->input.template_inputs.arguments) {
+    EXPECT_EQ(argument, name == "think" ? TemplateArgument(false) : TemplateArgument(int64_t{3}));
+  }
+  EXPECT_EQ(spec->input.template_inputs.arguments.size(), 2u);
+
+  call->set_arguments("[]");
+  ExpectRefused(request, "chat.messages[0].tool_calls[0].arguments");
+  call->set_arguments("");
+  chat->set_tools("{");
+  ExpectRefused(request, "chat.tools");
+  chat->clear_tools();
+  (*chat->mutable_template_args())["depth"].clear_int_value();
+  ExpectRefused(request, "chat.template_args");
+}
+
 TEST_F(ConvertTest, VariantIsAddressedByNameOrWithTheModel) {
   EXPECT_EQ(*ResolveVariant("", "", *model_), 0);
   EXPECT_EQ(*ResolveVariant("fake", "", *model_), 0);

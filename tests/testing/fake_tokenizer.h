@@ -65,7 +65,8 @@ class ByteTokenizer : public Tokenizer {
 class TurnTemplate : public ChatTemplate {
  public:
   absl::StatusOr<std::vector<PromptSpan>> Render(std::span<const ChatMessage> messages,
-                                                 bool add_generation_prompt) const override {
+                                                 bool add_generation_prompt,
+                                                 const TemplateInputs&) const override {
     std::vector<PromptSpan> spans;
     for (const ChatMessage& message : messages) {
       spans.push_back({PromptSpan::Kind::kTemplate, "<turn>" + message.role + "\n"});
