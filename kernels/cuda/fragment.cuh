@@ -220,25 +220,6 @@ struct Int8Decoder {
   static constexpr int kRecordBytes = kInt8RecordBytes;
   static constexpr bool kHasTable = false;
 
-  struct Record {
-    uint4 tiles[kTilesPerRecord][2];
-
-    __device__ void Load(const uint8_t* record, int lane) {
-#pragma unroll
-      for (int i = 0; i < kTilesPerRecord * 2; ++i) {
-        tiles[i / 2][i % 2] = *reinterpret_cast<const uint4*>(record + i * 512 + lane * 16);
-      }
-    }
-
-    __device__ void Decode(const uint8_t*, uint32_t, int tile, int step, uint32_t (&a)[4]) const {
-      const uint4& words = tiles[tile][step / 2];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        a[i] = Int8Pair<Scalar>(WordOf(words, step % 2 * 2 + i / 2), i % 2);
-      }
-    }
-  };
-
   // A lane's share of one tile; exact, the row's scale comes later.
   struct ScaledTile {
     uint4 words[2];
@@ -254,6 +235,20 @@ struct Int8Decoder {
       for (int i = 0; i < 4; ++i) {
         a[i] = Int8Pair<Scalar>(WordOf(words[step / 2], step % 2 * 2 + i / 2), i % 2);
       }
+    }
+  };
+
+  // A lane's share of a record.
+  struct Record {
+    ScaledTile tiles[kTilesPerRecord];
+
+    __device__ void Load(const uint8_t* record, int lane) {
+#pragma unroll
+      for (int i = 0; i < kTilesPerRecord; ++i) tiles[i].Load(record, i, lane);
+    }
+    __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int tile, int step,
+                           uint32_t (&a)[4]) const {
+      tiles[tile].Decode(table, lane_offset, step, a);
     }
   };
 };

@@ -1,10 +1,9 @@
 // y = x W^T for packed quantized weights: the one door to the GEMM kernels.
 //
-// PlanGemm chooses (pure); LaunchGemm queues it. All pointers are device
-// memory. A kernel starts to read its weights before the kernel ahead of it on the stream has ended
-// (programmatic dependent launch), so nothing queued may still be writing them; x and y have no
-// such restriction. Sums are fp32 and their order is fixed: two runs are equal bit for bit. Any
-// thread may call.
+// PlanGemm chooses (pure); LaunchGemm queues it. All pointers are device memory. A kernel starts to
+// read its weights before the kernel ahead of it on the stream has ended (programmatic dependent
+// launch), so nothing queued may still be writing them; x and y have no such restriction. Sums are
+// fp32 and their order is fixed: two runs are equal bit for bit. Any thread may call.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -23,7 +22,7 @@ struct GemmOperands {
 };
 
 // The plan that should be fastest, by measured costs (gemm_wide_plan.cc). cudaErrorInvalidValue
-// when the problem's sizes are outside what the fields above say.
+// when the problem's sizes are outside what its fields say.
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan);
 
 // Every plan that can run a problem, for measuring; returns how many of `capacity` were written.

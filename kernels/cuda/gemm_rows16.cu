@@ -23,6 +23,7 @@
 #include "kernels/cuda/gemm_rows16.h"
 #include "kernels/cuda/gemm_rows16_layout.cuh"
 #include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace vernier::cuda {
 namespace {
@@ -377,19 +378,8 @@ cudaError_t Launch(const GemmPlan& plan, const Arguments& args, cudaStream_t str
   static const cudaError_t prepared =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
   if (prepared != cudaSuccess) return prepared;
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {static_cast<unsigned>(plan.cluster), 1, 1};
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(plan.cluster * plan.clusters));
-  config.blockDim = dim3(kAllThreads);
-  config.dynamicSmemBytes = static_cast<size_t>(plan.shared_bytes);
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  return cudaLaunchKernelEx(&config, kernel, args);
+  const ClusterLaunch launch = {plan.cluster, plan.clusters, kAllThreads, plan.shared_bytes};
+  return LaunchClusters(kernel, launch, stream, args);
 }
 
 template <class Scalar>

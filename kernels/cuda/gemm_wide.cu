@@ -2,18 +2,20 @@
 //
 //            tokens (16 to 128)
 //         +---------+              A block of threads owns a tile of 256 outputs, or with others of
-//   256   |  tile   |  of y        its cluster, each with a slice of K. One thread copies: for each
-// outputs |         |              64 columns the 8 records of the weight (bulk copies) and x's
-//         +---------+              [tokens][64] (the copy engine's tensor copy, swizzled; rows past
-//                                  the last are zero), into a ring of stages.
+//   256   |  tile   |  of y        its cluster, each with a slice of K. A warpgroup of its own
+//   copies:
+// outputs |         |              for each 64 columns the 8 records of the weight (bulk copies)
+// and
+//         +---------+              x's [tokens][64] (the copy engine's tensor copy, swizzled; rows
+//                                  past the last are zero), into a ring of stages. Its four warps
+//                                  share the copies: one thread would be what all wait for.
 //
 // Two shapes of a block, by its tokens:
 //   to 64   four warpgroups of 64 outputs; NF4: the sums of a block of 64 columns are made from the
 //           bare codes and multiplied by absmax as they are added (exact, one fused multiply-add a
 //           sum). While one warpgroup decodes, the others multiply.
-//   128     two warpgroups of 128 outputs, so that a tile of x serves twice as many outputs;
-//   absmax,
-//           as a sum of two 16-bit numbers, multiplies the decoded codes, which rounds once.
+//   128     two warpgroups of 128 outputs, so that a tile of x serves twice as many; absmax, as a
+//           sum of two 16-bit numbers, multiplies the decoded codes, which rounds once.
 // int8 adds straight up; the row's scale multiplies the finished sum.
 //
 // At the end the sums go to shared memory, each block of the cluster takes its share of the tile,
@@ -30,6 +32,7 @@
 #include "kernels/cuda/gemm_wide.h"
 #include "kernels/cuda/gemm_wide_layout.cuh"
 #include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/packed_layout.h"
 #include "kernels/cuda/warpgroup.cuh"
 
@@ -69,7 +72,7 @@ __device__ inline Work WorkOf(const Arguments& args, int tokens) {
   return work;
 }
 
-// ---- The thread that copies ----
+// ---- The warps that copy ----
 
 __device__ inline void CopyTile(uint32_t to, const CUtensorMap* map, int col, int row,
                                 uint32_t barrier) {
@@ -80,14 +83,14 @@ __device__ inline void CopyTile(uint32_t to, const CUtensorMap* map, int col, in
       : "memory");
 }
 
+// Fills the ring, stage after stage, with its warp's share of the copies. By one thread a warp.
 template <class Shape>
 __device__ inline void FillRing(const Arguments& args, const CUtensorMap* x, const Work& work,
                                 uint32_t shared) {
   constexpr int kRecordBytes = Shape::Decoder::kRecordBytes;
   constexpr int kRing = Shape::kRing;
-  const uint32_t barriers = shared + Places<Shape>::kBarriers;
   const int64_t row_bytes = static_cast<int64_t>(args.inputs / kRecordCols) * kRecordBytes;
-  // Each warp copies its rows of records, and its blocks of x.
+  // A warp's rows of records; of a stage's blocks of x, the one of its number.
   constexpr int kWarps = kWarpgroupThreads / 32;
   const int warp = threadIdx.x % kWarpgroupThreads / 32;
   const int first_record = work.first_output / kRecordRows;
@@ -96,7 +99,7 @@ __device__ inline void FillRing(const Arguments& args, const CUtensorMap* x, con
   const uint8_t* weight = args.weight + (first_record + warp) * row_bytes +
                           static_cast<int64_t>(work.first_block) * kRecordBytes;
   const auto copy_weight = [&](int first, int stage) {
-    const uint32_t barrier = barriers + stage * 2 * kBarrierBytes;
+    const uint32_t barrier = Places<Shape>::Filled(shared, stage);
     const int blocks = min(Shape::kStageBlocks, work.blocks - first);
     if (warp == 0) ExpectBytes(barrier, blocks * (records * kRecordBytes + Shape::kXTileBytes));
     uint32_t to =
@@ -111,11 +114,11 @@ __device__ inline void FillRing(const Arguments& args, const CUtensorMap* x, con
     weight += Shape::kRowBytes;
   };
   const auto copy_x = [&](int first, int stage) {
-    const int i = warp;
-    if (i < min(Shape::kStageBlocks, work.blocks - first)) {
-      CopyTile(shared + Places<Shape>::kX + stage * Shape::kXBytes + i * Shape::kXTileBytes, x,
-               (work.first_block + first + i) * kRecordCols, work.first_token,
-               barriers + stage * 2 * kBarrierBytes);
+    static_assert(Shape::kStageBlocks <= kWarps);
+    if (warp < min(Shape::kStageBlocks, work.blocks - first)) {
+      CopyTile(shared + Places<Shape>::kX + stage * Shape::kXBytes + warp * Shape::kXTileBytes, x,
+               (work.first_block + first + warp) * kRecordCols, work.first_token,
+               Places<Shape>::Filled(shared, stage));
     }
   };
   constexpr int kAhead = kRing * Shape::kStageBlocks;
@@ -133,7 +136,7 @@ __device__ inline void FillRing(const Arguments& args, const CUtensorMap* x, con
   int parity = 0;
 #pragma unroll 1
   for (int first = kAhead; first < work.blocks; first += Shape::kStageBlocks) {
-    AwaitPhase(barriers + stage * 2 * kBarrierBytes + kBarrierBytes, parity);
+    AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
     copy_weight(first, stage);
     copy_x(first, stage);
     if (++stage == kRing) {
@@ -342,9 +345,8 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   asm volatile("griddepcontrol.launch_dependents;");
   if (threadIdx.x == Shape::kMultipliers) {
     for (int i = 0; i < Shape::kRing; ++i) {
-      InitBarrier(base + Places<Shape>::kBarriers + i * 2 * kBarrierBytes, 1);
-      InitBarrier(base + Places<Shape>::kBarriers + i * 2 * kBarrierBytes + kBarrierBytes,
-                  Shape::kWarpgroups * 4);
+      InitBarrier(Places<Shape>::Filled(base, i), 1);
+      InitBarrier(Places<Shape>::Emptied(base, i), Shape::kWarpgroups * 4);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
@@ -417,19 +419,8 @@ cudaError_t Launch(const GemmPlan& plan, const Arguments& args, const CUtensorMa
   static const cudaError_t prepared = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Places<Shape>::kEnd);
   if (prepared != cudaSuccess) return prepared;
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {static_cast<unsigned>(plan.cluster), 1, 1};
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(plan.cluster * plan.clusters));
-  config.blockDim = dim3(Shape::kThreads);
-  config.dynamicSmemBytes = Places<Shape>::kEnd;
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  return cudaLaunchKernelEx(&config, kernel, args, x);
+  const ClusterLaunch launch = {plan.cluster, plan.clusters, Shape::kThreads, Places<Shape>::kEnd};
+  return LaunchClusters(kernel, launch, stream, args, x);
 }
 
 template <class Decoder>

@@ -15,13 +15,12 @@ namespace vernier::cuda {
 inline constexpr int kTileRecords = kTileOutputs / kRecordRows;
 inline constexpr int kStepCols = 16;                    // of one wgmma
 inline constexpr int kSteps = kRecordCols / kStepCols;  // of one record
-inline constexpr int kSumStride =
-    kTileOutputs + 4;  // floats a token; spreads a fragment over banks
+inline constexpr int kSumStride = kTileOutputs + 4;  // floats a token: a fragment's over all banks
 inline constexpr int kMaxSharedBytes = 227 * 1024;
 inline constexpr int kMaxRing = 10;  // stages
 inline constexpr int kXRowBytes = kRecordCols * 2;
 
-// How a block's threads share a tile of `kTokens` tokens.
+// What a lane decodes from: absmax apart, or multiplied in.
 template <class Decoder, bool kBlockSums>
 struct TileOf {
   using Type = typename Decoder::ScaledTile;
@@ -30,6 +29,8 @@ template <class Decoder>
 struct TileOf<Decoder, true> {
   using Type = typename Decoder::BareTile;
 };
+
+// How a block's threads share a tile of `kTokens` tokens.
 template <class DecoderType, int kTokenCount>
 struct TileShape {
   using Decoder = DecoderType;
@@ -48,8 +49,8 @@ struct TileShape {
                 kThreads * (65536 / kThreads / 8 * 8));
   static constexpr int kUnitSteps = kGroups == 1 ? kSteps : kSteps / 2;  // decoded at once
   static constexpr bool kBlockSums = Decoder::kHasTable && !kTall;
-  static constexpr int kSums = kTokens / 2;                 // a lane, of 64 outputs
-  using Tile = typename TileOf<Decoder, kBlockSums>::Type;  // what a lane decodes from
+  static constexpr int kSums = kTokens / 2;  // a lane, of 64 outputs
+  using Tile = typename TileOf<Decoder, kBlockSums>::Type;
 
   static constexpr int kTableBytes = Decoder::kHasTable ? kPairTableBytes : 0;
   // Blocks of 64 columns a stage. More make longer copies of NF4's short records, and coarser
@@ -67,13 +68,22 @@ struct TileShape {
 // Offsets in shared memory.
 template <class Shape>
 struct Places {
-  static constexpr int kX =
-      Shape::kTableBytes;  // [ring][block][tokens][64], each at a multiple of 1024
+  // [ring][block][tokens][64], each at a multiple of 1024
+  static constexpr int kX = Shape::kTableBytes;
   static constexpr int kWeights = kX + Shape::kRing * Shape::kXBytes;  // [ring][8][block] records
   static constexpr int kBarriers = kWeights + Shape::kRing * Shape::kWeightBytes;
   static constexpr int kEnd = kBarriers + Shape::kRing * 2 * kBarrierBytes;
   static constexpr int kTileSums = kX;  // [tokens][kSumStride] fp32, when the ring is done with
   static_assert(kEnd <= kMaxSharedBytes);
+
+  // The barriers of a stage, in a block whose shared memory begins at `shared`: its bytes are
+  // there; all warps have read them.
+  static __device__ uint32_t Filled(uint32_t shared, int stage) {
+    return shared + kBarriers + stage * 2 * kBarrierBytes;
+  }
+  static __device__ uint32_t Emptied(uint32_t shared, int stage) {
+    return Filled(shared, stage) + kBarrierBytes;
+  }
 };
 
 // A lane's way through the stages.
@@ -88,10 +98,7 @@ struct Reader {
   int parity = 0;
   int block = 0;  // of the stage
 
-  __device__ uint32_t filled() const {
-    return shared + Places<Shape>::kBarriers + stage * 2 * kBarrierBytes;
-  }
-  __device__ void Await() const { AwaitPhase(filled(), parity); }
+  __device__ void Await() const { AwaitPhase(Places<Shape>::Filled(shared, stage), parity); }
   __device__ const uint8_t* record(int group) const {
     return shared_bytes + Places<Shape>::kWeights + stage * Shape::kWeightBytes + record_offset +
            group * kGroupRows / kRecordRows * Shape::kRowBytes +
@@ -101,12 +108,10 @@ struct Reader {
     return TileDescriptor(shared + Places<Shape>::kX + stage * Shape::kXBytes +
                           block * Shape::kXTileBytes);
   }
-  // Gives stage `left` back to the thread that copies.
+  // Gives stage `left` back to the warps that copy.
   __device__ void Leave(int left) const {
     __syncwarp();
-    if (lane == 0) {
-      Arrive(shared + Places<Shape>::kBarriers + left * 2 * kBarrierBytes + kBarrierBytes);
-    }
+    if (lane == 0) Arrive(Places<Shape>::Emptied(shared, left));
   }
   __device__ bool ends_stage() const { return block == Shape::kStageBlocks - 1; }
   __device__ void Next() {

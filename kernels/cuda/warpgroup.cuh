@@ -42,152 +42,70 @@ __device__ inline void HoldRegisters(float (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
-#define VERNIER_D4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define VERNIER_D8(d, i) VERNIER_D4(d, i), VERNIER_D4(d, i + 4)
-#define VERNIER_D16(d, i) VERNIER_D8(d, i), VERNIER_D8(d, i + 8)
-#define VERNIER_D32(d, i) VERNIER_D16(d, i), VERNIER_D16(d, i + 16)
-#define VERNIER_D64(d, i) VERNIER_D32(d, i), VERNIER_D32(d, i + 32)
-
 // d += a b, or d = a b where `add` is 0; shapes 64 x 16 and 16 x tokens. `a` is as for mma.sync
 // m16n8k16, a warp's rows 16 * (warp mod 4); d holds, for each eight tokens, the fragment of m16n8.
 template <class Scalar, int kTokens>
 struct WarpgroupProduct;
 
-template <>
-struct WarpgroupProduct<__half, 16> {
-  static __device__ inline void Add(float (&d)[8], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %13, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7"
-        "}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D8(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
-template <>
-struct WarpgroupProduct<__half, 32> {
-  static __device__ inline void Add(float (&d)[16], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %21, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-        "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D16(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
-template <>
-struct WarpgroupProduct<__half, 64> {
-  static __device__ inline void Add(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %37, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-        "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-        "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D32(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
-template <>
-struct WarpgroupProduct<__half, 128> {
-  static __device__ inline void Add(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %69, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-        "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "
-        "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
-        "%62, %63"
-        "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D64(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
-template <>
-struct WarpgroupProduct<__nv_bfloat16, 16> {
-  static __device__ inline void Add(float (&d)[8], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %13, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7"
-        "}, {%8, %9, %10, %11}, %12, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D8(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
-template <>
-struct WarpgroupProduct<__nv_bfloat16, 32> {
-  static __device__ inline void Add(float (&d)[16], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %21, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-        "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D16(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
-template <>
-struct WarpgroupProduct<__nv_bfloat16, 64> {
-  static __device__ inline void Add(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %37, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-        "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-        "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D32(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
-template <>
-struct WarpgroupProduct<__nv_bfloat16, 128> {
-  static __device__ inline void Add(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int add) {
-    asm volatile(
-        "{\n"
-        ".reg .pred p;\n"
-        "setp.ne.b32 p, %69, 0;\n"
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-        "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, "
-        "%47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, "
-        "%62, %63"
-        "}, {%64, %65, %66, %67}, %68, p, 1, 1, 0;\n"
-        "}\n"
-        : VERNIER_D64(d, 0)
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));
-  }
-};
+// Operands of d from `i`, and their numbers from the one in the name: PTX wants each by itself.
+#define VERNIER_D8(d, i)                                                                      \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+      "+f"(d[i + 6]), "+f"(d[i + 7])
+#define VERNIER_D16(d, i) VERNIER_D8(d, i), VERNIER_D8(d, i + 8)
+#define VERNIER_D32(d, i) VERNIER_D16(d, i), VERNIER_D16(d, i + 16)
+#define VERNIER_D64(d, i) VERNIER_D32(d, i), VERNIER_D32(d, i + 32)
+#define VERNIER_N0 "%0, %1, %2, %3, %4, %5, %6, %7"
+#define VERNIER_N8 "%8, %9, %10, %11, %12, %13, %14, %15"
+#define VERNIER_N16 "%16, %17, %18, %19, %20, %21, %22, %23"
+#define VERNIER_N24 "%24, %25, %26, %27, %28, %29, %30, %31"
+#define VERNIER_N32 "%32, %33, %34, %35, %36, %37, %38, %39"
+#define VERNIER_N40 "%40, %41, %42, %43, %44, %45, %46, %47"
+#define VERNIER_N48 "%48, %49, %50, %51, %52, %53, %54, %55"
+#define VERNIER_N56 "%56, %57, %58, %59, %60, %61, %62, %63"
+#define VERNIER_N0_15 VERNIER_N0 ", " VERNIER_N8
+#define VERNIER_N0_31 VERNIER_N0_15 ", " VERNIER_N16 ", " VERNIER_N24
+#define VERNIER_N0_63 \
+  VERNIER_N0_31 ", " VERNIER_N32 ", " VERNIER_N40 ", " VERNIER_N48 ", " VERNIER_N56
 
+// `sums` is tokens / 2; a0, b and p are the numbers of the operands behind them.
+#define VERNIER_PRODUCT(scalar, type, tokens, sums, numbers, a0, a1, a2, a3, b_, p_)          \
+  template <>                                                                                 \
+  struct WarpgroupProduct<scalar, tokens> {                                                   \
+    static __device__ inline void Add(float (&d)[sums], const uint32_t (&a)[4], uint64_t b,   \
+                                      int add) {                                              \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p_                                   \
+                   ", 0;\nwgmma.mma_async.sync.aligned.m64n" #tokens "k16.f32." type "." type \
+                   " {" numbers "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_          \
+                   ", p, 1, 1, 0;\n}\n"                                                       \
+                   : VERNIER_D##sums(d, 0)                                                    \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));           \
+    }                                                                                         \
+  };
+#define VERNIER_PRODUCTS(scalar, type)                                         \
+  VERNIER_PRODUCT(scalar, type, 16, 8, VERNIER_N0, 8, 9, 10, 11, 12, 13)       \
+  VERNIER_PRODUCT(scalar, type, 32, 16, VERNIER_N0_15, 16, 17, 18, 19, 20, 21) \
+  VERNIER_PRODUCT(scalar, type, 64, 32, VERNIER_N0_31, 32, 33, 34, 35, 36, 37) \
+  VERNIER_PRODUCT(scalar, type, 128, 64, VERNIER_N0_63, 64, 65, 66, 67, 68, 69)
+
+VERNIER_PRODUCTS(__half, "f16")
+VERNIER_PRODUCTS(__nv_bfloat16, "bf16")
+
+#undef VERNIER_PRODUCTS
+#undef VERNIER_PRODUCT
+#undef VERNIER_N0_63
+#undef VERNIER_N0_31
+#undef VERNIER_N0_15
+#undef VERNIER_N56
+#undef VERNIER_N48
+#undef VERNIER_N40
+#undef VERNIER_N32
+#undef VERNIER_N24
+#undef VERNIER_N16
+#undef VERNIER_N8
+#undef VERNIER_N0
 #undef VERNIER_D64
 #undef VERNIER_D32
 #undef VERNIER_D16
 #undef VERNIER_D8
-#undef VERNIER_D4
 
 }  // namespace vernier::cuda

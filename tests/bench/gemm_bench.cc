@@ -98,7 +98,8 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
 // Every plan of every shape, as CSV: what the table of kernels/cuda/gemm.cu is chosen from.
 bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
           const GemmOptions& options) {
-  std::puts("shape,rows,format,kernel,tile_tokens,cluster,us,us_p10,us_p90,error,valid");
+  std::puts(
+      "shape,outputs,inputs,rows,format,kernel,tile_tokens,cluster,us,us_p10,us_p90,error,valid");
   bool valid = true;
   for (const int count : rows) {
     for (const GemmShape& shape : shapes) {
@@ -107,9 +108,10 @@ bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
           const GemmTiming& t = plan.timing;
           const bool good = t.error <= t.error_limit && t.bits_equal;
           valid = valid && good;
-          std::printf("%s,%d,%s,%s,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name, count,
-                      format == GemmFormat::kNf4 ? "nf4" : "int8", plan.kernel, plan.tile_tokens,
-                      plan.cluster, t.us, t.us_low, t.us_high, t.error, static_cast<int>(good));
+          std::printf("%s,%d,%d,%d,%s,%s,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name, shape.outputs,
+                      shape.inputs, count, format == GemmFormat::kNf4 ? "nf4" : "int8", plan.kernel,
+                      plan.tile_tokens, plan.cluster, t.us, t.us_low, t.us_high, t.error,
+                      static_cast<int>(good));
           std::fflush(stdout);
         }
       }

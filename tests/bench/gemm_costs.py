@@ -6,16 +6,18 @@ Usage: gemm_costs.py CSV...
 The model: us = waves * (ceil(blocks / cluster) * block + ends) + (cluster - 1) * rank, for tiles of 256 outputs.
 """
 import csv
+import re
 import sys
+from pathlib import Path
 
+PLAN = Path(__file__).parents[2] / "kernels/cuda/gemm_wide_plan.cc"
+AT_ONCE = [int(n) for n in re.search(r"kClustersAtOnce\[\w+\] = \{([^}]+)\}", PLAN.read_text()).group(1).split(",")]
 TILE_OUTPUTS, BLOCK_COLS = 256, 64
-SHAPES = {"8b.qkv": (6144, 4096), "8b.o": (4096, 4096), "8b.gate_up": (28672, 4096), "8b.down": (4096, 14336)}
-AT_ONCE = [132, 66, 42, 30, 22, 20, 15, 15]  # kClustersAtOnce
 MOST_WAVES = 2  # of what is fitted: later waves overlap, and such plans are never chosen
 
 
 def terms(row):
-    outputs, inputs = SHAPES[row["shape"]]
+    outputs, inputs = int(row["outputs"]), int(row["inputs"])
     cluster, tokens = int(row["cluster"]), int(row["tile_tokens"])
     tiles = -(-outputs // TILE_OUTPUTS) * -(-int(row["rows"]) // tokens)
     waves = -(-tiles // AT_ONCE[cluster - 1])
@@ -54,7 +56,7 @@ def main():
     rows = []
     for path in sys.argv[1:]:
         with open(path, newline="") as file:
-            rows += [r for r in csv.DictReader(file) if r["kernel"] == "wide" and r["shape"] in SHAPES]
+            rows += [r for r in csv.DictReader(file) if r["kernel"] == "wide"]
     costs = {}
     for kind in sorted({(r["format"], int(r["tile_tokens"])) for r in rows}, reverse=True):
         mine = [r for r in rows if (r["format"], int(r["tile_tokens"])) == kind and terms(r)[1] <= MOST_WAVES]

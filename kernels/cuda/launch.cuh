@@ -1,0 +1,35 @@
+// How the GEMM kernels are queued: clusters of blocks, one block a multiprocessor, ahead of the end
+// of the kernel before them on the stream (programmatic dependent launch).
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace vernier::cuda {
+
+struct ClusterLaunch {
+  int cluster = 0;  // blocks
+  int clusters = 0;
+  int threads = 0;  // a block
+  int shared_bytes = 0;
+};
+
+// The error of the launch. The kernel's largest shared memory must have been raised before.
+template <class... Parameters>
+inline cudaError_t LaunchClusters(void (*kernel)(Parameters...), const ClusterLaunch& launch,
+                                  cudaStream_t stream, const Parameters&... parameters) {
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {static_cast<unsigned>(launch.cluster), 1, 1};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(launch.cluster * launch.clusters));
+  config.blockDim = dim3(static_cast<unsigned>(launch.threads));
+  config.dynamicSmemBytes = static_cast<size_t>(launch.shared_bytes);
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  return cudaLaunchKernelEx(&config, kernel, parameters...);
+}
+
+}  // namespace vernier::cuda
