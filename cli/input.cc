@@ -121,9 +121,7 @@ absl::Status FillInput(const PromptOptions& prompt, bool model_can_chat, const T
   const bool as_chat = prompt.as == PromptOptions::As::kChat || !prompt.system.empty() ||
                        (prompt.as == PromptOptions::As::kWhatTheModelHas && model_can_chat);
   if (!as_chat) {
-    if (!prompt.template_inputs.empty()) {
-      return NeedsChat();
-    }
+    if (!prompt.template_inputs.empty()) return NeedsChat();
     request->set_prompt(*std::move(text));
     return absl::OkStatus();
   }

@@ -112,9 +112,8 @@ absl::StatusOr<PromptInput> ConvertChat(const v1::Chat& chat, const Model& model
   input.kind = PromptInput::Kind::kChat;
   input.add_generation_prompt = !chat.has_add_generation_prompt() || chat.add_generation_prompt();
   for (const v1::ChatMessage& message : chat.messages()) {
-    const std::string& role = message.role();
-    if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
-      return InvalidField({"chat.messages.role", "unknown", "system, user, assistant or tool"});
+    if (!IsChatRole(message.role())) {
+      return InvalidField({"chat.messages.role", "unknown", kChatRoles});
     }
     input.messages.push_back(ConvertMessage(message));
   }
@@ -254,12 +253,12 @@ int64_t PromptInput::TokensBound() const {
     case Kind::kIds:
       return static_cast<int64_t>(ids.size());
     case Kind::kChat:
-      for (const ChatMessage& message : messages) {
-        bound += static_cast<int64_t>(message.content.size()) + kTemplateTokensPerMessage;
-      }
       // How often a template writes tools, calls and arguments, and how it escapes them, is its
       // own.
       if (HasMoreThanContent(*this)) return kUnboundedTokens;
+      for (const ChatMessage& message : messages) {
+        bound += static_cast<int64_t>(message.content.size()) + kTemplateTokensPerMessage;
+      }
       return bound + kTemplateTokensPerMessage;
   }
   return bound;

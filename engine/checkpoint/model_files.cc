@@ -14,6 +14,11 @@ namespace {
 // Large enough that a call costs nothing beside the copy, small enough to stay in the cache.
 constexpr int64_t kHashChunkBytes = 256 << 10;
 
+// As manifests name it.
+std::string NameOf(const RandomAccessFile& file) {
+  return std::filesystem::path(file.path()).filename().string();
+}
+
 // Adds the file's bytes to each of `hashes`.
 absl::Status HashFile(const RandomAccessFile& file, std::span<uint8_t> chunk,
                       std::span<Sha256* const> hashes) {
@@ -47,7 +52,7 @@ absl::StatusOr<ModelFiles> ModelFiles::Open(const std::string& manifest_path, Ma
 }
 
 void ModelFiles::Add(Role role, std::shared_ptr<const RandomAccessFile> file) {
-  std::string name = std::filesystem::path(file->path()).filename().string();
+  std::string name = NameOf(*file);
   entries_.push_back({role, std::move(name), std::move(file)});
 }
 
@@ -101,7 +106,7 @@ absl::Status ModelFiles::CheckTensors(const std::map<std::string, TensorExtent>&
                                                      ", which the model does not have"));
     }
     const std::string& path = it->second.file->path();
-    const std::string file = std::filesystem::path(path).filename().string();
+    const std::string file = NameOf(*it->second.file);
     if (file != tensor.file || it->second.bytes() != tensor.bytes) {
       return absl::InvalidArgumentError(
           absl::StrCat(path, ": tensor ", tensor.name, " has ", it->second.bytes(), " bytes in ",
@@ -123,24 +128,31 @@ std::optional<uint64_t> ModelFiles::Xxh3Of(const std::string& tensor) const {
 }
 
 absl::StatusOr<ModelFiles::Digests> ModelFiles::Hash(Hashed what) const {
+  const bool each = what == Hashed::kEachFile;
+  const bool one = std::count_if(entries_.begin(), entries_.end(), [](const Entry& entry) {
+                     return entry.role == Role::kWeights;
+                   }) == 1;
   absl::StatusOr<Sha256> together = Sha256::Create();
   if (!together.ok()) return together.status();
   std::vector<uint8_t> chunk(kHashChunkBytes);
   Digests digests;
   for (const Entry& entry : entries_) {
-    std::vector<Sha256*> hashes;
-    if (entry.role == Role::kWeights) hashes.push_back(&*together);
+    const bool weights = entry.role == Role::kWeights;
+    if (!each && !weights) continue;
     absl::StatusOr<Sha256> alone = Sha256::Create();
     if (!alone.ok()) return alone.status();
-    if (what == Hashed::kEachFile) hashes.push_back(&*alone);
-    if (hashes.empty()) continue;
+    std::vector<Sha256*> hashes;
+    // The hash of one file alone is that of all together: its bytes are not hashed twice.
+    if (weights && !(each && one)) hashes.push_back(&*together);
+    if (each) hashes.push_back(&*alone);
     if (absl::Status status = HashFile(*entry.file, chunk, hashes); !status.ok()) return status;
-    if (what == Hashed::kEachFile) {
-      absl::StatusOr<std::string> digest = alone->Finish();
-      if (!digest.ok()) return digest.status();
-      digests.of_file.emplace(entry.name, *std::move(digest));
-    }
+    if (!each) continue;
+    absl::StatusOr<std::string> digest = alone->Finish();
+    if (!digest.ok()) return digest.status();
+    if (weights && one) digests.of_weights = *digest;
+    digests.of_file.emplace(entry.name, *std::move(digest));
   }
+  if (each && one) return digests;
   absl::StatusOr<std::string> digest = together->Finish();
   if (!digest.ok()) return digest.status();
   digests.of_weights = *std::move(digest);
@@ -182,9 +194,7 @@ absl::StatusOr<Manifest> ModelFiles::Describe(
   for (const auto& [name, extent] : tensors) {
     const absl::StatusOr<uint64_t> xxh3 = Xxh3OfTensor(extent, name);
     if (!xxh3.ok()) return xxh3.status();
-    manifest.tensors.push_back({name,
-                                std::filesystem::path(extent.file->path()).filename().string(),
-                                extent.bytes(), *xxh3});
+    manifest.tensors.push_back({name, NameOf(*extent.file), extent.bytes(), *xxh3});
   }
   if (absl::Status status = CheckUnchanged(); !status.ok()) return status;
   return manifest;

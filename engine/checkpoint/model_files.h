@@ -55,7 +55,7 @@ class ModelFiles {
     std::string name;
     std::shared_ptr<const RandomAccessFile> file;
   };
-  // SHA-256 of each weight file, then of all; of one alone both are the same.
+  // SHA-256 of each file, by name, and of the weight files one after the other.
   struct Digests {
     std::map<std::string, std::string> of_file;
     std::string of_weights;

@@ -18,12 +18,9 @@ absl::Status CheckMessages(std::span<const ChatMessage> messages) {
   if (messages.empty()) return InvalidField({"chat.messages", "0 messages", "at least 1"});
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string& role = messages[i].role;
-    if (role == "system" || role == "user" || role == "assistant" || role == "tool") {
-      continue;
-    }
+    if (IsChatRole(role)) continue;
     return InvalidField({absl::StrCat("chat.messages[", i, "].role"),
-                         absl::StrCat("\"", role.substr(0, 40), "\""),
-                         "system, user, assistant or tool"});
+                         absl::StrCat("\"", role.substr(0, 40), "\""), kChatRoles});
   }
   return absl::OkStatus();
 }
@@ -81,6 +78,10 @@ absl::StatusOr<std::vector<PromptSpan>> JinjaChatTemplate::Render(
 }
 
 }  // namespace
+
+bool IsChatRole(absl::string_view role) {
+  return role == "system" || role == "user" || role == "assistant" || role == "tool";
+}
 
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Create(absl::string_view jinja,
                                                                    ChatTemplateOptions options) {

@@ -43,6 +43,10 @@ struct ChatMessage {
 
 using TemplateArgument = std::variant<bool, int64_t, double, std::string>;
 
+// The roles, and how messages say them.
+bool IsChatRole(absl::string_view role);
+inline constexpr char kChatRoles[] = "system, user, assistant or tool";
+
 // What a request gives the template beside its messages; all text in it is content.
 struct TemplateInputs {
   std::string tools;  // JSON array of functions as text; empty: none
@@ -53,7 +57,8 @@ struct TemplateInputs {
 inline constexpr size_t kMaxToolBytes = size_t{1} << 18;
 inline constexpr size_t kMaxTemplateArguments = 64;
 
-// InvalidField where Render would refuse tools, calls or arguments for what they are.
+// InvalidField where Render would refuse tools, calls or arguments for what they are. Text of
+// messages is not looked at.
 absl::Status CheckTemplateInputs(std::span<const ChatMessage> messages,
                                  const TemplateInputs& inputs);
 

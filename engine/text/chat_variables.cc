@@ -46,10 +46,14 @@ absl::StatusOr<Json> ParseBounded(const std::string& field, const std::string& t
   const auto keep = [&](int depth, Json::parse_event_t event, Json&) {
     const bool opens =
         event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
-    if (depth > kMaxJsonDepth || (opens && depth == kMaxJsonDepth)) return deep = true, false;
+    if (depth > kMaxJsonDepth || (opens && depth == kMaxJsonDepth)) {
+      deep = true;
+      return false;
+    }
     if (event == Json::parse_event_t::object_start) members[depth + 1] = 0;
     if (event != Json::parse_event_t::key || ++members[depth] <= kMaxMembers) return true;
-    return wide = true, false;
+    wide = true;
+    return false;
   };
   Json json = Json::parse(text, keep, /*allow_exceptions=*/false);
   if (deep) {
@@ -113,7 +117,26 @@ absl::StatusOr<Value> CallValue(const std::string& field, const ToolCall& call) 
   return Value(std::make_shared<const Dict>(std::move(dict)));
 }
 
-absl::StatusOr<Value> MessageValue(const std::string& field, const ChatMessage& message) {
+absl::StatusOr<Value> CallsValue(const std::string& field, const std::vector<ToolCall>& given) {
+  if (given.size() > kMaxToolCalls) {
+    return InvalidField(
+        {field, absl::StrCat(given.size(), " calls"), absl::StrCat("at most ", kMaxToolCalls)});
+  }
+  List calls;
+  for (size_t i = 0; i < given.size(); ++i) {
+    absl::StatusOr<Value> call = CallValue(absl::StrCat(field, "[", i, "]"), given[i]);
+    if (!call.ok()) return call;
+    calls.depth = std::max(calls.depth, 1 + jinja::DepthOf(*call));
+    calls.items.push_back(*std::move(call));
+  }
+  return Value(std::make_shared<const List>(std::move(calls)));
+}
+
+std::string CallsField(size_t message) {
+  return absl::StrCat("chat.messages[", message, "].tool_calls");
+}
+
+absl::StatusOr<Value> MessageValue(const std::string& calls_field, const ChatMessage& message) {
   Dict dict;
   // A checked role is one of four words, and templates build special tokens of it
   // ('<|' + role + '|>').
@@ -124,21 +147,11 @@ absl::StatusOr<Value> MessageValue(const std::string& field, const ChatMessage& 
   if (!message.reasoning_content.empty()) {
     AddContent("reasoning_content", message.reasoning_content, &dict);
   }
-  if (message.tool_calls.empty()) return Value(std::make_shared<const Dict>(std::move(dict)));
-  const std::string calls_field = field + ".tool_calls";
-  if (message.tool_calls.size() > kMaxToolCalls) {
-    return InvalidField({calls_field, absl::StrCat(message.tool_calls.size(), " calls"),
-                         absl::StrCat("at most ", kMaxToolCalls)});
+  if (!message.tool_calls.empty()) {
+    absl::StatusOr<Value> calls = CallsValue(calls_field, message.tool_calls);
+    if (!calls.ok()) return calls;
+    AddValue("tool_calls", *std::move(calls), &dict);
   }
-  List calls;
-  for (size_t i = 0; i < message.tool_calls.size(); ++i) {
-    absl::StatusOr<Value> call =
-        CallValue(absl::StrCat(calls_field, "[", i, "]"), message.tool_calls[i]);
-    if (!call.ok()) return call;
-    calls.depth = std::max(calls.depth, 1 + jinja::DepthOf(*call));
-    calls.items.push_back(*std::move(call));
-  }
-  AddValue("tool_calls", Value(std::make_shared<const List>(std::move(calls))), &dict);
   return Value(std::make_shared<const Dict>(std::move(dict)));
 }
 
@@ -184,8 +197,7 @@ absl::StatusOr<jinja::Variables> ChatVariables(std::span<const ChatMessage> mess
                                                const TemplateInputs& inputs) {
   List list;
   for (size_t i = 0; i < messages.size(); ++i) {
-    absl::StatusOr<Value> message =
-        MessageValue(absl::StrCat("chat.messages[", i, "]"), messages[i]);
+    absl::StatusOr<Value> message = MessageValue(CallsField(i), messages[i]);
     if (!message.ok()) return message.status();
     list.depth = std::max(list.depth, 1 + jinja::DepthOf(*message));
     list.items.push_back(*std::move(message));
@@ -200,7 +212,14 @@ absl::StatusOr<jinja::Variables> ChatVariables(std::span<const ChatMessage> mess
 
 absl::Status CheckTemplateInputs(std::span<const ChatMessage> messages,
                                  const TemplateInputs& inputs) {
-  return ChatVariables(messages, inputs).status();
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const absl::Status status = CallsValue(CallsField(i), messages[i].tool_calls).status();
+    if (!status.ok()) return status;
+  }
+  const absl::Status status = ToolsValue(inputs.tools).status();
+  if (!status.ok()) return status;
+  jinja::Variables unused;
+  return AddArguments(inputs, &unused);
 }
 
 }  // namespace vernier

@@ -142,6 +142,20 @@ TEST_F(IntegrityTest, ATextFileIsHeldToItsHash) {
   EXPECT_THAT(refusal, HasSubstr("manifest.json: file config.json has the SHA-256 "));
 }
 
+// Of two weight files, and of one.
+TEST_F(IntegrityTest, TheDigestOfTheWeightsDoesNotDependOnTheManifest) {
+  const auto digest = [&](ManifestUse use) {
+    const auto opened = Checkpoint::Open(path_, use);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    EXPECT_EQ((*opened)->manifest() != nullptr, use == ManifestUse::kVerify);
+    return *(*opened)->WeightsSha256();
+  };
+  CopyFolder("checkpoints/tiny_llama3");
+  EXPECT_EQ(digest(ManifestUse::kVerify), digest(ManifestUse::kIgnore));
+  CopyGguf("checkpoints/tiny_qwen3/model.gguf");
+  EXPECT_EQ(digest(ManifestUse::kVerify), digest(ManifestUse::kIgnore));
+}
+
 TEST_F(IntegrityTest, SizesAndTheListOfFilesMustAgree) {
   CopyFolder("checkpoints/tiny_qwen2");
   const std::string generation = ReadBytes(path_ + "/generation_config.json");
