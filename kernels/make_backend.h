@@ -12,7 +12,7 @@ namespace vernier {
 
 struct BackendOptions {
   std::string kind = "auto";  // auto | cpu | reference (slow, obvious, for tests)
-  // auto | portable | avx2 | avx512: instruction set of the CPU backend. auto takes the best that
+  // auto | portable | avx2 | avx512 | amx: instruction set of the CPU backend. auto takes the best that
   // the processor has.
   std::string isa = "auto";
   int threads = 0;  // compute threads; 0: every processor the process may run on

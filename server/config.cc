@@ -228,7 +228,7 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
        {"http", reader->Address(&config->http)},
        {"health", reader->Address(&config->health)},
        {"threads", reader->Whole(&config->threads, 0, 1024)},
-       {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512"})},
+       {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "amx"})},
        {"admission",
         section(
             {{"max_requests", reader->Whole(&engine.admission.max_requests, 1, int64_t{1} << 20)},

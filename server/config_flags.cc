@@ -24,8 +24,8 @@ void Declare(CLI::App* app, Flags* flags) {
   app->add_option("--health", flags->health, "Health alone on HOST:PORT (health)");
   app->add_option("--threads", flags->threads, "Compute threads, 0: all processors (threads)")
       ->check(CLI::Range(0, 1024));
-  app->add_option("--isa", flags->isa, "auto, portable, avx2 or avx512 (isa)")
-      ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512"}));
+  app->add_option("--isa", flags->isa, "auto, portable, avx2, avx512 or amx (isa)")
+      ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "amx"}));
   app->add_option("--backend", flags->backend, "auto, cpu or reference (backend)")
       ->check(CLI::IsMember({"auto", "cpu", "reference"}));
   app->add_option("--kv-bytes", flags->kv_bytes, "Size of the KV pool (engine.kv_bytes)")

@@ -72,7 +72,9 @@ class CpuBackend final : public Backend {
   absl::Status CopyActivation(Activation which, std::span<float> out) override;
 
  private:
-  LinearRuntime linear() { return {&kernels_, &pool_, workspace_->linear_scratch.view()}; }
+  LinearRuntime linear() {
+    return {&kernels_, &pool_, workspace_->linear_scratch.view(), workspace_->x_tiles.view()};
+  }
   KvCache cache() const { return {workspace_->kv.data(), workspace_->kv_block_bytes}; }
 
   // body(thread, row) for rows [0, count), by all threads where there are enough rows.
@@ -126,7 +128,7 @@ absl::StatusOr<Vector> CpuBackend::CreateVector(std::span<const float> values) {
 
 absl::Status CpuBackend::CreateWorkspace(const WorkspacePlan& plan) {
   if (workspace_.has_value()) return absl::FailedPreconditionError("there is a workspace already");
-  absl::StatusOr<Workspace> workspace = NewWorkspace(plan, pool_.threads());
+  absl::StatusOr<Workspace> workspace = NewWorkspace(plan, kernels_, pool_.threads());
   if (!workspace.ok()) return workspace.status();
   workspace_.emplace(*std::move(workspace));
   return absl::OkStatus();
@@ -381,6 +383,7 @@ constexpr KernelsOf kKernelsByIsa[kNumCpuIsas] = {
 #ifdef VERNIER_CPU_X86
     Avx2Kernels,
     Avx512Kernels,
+    AmxKernels,
 #endif
 };
 

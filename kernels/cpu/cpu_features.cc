@@ -1,6 +1,8 @@
 #include "kernels/cpu/cpu_features.h"
 
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -17,7 +19,7 @@
 namespace vernier {
 namespace {
 
-constexpr const char* kIsaNames[kNumCpuIsas] = {"portable", "avx2", "avx512"};
+constexpr const char* kIsaNames[kNumCpuIsas] = {"portable", "avx2", "avx512", "amx"};
 
 #ifdef VERNIER_CPU_X86
 
@@ -25,9 +27,9 @@ struct CpuidWords {
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
 
-CpuidWords Cpuid(uint32_t leaf) {
+CpuidWords Cpuid(uint32_t leaf, uint32_t subleaf = 0) {
   CpuidWords words;
-  __get_cpuid_count(leaf, 0, &words.eax, &words.ebx, &words.ecx, &words.edx);
+  __get_cpuid_count(leaf, subleaf, &words.eax, &words.ebx, &words.ecx, &words.edx);
   return words;
 }
 
@@ -56,10 +58,27 @@ bool HasAvx512() {
   return HasAvx2() && HasAll(SavedStates(), kMasksAndZmm) && HasAll(Cpuid(7).ebx, kFDqBwVl);
 }
 
+// Linux gives a process the tiles' registers when it asks: without that the first tile instruction
+// is illegal, whatever CPUID says.
+bool MayUseTiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h: ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+bool HasAmx() {
+  constexpr uint64_t kTileConfigAndData = 0x60000;
+  constexpr uint32_t kAmxBf16AndTile = (1u << 22) | (1u << 24);
+  constexpr uint32_t kAvx512Bf16 = 1u << 5;
+  return HasAvx512() && HasAll(SavedStates(), kTileConfigAndData) &&
+         HasAll(Cpuid(7).edx, kAmxBf16AndTile) && HasAll(Cpuid(7, 1).eax, kAvx512Bf16) &&
+         MayUseTiles();
+}
+
 #else
 
 bool HasAvx2() { return false; }
 bool HasAvx512() { return false; }
+bool HasAmx() { return false; }
 
 #endif
 
@@ -68,7 +87,7 @@ bool HasAvx512() { return false; }
 const char* CpuIsaName(CpuIsa isa) { return kIsaNames[static_cast<int>(isa)]; }
 
 bool CpuSupports(CpuIsa isa) {
-  static const bool supported[kNumCpuIsas] = {true, HasAvx2(), HasAvx512()};
+  static const bool supported[kNumCpuIsas] = {true, HasAvx2(), HasAvx512(), HasAmx()};
   return supported[static_cast<int>(isa)];
 }
 
@@ -88,7 +107,7 @@ absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name) {
     return static_cast<CpuIsa>(i);
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("isa is \"", name, "\", must be auto, portable, avx2 or avx512"));
+      absl::StrCat("isa is \"", name, "\", must be auto, portable, avx2, avx512 or amx"));
 }
 
 int ProcessorsOfQuota(const std::string& cpu_max) {

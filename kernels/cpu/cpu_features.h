@@ -1,6 +1,7 @@
 // What the processor and the operating system offer: instruction sets and how many threads may run.
 //
-// Pure reads of CPUID, the affinity mask and the control group; thread-safe.
+// Reads of CPUID, the affinity mask and the control group; thread-safe. The first question also
+// asks the operating system for the registers of AMX, which it gives to the process for good.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +12,10 @@
 namespace vernier {
 
 // Ascending by what they need; the index of an instruction set's row of kernels.
-enum class CpuIsa : uint8_t { kPortable, kAvx2, kAvx512 };
-inline constexpr int kNumCpuIsas = 3;
+enum class CpuIsa : uint8_t { kPortable, kAvx2, kAvx512, kAmx };
+inline constexpr int kNumCpuIsas = 4;
 
-// "portable", "avx2" or "avx512".
+// "portable", "avx2", "avx512" or "amx".
 const char* CpuIsaName(CpuIsa isa);
 
 // True when the processor has every instruction that the files of `isa` are compiled for, the

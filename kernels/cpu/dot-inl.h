@@ -96,13 +96,36 @@ void DecodeElements(const Panel& panel, float* out) {
   }
 }
 
-// ---- NF4: [chunk][pair of rows][16 words], word l nibble 4 * (row & 1) + i is input 16 i + l ----
+// ---- NF4 ----
+//
+// Two chunks of kNf4Chunk inputs make a pair: [row][16 words], nibble q of word l is input 32 q +
+// l, nibble 4 + q input 32 q + 16 + l. A last chunk without a partner: [two rows][16 words],
+// nibbles 4 (row % 2) + i of word l are input 16 i + l.
 
-constexpr int64_t kNf4ChunkBytes = kPanelRows * kNf4Chunk / 2;
+constexpr int64_t kNf4WordsBytes = 64;
+constexpr int64_t kNf4PairBytes = kPanelRows * kNf4WordsBytes;
 constexpr int kWordVectors = 16 / kLanes;
 
-inline int64_t Nf4CodeBytes(const Panel& panel) {
-  return panel.padded_cols / kNf4Chunk * kNf4ChunkBytes;
+// Where a chunk lies: first or second of its pair, or alone.
+enum class Nf4Place : uint8_t { kFirst, kSecond, kAlone };
+
+inline Nf4Place PlaceOf(const Panel& panel, int64_t chunk) {
+  if (chunk % 2 == 1) return Nf4Place::kSecond;
+  return (chunk + 1) * kNf4Chunk == panel.padded_cols ? Nf4Place::kAlone : Nf4Place::kFirst;
+}
+
+inline int64_t Nf4CodeBytes(const Panel& panel) { return panel.padded_cols * kPanelRows / 2; }
+
+// From the codes of a chunk's pair to the words of a row.
+template <Nf4Place kPlace>
+constexpr int64_t Nf4RowOffset(int row) {
+  return (kPlace == Nf4Place::kAlone ? row / 2 : row) * kNf4WordsBytes;
+}
+// Bits below the code of input 16 i + l of a chunk in word l.
+template <Nf4Place kPlace>
+constexpr int Nf4Shift(int row, int i) {
+  if (kPlace == Nf4Place::kAlone) return 4 * (row % 2 * 4 + i);
+  return 4 * ((kPlace == Nf4Place::kSecond ? 2 : 0) + i / 2 + i % 2 * 4);
 }
 
 // absmax of the rows of a panel in one chunk: stored as fp32 behind the codes.
@@ -114,100 +137,148 @@ struct PlainScales {
 };
 
 // The same as 8-bit indices into a map, times a second-level scale a 256 blocks, plus an offset.
+// What Get returns is good for one more call.
 struct NestedScales {
   explicit NestedScales(const Panel& p)
       : panel(p), codes(p.codes + Nf4CodeBytes(p)), row_blocks(p.padded_cols / kNf4Chunk) {}
   inline const float* Get(int64_t chunk) {
     const uint8_t* code = codes + chunk * kPanelRows;
+    float* const out = values[chunk % 2];
     for (int r = 0; r < kPanelRows; ++r) {
       const int64_t block = (panel.first_row + r) * row_blocks + chunk;
-      values[r] = panel.map[code[r]] * panel.scales[block >> 8] + panel.offset;
+      out[r] = panel.map[code[r]] * panel.scales[block >> 8] + panel.offset;
     }
-    return values;
+    return out;
   }
   const Panel& panel;
   const uint8_t* codes;
   int64_t row_blocks;
-  float values[kPanelRows];
+  float values[2][kPanelRows];
 };
+
+inline void LoadRow(const uint8_t* codes, Words* words) {
+  VERNIER_UNROLL for (int v = 0; v < kWordVectors; ++v) {
+    words[v] = LoadWords(codes + v * kLanes * 4);
+  }
+}
+
+// `codes` are those of the chunk's pair from the first of kRows rows on; the same for absmax.
+template <Nf4Place kPlace, int kXRows, int kRows>
+inline void AddNf4Chunk(const uint8_t* codes, const float* absmax, const float* x, int64_t x_stride,
+                        Vec* acc) {
+  VERNIER_UNROLL for (int r = 0; r < kRows; ++r) {
+    const Table table = ScaledNf4(absmax[r]);
+    Words words[kWordVectors];
+    LoadRow(codes + Nf4RowOffset<kPlace>(r), words);
+    VERNIER_UNROLL for (int i = 0; i < 4; ++i) {
+      VERNIER_UNROLL for (int v = 0; v < kWordVectors; ++v) {
+        const Vec w = Lookup(table, words[v], Nf4Shift<kPlace>(r, i));
+        VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+          const Vec xv = Load(x + m * x_stride + 16 * i + v * kLanes);
+          acc[m * kRows + r] = Fma(w, xv, acc[m * kRows + r]);
+        }
+      }
+    }
+  }
+}
 
 template <class Scales, int kXRows>
 void DotNf4(const Panel& panel, const float* x, int64_t x_stride, float* sums) {
   constexpr int kRows = RowsAtOnce(kXRows);
+  static_assert(kRows % 2 == 0);  // a chunk alone has two rows in a word
+  const int64_t pairs = panel.padded_cols / (2 * kNf4Chunk);
   for (int row = 0; row < kPanelRows; row += kRows) {
     Vec acc[kXRows * kRows];
     VERNIER_UNROLL for (int i = 0; i < kXRows * kRows; ++i) acc[i] = Zero();
     Scales scales(panel);
-    const uint8_t* codes = panel.codes + row / 2 * 64;
-    const int64_t chunks = panel.padded_cols / kNf4Chunk;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk, codes += kNf4ChunkBytes) {
-      const float* absmax = scales.Get(chunk) + row;
-      const float* xs = x + chunk * kNf4Chunk;
-      PrefetchAhead<kXRows, kNf4ChunkBytes>(codes);
-      VERNIER_UNROLL for (int r = 0; r < kRows; ++r) {
-        const Table table = ScaledNf4(absmax[r]);
-        VERNIER_UNROLL for (int i = 0; i < 4; ++i) {
-          VERNIER_UNROLL for (int v = 0; v < kWordVectors; ++v) {
-            const Words words = LoadWords(codes + r / 2 * 64 + v * kLanes * 4);
-            const Vec w = Lookup(table, words, 4 * ((r & 1) * 4 + i));
-            VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
-              const Vec xv = Load(xs + m * x_stride + 16 * i + v * kLanes);
-              acc[m * kRows + r] = Fma(w, xv, acc[m * kRows + r]);
-            }
-          }
-        }
-      }
+    const uint8_t* codes = panel.codes;
+    for (int64_t pair = 0; pair < pairs; ++pair, codes += kNf4PairBytes) {
+      const float* xs = x + pair * 2 * kNf4Chunk;
+      const uint8_t* words = codes + Nf4RowOffset<Nf4Place::kFirst>(row);
+      PrefetchAhead<kXRows, kNf4PairBytes>(codes);
+      AddNf4Chunk<Nf4Place::kFirst, kXRows, kRows>(words, scales.Get(2 * pair) + row, xs, x_stride,
+                                                   acc);
+      AddNf4Chunk<Nf4Place::kSecond, kXRows, kRows>(words, scales.Get(2 * pair + 1) + row,
+                                                    xs + kNf4Chunk, x_stride, acc);
+    }
+    if (pairs * 2 * kNf4Chunk < panel.padded_cols) {
+      AddNf4Chunk<Nf4Place::kAlone, kXRows, kRows>(codes + Nf4RowOffset<Nf4Place::kAlone>(row),
+                                                   scales.Get(2 * pairs) + row,
+                                                   x + pairs * 2 * kNf4Chunk, x_stride, acc);
     }
     ReduceSums<kXRows, kRows>(acc, sums + row);
+  }
+}
+
+// out[k] for the kNf4Chunk inputs of one row of a chunk.
+template <Nf4Place kPlace>
+inline void DecodeNf4Row(const uint8_t* codes, int row, Table table, float* out) {
+  Words words[kWordVectors];
+  LoadRow(codes + Nf4RowOffset<kPlace>(row), words);
+  VERNIER_UNROLL for (int i = 0; i < 4; ++i) {
+    // Alone, the row's parity chooses between two constants: a shift by a variable is slow.
+    VERNIER_UNROLL for (int v = 0; v < kWordVectors; ++v) {
+      const Vec w = kPlace == Nf4Place::kAlone && row % 2 == 1
+                        ? Lookup(table, words[v], Nf4Shift<kPlace>(1, i))
+                        : Lookup(table, words[v], Nf4Shift<kPlace>(0, i));
+      Store(out + 16 * i + v * kLanes, w);
+    }
+  }
+}
+
+inline void DecodeNf4Row(const Panel& panel, int64_t chunk, int row, Table table, float* out) {
+  const uint8_t* codes = panel.codes + chunk / 2 * kNf4PairBytes;
+  switch (PlaceOf(panel, chunk)) {
+    case Nf4Place::kFirst:
+      return DecodeNf4Row<Nf4Place::kFirst>(codes, row, table, out);
+    case Nf4Place::kSecond:
+      return DecodeNf4Row<Nf4Place::kSecond>(codes, row, table, out);
+    case Nf4Place::kAlone:
+      return DecodeNf4Row<Nf4Place::kAlone>(codes, row, table, out);
+  }
+}
+
+// Rows whose length is no multiple of 64: two blocks of the flattened weight can meet in a chunk,
+// so the input at which the second begins is computed.
+inline void DecodeStraddledRow(const Panel& panel, int64_t chunk, int row, float* out) {
+  const int64_t first = (panel.first_row + row) * panel.cols + chunk * kNf4Chunk;
+  const float* absmax = panel.scales + first / kNf4Chunk;
+  const int boundary = kNf4Chunk - static_cast<int>(first % kNf4Chunk);
+  alignas(64) float after[kNf4Chunk];
+  DecodeNf4Row(panel, chunk, row, ScaledNf4(absmax[0]), out);
+  DecodeNf4Row(panel, chunk, row, ScaledNf4(absmax[1]), after);
+  for (int k = boundary; k < kNf4Chunk; ++k) out[k] = after[k];
+}
+
+// From one row of a chunk to its places in a panel of layout kF32.
+inline void PlaceRow(const float* values, int64_t chunk, int row, float* out) {
+  float* to = out + chunk * kNf4Chunk * kPanelRows + row * kChunk;
+  for (int k = 0; k < kNf4Chunk; k += kLanes) {
+    Store(to + k / kChunk * kPanelRows * kChunk + k % kChunk, Load(values + k));
   }
 }
 
 template <class Scales>
 void DecodeNf4(const Panel& panel, float* out) {
   Scales scales(panel);
-  const uint8_t* codes = panel.codes;
   const int64_t chunks = panel.padded_cols / kNf4Chunk;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk, codes += kNf4ChunkBytes) {
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     const float* absmax = scales.Get(chunk);
-    float* to = out + chunk * kNf4Chunk * kPanelRows;
-    for (int r = 0; r < kPanelRows; ++r) {
-      const Table table = ScaledNf4(absmax[r]);
-      VERNIER_UNROLL for (int i = 0; i < 4; ++i) {
-        VERNIER_UNROLL for (int v = 0; v < kWordVectors; ++v) {
-          const Words words = LoadWords(codes + r / 2 * 64 + v * kLanes * 4);
-          Store(to + (i * kPanelRows + r) * kChunk + v * kLanes,
-                Lookup(table, words, 4 * ((r & 1) * 4 + i)));
-        }
-      }
+    for (int row = 0; row < kPanelRows; ++row) {
+      alignas(64) float values[kNf4Chunk];
+      DecodeNf4Row(panel, chunk, row, ScaledNf4(absmax[row]), values);
+      PlaceRow(values, chunk, row, out);
     }
   }
 }
 
-// Rows whose length is no multiple of 64: two blocks of the flattened weight can meet in a chunk,
-// so the input at which the second begins is computed.
 void DecodeNf4Straddled(const Panel& panel, float* out) {
-  const uint8_t* codes = panel.codes;
   const int64_t chunks = panel.padded_cols / kNf4Chunk;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk, codes += kNf4ChunkBytes) {
-    float* to = out + chunk * kNf4Chunk * kPanelRows;
-    for (int r = 0; r < kPanelRows; ++r) {
-      const int64_t first = (panel.first_row + r) * panel.cols + chunk * kNf4Chunk;
-      const float* absmax = panel.scales + first / kNf4Chunk;
-      const int boundary = kNf4Chunk - static_cast<int>(first % kNf4Chunk);
-      alignas(64) float low[kNf4Chunk], high[kNf4Chunk];
-      const Table before = ScaledNf4(absmax[0]);
-      const Table after = ScaledNf4(absmax[1]);
-      for (int i = 0; i < 4; ++i) {
-        for (int v = 0; v < kWordVectors; ++v) {
-          const Words words = LoadWords(codes + r / 2 * 64 + v * kLanes * 4);
-          const int shift = 4 * ((r & 1) * 4 + i);
-          Store(low + 16 * i + v * kLanes, Lookup(before, words, shift));
-          Store(high + 16 * i + v * kLanes, Lookup(after, words, shift));
-        }
-      }
-      for (int k = 0; k < kNf4Chunk; ++k) {
-        to[(k / kChunk * kPanelRows + r) * kChunk + k % kChunk] = k < boundary ? low[k] : high[k];
-      }
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    for (int row = 0; row < kPanelRows; ++row) {
+      alignas(64) float values[kNf4Chunk];
+      DecodeStraddledRow(panel, chunk, row, values);
+      PlaceRow(values, chunk, row, out);
     }
   }
 }

@@ -1,7 +1,7 @@
 // The kernels of one instruction set, as one table of plain functions.
 //
-// This header is included by files that are compiled for AVX2 and AVX-512. It must stay free of
-// functions and of the standard library's templates: the linker could keep a copy of one that an
+// This header is included by files that are compiled for AVX2, AVX-512 and AMX. It must stay free
+// of functions and of the standard library's templates: the linker could keep a copy of one that an
 // older processor cannot run.
 #pragma once
 
@@ -18,6 +18,14 @@ inline constexpr int kKeyBlock = 32;   // keys of one attention step; equals kBl
 // How a panel of kPanelRows weight rows is laid out; kernels/cpu/README.md has the bytes.
 enum class PanelLayout : uint8_t { kF32, kF16, kBF16, kInt8, kNf4, kNf4Dq, kNf4Straddled };
 inline constexpr int kNumPanelLayouts = 7;
+
+// Products by a matrix unit (AMX): tiles of 16 weight rows and kTileCols inputs, of bf16.
+inline constexpr int kTileCols = 32;     // inputs of one tile
+inline constexpr int kTileRows = 16;     // weight rows of one tile, and rows of x of one group
+inline constexpr int kTileOutputs = 32;  // weight rows of one product: two tiles, four panels
+inline constexpr int kTileSize = kTileRows * kTileCols;  // elements
+inline constexpr int kTileParts = 2;                     // of x, see TileKernels
+inline constexpr int kMaxWeightParts = 3;
 
 // One panel of a packed weight, and what decoding it needs.
 struct Panel {
@@ -43,9 +51,49 @@ struct DotKernels {
   Decode decode;         // null where it is fp32 already
 };
 
+// The products of a matrix unit, which multiplies bf16 and adds in fp32.
+//
+// An fp32 x is split into the bf16 nearest to it and the bf16 nearest to what that leaves, so it
+// keeps 16 bits; a product is the sum of both parts' products. A weight that bf16 cannot hold
+// (fp16, fp32) is split exactly, and products of two small parts are left out. For each kTileCols
+// inputs, ascending, a sum takes its parts in a fixed order, whatever is computed beside it.
+struct TileKernels {
+  // Parts of a decoded weight by PanelLayout.
+  int weight_parts[kNumPanelLayouts];
+  // Inputs [first_col, first_col + cols), multiples of 2 * kNf4Chunk but for the panel's end, of a
+  // panel's eight rows to rows of tiles [cols / kTileCols][parts][kTileOutputs / kTileRows].
+  // `tiles` is the panel's first row in the first of them.
+  void (*decode[kNumPanelLayouts])(const Panel& panel, int64_t first_col, int64_t cols,
+                                   uint16_t* tiles);
+  // Rows of x, at most kTileRows, to tiles [cols / kTileCols] of each part: [pair of inputs][row of
+  // x][2], where input k of a step is paired with k + kTileCols / 2. Other rows are left as they
+  // are.
+  void (*split)(const float* x, int64_t stride, int rows, int64_t cols, uint16_t* const* parts);
+  // Between these calls the thread may multiply.
+  void (*begin)();
+  void (*end)();
+  // sums[group][tile][kTileRows weight rows][kTileRows rows of x] (+)= w x for `groups` (1 or 2)
+  // groups of x, whose parts lie at x[part] + group * x_group; by the number of weight parts.
+  // Between calls for the same sums these may stay in the unit: then only the first zeroes and only
+  // the last stores them.
+  struct Product {
+    const uint16_t* w;
+    const uint16_t* x[kTileParts];
+    int64_t x_group;  // elements from one group to the next
+    int64_t steps;    // cols / kTileCols
+    int groups;
+    bool zero, load, store;
+    float* sums;
+  };
+  void (*multiply[kMaxWeightParts])(const Product& product);
+  // out[row * stride + w] = or += sums[w][row] of one tile, for w < outputs and row < rows.
+  void (*store)(const float* sums, int outputs, int rows, bool add, float* out, int64_t stride);
+};
+
 // n is a multiple of kChunk unless said otherwise; buffers need no alignment.
 struct KernelTable {
   DotKernels dots[kNumPanelLayouts];
+  const TileKernels* tiles;  // null where there is no matrix unit
 
   // out = x / sqrt(mean(x^2) + epsilon) * weight (+ bias); any n. in == out is allowed.
   void (*rms_norm)(const float* x, const float* weight, const float* bias, float epsilon, int64_t n,
@@ -75,5 +123,6 @@ const KernelTable& PortableKernels();
 // Only where the build has them (VERNIER_CPU_X86) and CpuSupports says so.
 const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();
+const KernelTable& AmxKernels();
 
 }  // namespace vernier

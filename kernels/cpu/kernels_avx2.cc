@@ -128,6 +128,9 @@ inline float SumLanes(Vec a) {
 
 namespace vernier {
 
-const KernelTable& Avx2Kernels() { return kKernels; }
+const KernelTable& Avx2Kernels() {
+  static constexpr KernelTable kKernels = MakeKernelTable(nullptr);
+  return kKernels;
+}
 
 }  // namespace vernier

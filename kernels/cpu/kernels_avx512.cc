@@ -1,122 +1,13 @@
 // The kernels of AVX-512 (F, BW, DQ, VL). Compiled with its own flags: includes nothing but
 // intrinsics and the table.
-#include <immintrin.h>
-
-#include "kernels/cpu/kernel_table.h"
-#include "kernels/cpu/nf4_values.h"
-#include "kernels/cpu/unroll.h"
-
-namespace vernier {
-namespace {
-
-constexpr int kLanes = 16;
-constexpr int kRegisters = 32;
-
-struct Vec {
-  __m512 v;
-};
-struct Mask {
-  __mmask16 m;
-};
-using Words = __m512i;  // 16 words of 8 NF4 codes
-struct Table {
-  __m512 values;
-};
-
-inline Vec Zero() { return {_mm512_setzero_ps()}; }
-inline Vec Set1(float x) { return {_mm512_set1_ps(x)}; }
-inline Vec Load(const float* p) { return {_mm512_loadu_ps(p)}; }
-inline void Store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
-inline Vec Add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
-inline Vec Sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
-inline Vec Mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
-inline Vec Div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
-inline Vec Max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
-inline Vec Min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
-inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
-inline Mask Less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
-inline Vec Select(Mask m, Vec yes, Vec no) { return {_mm512_mask_blend_ps(m.m, no.v, yes.v)}; }
-inline Vec Round(Vec a) {
-  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
-// 2^n for whole n in [-126, 127].
-inline Vec PowerOf2(Vec n) {
-  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
-}
-
-inline Vec LoadF16(const uint8_t* p) {
-  return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
-}
-inline Vec LoadBF16(const uint8_t* p) {
-  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
-}
-inline Vec LoadInt8(const uint8_t* p) {
-  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))};
-}
-inline void StoreF16(uint8_t* p, Vec a) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                      _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-}
-// Round to nearest even; NaN becomes the quiet NaN of its upper half.
-inline void StoreBF16(uint8_t* p, Vec a) {
-  const __m512i bits = _mm512_castps_si512(a.v);
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
-  const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
-  const __m512i kept = _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(kept));
-}
-
-// The table's products with absmax are the weights' own fp32 values: one rounding, as the format
-// has.
-inline Table ScaledNf4(float absmax) {
-  return {_mm512_mul_ps(_mm512_loadu_ps(kNf4Table), _mm512_set1_ps(absmax))};
-}
-inline Words LoadWords(const uint8_t* p) { return _mm512_loadu_si512(p); }
-// The table's entries of the nibbles at `shift`; VPERMPS looks at the low four bits alone.
-inline Vec Lookup(Table table, Words words, int shift) {
-  using U32x16 = uint32_t __attribute__((vector_size(64), may_alias));
-  const U32x16 index = reinterpret_cast<U32x16>(words) >> static_cast<uint32_t>(shift);
-  return {_mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), table.values)};
-}
-
-// Lanes are added l with l + 8, then + 4, + 2, + 1; here for eight vectors at once.
-inline __m512 AddHalves(Vec a, Vec b) {
-  return _mm512_add_ps(_mm512_shuffle_f32x4(a.v, b.v, 0x44), _mm512_shuffle_f32x4(a.v, b.v, 0xee));
-}
-inline __m512 AddQuarters(__m512 a, __m512 b) {
-  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-}
-inline void Reduce8(const Vec* a, float* out) {
-  const __m512 low = AddQuarters(AddHalves(a[0], a[1]), AddHalves(a[2], a[3]));
-  const __m512 high = AddQuarters(AddHalves(a[4], a[5]), AddHalves(a[6], a[7]));
-  const __m512 pairs =
-      _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xee));
-  const __m512 sums =
-      _mm512_add_ps(_mm512_shuffle_ps(pairs, pairs, 0x88), _mm512_shuffle_ps(pairs, pairs, 0xdd));
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-  _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)));
-}
-inline float SumLanes(Vec a) {
-  alignas(64) float lane[16];
-  _mm512_store_ps(lane, a.v);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-  }
-  return lane[0];
-}
-
-}  // namespace
-}  // namespace vernier
-
+#include "kernels/cpu/avx512-inl.h"
 #include "kernels/cpu/row-inl.h"
 
 namespace vernier {
 
-const KernelTable& Avx512Kernels() { return kKernels; }
+const KernelTable& Avx512Kernels() {
+  static constexpr KernelTable kKernels = MakeKernelTable(nullptr);
+  return kKernels;
+}
 
 }  // namespace vernier

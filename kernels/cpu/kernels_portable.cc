@@ -110,6 +110,9 @@ inline void Reduce8(const Vec* a, float* out) {
 
 namespace vernier {
 
-const KernelTable& PortableKernels() { return kKernels; }
+const KernelTable& PortableKernels() {
+  static constexpr KernelTable kKernels = MakeKernelTable(nullptr);
+  return kKernels;
+}
 
 }  // namespace vernier

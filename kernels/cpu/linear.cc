@@ -75,14 +75,8 @@ void StoreOutputs(const Projection& projection, const ReadyPanel& ready, int64_t
 constexpr int64_t kMaxOutputs = int64_t{kMaxDotRows} * kPanelRows;
 static_assert(kMaxOutputs % kChunk == 0);
 
-}  // namespace
-
-int64_t LinearScratchFloats(int64_t cols) {
-  return CheckedMultiply(CheckedRoundUp(cols, kNf4Chunk), 2 * kPanelRows);
-}
-
-void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
-             std::span<const Projection> projections) {
+void ProjectByDots(const LinearRuntime& runtime, Rows x, int64_t num_rows,
+                   std::span<const Projection> projections) {
   int64_t panels = 0;
   for (const Projection& projection : projections) panels += projection.weight->num_panels();
   runtime.pool->ParallelFor(panels, [&](int thread, int64_t begin, int64_t end) {
@@ -104,12 +98,10 @@ void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
   });
 }
 
-void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const GatedArgs& args,
-                  Rows h) {
+void ProjectGatedByDots(const LinearRuntime& runtime, Rows x, int64_t num_rows,
+                        const GatedArgs& args, Rows h) {
   const auto activate = runtime.kernels->activate[static_cast<int>(args.activation)];
-  const int64_t panels = args.up->num_panels();
-  VERNIER_CHECK(args.gate == nullptr || args.gate->rows == args.up->rows);
-  runtime.pool->ParallelFor(panels, [&](int thread, int64_t begin, int64_t end) {
+  runtime.pool->ParallelFor(args.up->num_panels(), [&](int thread, int64_t begin, int64_t end) {
     alignas(64) float gated[kMaxOutputs] = {};
     alignas(64) float up[kMaxOutputs] = {};
     float* scratch = runtime.scratch.row(thread);
@@ -133,12 +125,323 @@ void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const 
                       h.row(m + j) + up_panel.first_row);
         }
       }
-      if (i != panels - 1) continue;
-      for (int64_t m = 0; m < num_rows; ++m) {
-        std::fill(h.row(m) + args.up->rows, h.row(m) + PaddedCols(args.up->rows), 0.0f);
+    }
+  });
+}
+
+// ---- Products by a matrix unit ----
+//
+// A thread takes its units of kTileOutputs weight rows in batches. For a block of inputs it decodes
+// each unit of the batch in turn, into tiles that stay in the first cache, and multiplies them with
+// that block of every group of x, which stays in the second cache for the whole batch; the sums are
+// loaded and stored in between. One or two groups need none of that: their sums stay in the matrix
+// unit from a weight row's first input to its last.
+
+constexpr int64_t kResidentGroups = 2;
+constexpr int64_t kResidentBlock = 128;  // inputs, at most
+constexpr int64_t kBlock = 384;
+constexpr int64_t kBatchUnits = 8;
+constexpr int64_t kBatchGroups = 32;
+constexpr int64_t kSumsSize = int64_t{kTileOutputs} * kTileRows;  // of one unit and group
+
+int64_t GroupsOf(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
+
+// Inputs of a block, so that all blocks are about as long. NF4 is decoded in pairs of chunks.
+int64_t BlockOf(int64_t cols, int64_t most) {
+  constexpr int64_t kUnit = 2 * kNf4Chunk;
+  const int64_t blocks = (cols + most - 1) / most;
+  return (cols / blocks + kUnit - 1) / kUnit * kUnit;
+}
+static_assert(kBlock % (2 * kNf4Chunk) == 0 && kResidentBlock % (2 * kNf4Chunk) == 0);
+
+// Up to kBatchGroups groups of x as tiles, [block of inputs][part][group][step]: what is multiplied
+// with a decoded block lies together, whatever the row's length.
+struct TiledRows {
+  uint16_t* data;
+  int64_t cols;  // PaddedCols
+  int64_t groups;
+  int64_t block;  // inputs; the last may be shorter
+
+  TiledRows(uint16_t* tiles, int64_t padded_cols, int64_t num_groups)
+      : data(tiles),
+        cols(padded_cols),
+        groups(num_groups),
+        block(BlockOf(padded_cols, num_groups <= kResidentGroups ? kResidentBlock : kBlock)) {}
+
+  int64_t BlockCols(int64_t first_col) const { return std::min(block, cols - first_col); }
+  // From one group to the next in the block that begins at `first_col`.
+  int64_t GroupSize(int64_t first_col) const { return BlockCols(first_col) * kTileRows; }
+  uint16_t* Tiles(int64_t first_col, int part, int64_t group) const {
+    return data + first_col * kTileRows * kTileParts * groups +
+           (part * groups + group) * GroupSize(first_col);
+  }
+};
+
+// The rows of x from `first_row`, a multiple of kTileRows, of `num_rows` in all.
+TiledRows TilesOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols, int64_t first_row) {
+  auto* tiles = reinterpret_cast<uint16_t*>(runtime.x_tiles.data);
+  const int64_t padded = PaddedCols(cols);
+  return TiledRows(tiles + first_row * padded * kTileParts, padded,
+                   std::min(kBatchGroups, GroupsOf(num_rows - first_row)));
+}
+
+constexpr int64_t kBatchRows = kBatchGroups * kTileRows;
+
+void SplitIntoTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
+  VERNIER_CHECK(PaddedCols(cols) <= runtime.x_tiles.stride);
+  runtime.pool->ParallelFor(GroupsOf(num_rows), [&](int, int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) {
+      const TiledRows tiled = TilesOf(runtime, num_rows, cols, g / kBatchGroups * kBatchRows);
+      const auto rows = static_cast<int>(std::min<int64_t>(kTileRows, num_rows - g * kTileRows));
+      for (int64_t col = 0; col < tiled.cols; col += tiled.block) {
+        uint16_t* const parts[kTileParts] = {tiled.Tiles(col, 0, g % kBatchGroups),
+                                             tiled.Tiles(col, 1, g % kBatchGroups)};
+        runtime.kernels->tiles->split(x.row(g * kTileRows) + col, x.stride, rows,
+                                      tiled.BlockCols(col), parts);
       }
     }
   });
+}
+
+int64_t NumUnits(const PackedWeight& weight) {
+  return (weight.rows + kTileOutputs - 1) / kTileOutputs;
+}
+
+// kTileOutputs rows of a weight.
+struct WeightUnit {
+  const PackedWeight* weight;
+  const float* bias;  // [weight rows, to a multiple of kPanelRows], or null
+  int64_t index;
+
+  int64_t first_row() const { return index * kTileOutputs; }
+  int valid_rows(int tile) const {
+    const int64_t rows = weight->rows - first_row() - int64_t{tile} * kTileRows;
+    return static_cast<int>(std::clamp<int64_t>(rows, 0, kTileRows));
+  }
+
+  void Decode(const TileKernels& kernels, int64_t col, int64_t count, uint16_t* tiles) const {
+    constexpr int kPanels = kTileOutputs / kPanelRows, kPanelsOfTile = kTileRows / kPanelRows;
+    const int64_t first = index * kPanels;
+    const int64_t panels = std::min<int64_t>(kPanels, weight->num_panels() - first);
+    for (int64_t i = 0; i < panels; ++i) {
+      kernels.decode[static_cast<int>(weight->layout)](
+          weight->panel(first + i), col, count,
+          tiles + i / kPanelsOfTile * kTileSize + i % kPanelsOfTile * kPanelRows * kTileCols);
+    }
+  }
+
+  // sums [groups][kTileOutputs][kTileRows rows of x]: scaled by row, with the bias.
+  void Finish(int64_t groups, float* sums) const {
+    if (weight->row_scales.data() == nullptr && bias == nullptr) return;
+    const int64_t rows = std::min<int64_t>(kTileOutputs, weight->rows - first_row());
+    const float* scales = weight->row_scales.floats();
+    for (int64_t g = 0; g < groups; ++g) {
+      for (int64_t r = 0; r < rows; ++r) {
+        float* y = sums + g * kSumsSize + r * kTileRows;
+        if (scales != nullptr) {
+          for (int m = 0; m < kTileRows; ++m) y[m] *= scales[first_row() + r];
+        }
+        if (bias != nullptr) {
+          for (int m = 0; m < kTileRows; ++m) y[m] += bias[first_row() + r];
+        }
+      }
+    }
+  }
+
+  // Rows of x become rows of `out`.
+  void Store(const TileKernels& kernels, const float* sums, int64_t num_rows, bool add,
+             Rows out) const {
+    for (int64_t m = 0; m < num_rows; m += kTileRows) {
+      const float* group = sums + m / kTileRows * kSumsSize;
+      const auto count = static_cast<int>(std::min<int64_t>(kTileRows, num_rows - m));
+      for (int tile = 0; tile < kTileOutputs / kTileRows; ++tile) {
+        if (valid_rows(tile) == 0) continue;
+        kernels.store(group + tile * kTileRows * kTileRows, valid_rows(tile), count, add,
+                      out.row(m) + first_row() + tile * kTileRows, out.stride);
+      }
+    }
+  }
+};
+
+// One thread's scratch.
+struct TileScratch {
+  explicit TileScratch(float* scratch)
+      : tiles(reinterpret_cast<uint16_t*>(scratch)), sums(scratch + kTilesFloats) {}
+
+  static constexpr int64_t kTilesFloats =
+      kBlock * kTileOutputs * kMaxWeightParts * 2 / static_cast<int64_t>(sizeof(float));
+
+  uint16_t* tiles;  // of one unit and block
+  float* sums;      // [kBatchUnits][groups][kSumsSize]
+};
+
+// Decodes inputs [col, col + count) of one unit, which lie in the block of x from `first_col`, and
+// multiplies them with every group. `resident`: the sums stay in the matrix unit until the last.
+void MultiplyBlock(const TileKernels& kernels, const WeightUnit& unit, const TiledRows& x,
+                   int64_t first_col, int64_t col, int64_t count, bool resident, uint16_t* tiles,
+                   float* sums) {
+  const int parts = kernels.weight_parts[static_cast<int>(unit.weight->layout)];
+  const int64_t offset = (col - first_col) * kTileRows;
+  unit.Decode(kernels, col, count, tiles);
+  for (int64_t g = 0; g < x.groups; g += 2) {
+    kernels.multiply[parts - 1](
+        {.w = tiles,
+         .x = {x.Tiles(first_col, 0, g) + offset, x.Tiles(first_col, 1, g) + offset},
+         .x_group = x.GroupSize(first_col),
+         .steps = count / kTileCols,
+         .groups = static_cast<int>(std::min<int64_t>(2, x.groups - g)),
+         .zero = col == 0,
+         .load = col > 0 && !resident,
+         .store = col + count == unit.weight->padded_cols || !resident,
+         .sums = sums + g * kSumsSize});
+  }
+}
+
+// The sums of a batch of units, finished.
+void MultiplyUnits(const TileKernels& kernels, std::span<const WeightUnit> units,
+                   const TiledRows& x, const TileScratch& scratch) {
+  const int64_t size = x.groups * kSumsSize;
+  if (x.groups <= kResidentGroups) {
+    for (size_t i = 0; i < units.size(); ++i) {
+      const PackedWeight& weight = *units[i].weight;
+      // So that as much is decoded at once, whatever a weight's parts. Only NF4, which has one,
+      // needs whole pairs of chunks.
+      const int64_t most = kResidentBlock / kernels.weight_parts[static_cast<int>(weight.layout)] /
+                           kTileCols * kTileCols;
+      for (int64_t first = 0; first < weight.padded_cols; first += x.block) {
+        const int64_t end = std::min(first + x.block, weight.padded_cols);
+        for (int64_t col = first; col < end; col += most) {
+          MultiplyBlock(kernels, units[i], x, first, col, std::min(most, end - col), true,
+                        scratch.tiles, scratch.sums + i * size);
+        }
+      }
+    }
+  } else {
+    for (int64_t col = 0; col < x.cols; col += x.block) {
+      for (size_t i = 0; i < units.size(); ++i) {
+        const int64_t count = std::min(x.block, units[i].weight->padded_cols - col);
+        if (count <= 0) continue;
+        MultiplyBlock(kernels, units[i], x, col, col, count, false, scratch.tiles,
+                      scratch.sums + i * size);
+      }
+    }
+  }
+  for (size_t i = 0; i < units.size(); ++i) {
+    units[i].Finish(x.groups, scratch.sums + i * size);
+  }
+}
+
+// body(thread's scratch, its units [begin, end), first row, rows, x from there), for runs of rows
+// whose sums fit the scratch.
+template <class Body>
+void ForUnits(const LinearRuntime& runtime, int64_t units, int64_t num_rows, int64_t cols,
+              const Body& body) {
+  runtime.pool->ParallelFor(units, [&](int thread, int64_t begin, int64_t end) {
+    const TileScratch scratch(runtime.scratch.row(thread));
+    runtime.kernels->tiles->begin();
+    for (int64_t first = 0; first < num_rows; first += kBatchRows) {
+      body(scratch, begin, end, first, std::min(kBatchRows, num_rows - first),
+           TilesOf(runtime, num_rows, cols, first));
+    }
+    runtime.kernels->tiles->end();
+  });
+}
+
+void ProjectByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
+                    std::span<const Projection> projections) {
+  const TileKernels& kernels = *runtime.kernels->tiles;
+  const int64_t cols = projections[0].weight->cols;
+  int64_t units = 0;
+  for (const Projection& projection : projections) {
+    VERNIER_CHECK(projection.weight->cols == cols);
+    units += NumUnits(*projection.weight);
+  }
+  SplitIntoTiles(runtime, x, num_rows, cols);
+  ForUnits(runtime, units, num_rows, cols,
+           [&](const TileScratch& scratch, int64_t begin, int64_t end, int64_t first_row,
+               int64_t rows, const TiledRows& tiled) {
+             int64_t first = 0;  // of the projection's units, among all
+             for (const Projection& projection : projections) {
+               const int64_t last = first + NumUnits(*projection.weight);
+               for (int64_t i = std::max(begin, first); i < std::min(end, last); i += kBatchUnits) {
+                 const int64_t count = std::min({kBatchUnits, end - i, last - i});
+                 WeightUnit batch[kBatchUnits];
+                 for (int64_t j = 0; j < count; ++j) {
+                   batch[j] = {projection.weight, projection.bias, i + j - first};
+                 }
+                 MultiplyUnits(kernels, std::span(batch, count), tiled, scratch);
+                 const int64_t size = tiled.groups * kSumsSize;
+                 for (int64_t j = 0; projection.soft_cap > 0 && j < count * size; ++j) {
+                   scratch.sums[j] =
+                       projection.soft_cap * std::tanh(scratch.sums[j] / projection.soft_cap);
+                 }
+                 for (int64_t j = 0; j < count; ++j) {
+                   batch[j].Store(kernels, scratch.sums + j * size, rows,
+                                  projection.store == Store::kAdd, projection.out.From(first_row));
+                 }
+               }
+               first = last;
+             }
+           });
+}
+
+void ProjectGatedByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
+                         const GatedArgs& args, Rows h) {
+  const TileKernels& kernels = *runtime.kernels->tiles;
+  const auto activate = runtime.kernels->activate[static_cast<int>(args.activation)];
+  // Half a batch of each, gates first; without a gate, `up` is what is activated.
+  const bool gated = args.gate != nullptr;
+  constexpr int64_t kHalf = kBatchUnits / 2;
+  SplitIntoTiles(runtime, x, num_rows, args.up->cols);
+  ForUnits(runtime, NumUnits(*args.up), num_rows, args.up->cols,
+           [&](const TileScratch& scratch, int64_t begin, int64_t end, int64_t first_row,
+               int64_t rows, const TiledRows& tiled) {
+             for (int64_t i = begin; i < end; i += kHalf) {
+               const int64_t count = std::min(kHalf, end - i);
+               WeightUnit batch[kBatchUnits];
+               for (int64_t j = 0; j < count; ++j) {
+                 batch[j] = gated ? WeightUnit{args.gate, args.gate_bias, i + j}
+                                  : WeightUnit{args.up, args.up_bias, i + j};
+                 batch[count + j] = {args.up, args.up_bias, i + j};
+               }
+               MultiplyUnits(kernels, std::span(batch, gated ? 2 * count : count), tiled, scratch);
+               const int64_t size = tiled.groups * kSumsSize;
+               activate(scratch.sums, gated ? scratch.sums + count * size : nullptr, count * size);
+               for (int64_t j = 0; j < count; ++j) {
+                 batch[j].Store(kernels, scratch.sums + j * size, rows, false, h.From(first_row));
+               }
+             }
+           });
+}
+
+}  // namespace
+
+int64_t LinearScratchFloats(const KernelTable& kernels, int64_t cols, int64_t rows) {
+  const int64_t panels = CheckedMultiply(CheckedRoundUp(cols, kNf4Chunk), 2 * kPanelRows);
+  if (kernels.tiles == nullptr || panels < 0) return panels;
+  const int64_t groups = std::min(GroupsOf(rows), kBatchGroups);
+  return std::max(panels, TileScratch::kTilesFloats + kBatchUnits * groups * kSumsSize);
+}
+
+int64_t LinearTileRows(const KernelTable& kernels, int64_t rows) {
+  static_assert(kTileParts * sizeof(uint16_t) == sizeof(float));
+  return kernels.tiles == nullptr ? 0 : CheckedRoundUp(rows, kTileRows);
+}
+
+void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
+             std::span<const Projection> projections) {
+  const auto project = runtime.kernels->tiles == nullptr ? ProjectByDots : ProjectByTiles;
+  project(runtime, x, num_rows, projections);
+}
+
+void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const GatedArgs& args,
+                  Rows h) {
+  VERNIER_CHECK(args.gate == nullptr || args.gate->rows == args.up->rows);
+  const auto project = runtime.kernels->tiles == nullptr ? ProjectGatedByDots : ProjectGatedByTiles;
+  project(runtime, x, num_rows, args, h);
+  for (int64_t m = 0; m < num_rows; ++m) {
+    std::fill(h.row(m) + args.up->rows, h.row(m) + PaddedCols(args.up->rows), 0.0f);
+  }
 }
 
 void DecodeRow(const KernelTable& kernels, const PackedWeight& weight, int64_t index,

@@ -1,8 +1,9 @@
 // Products of a batch of rows with packed weights, spread over the threads.
 //
-// A weight's panel is read once for all rows: up to kMaxDotRows rows use its codes directly, more
-// rows the panel decoded to fp32 in a scratch of the thread's own. Both add in the same order
-// (kernel_table.h).
+// A weight's panel is read once for all rows. Where there is a matrix unit, its tiles are decoded
+// in a scratch of the thread's own and multiplied with x split into tiles. Elsewhere up to
+// kMaxDotRows rows use the panel's codes directly, more rows the panel decoded to fp32. Both of
+// those add in the same order (kernel_table.h).
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,7 @@ struct Rows {
   float* data = nullptr;
   int64_t stride = 0;  // floats
   float* row(int64_t index) const { return data + index * stride; }
+  Rows From(int64_t first) const { return {row(first), stride}; }
 };
 
 enum class Store : uint8_t { kSet, kAdd };
@@ -37,11 +39,16 @@ struct Projection {
 struct LinearRuntime {
   const KernelTable* kernels = nullptr;
   ThreadPool* pool = nullptr;
-  Rows scratch;  // [threads][2 * kPanelRows * widest padded cols]
+  Rows scratch;  // [threads][LinearScratchFloats]
+  Rows x_tiles;  // [LinearTileRows][widest padded cols] where there is a matrix unit
 };
 
-// Floats of one thread's scratch for weights of at most `cols` columns; -1 when that overflows.
-int64_t LinearScratchFloats(int64_t cols);
+// Floats of one thread's scratch for weights of at most `cols` columns and x of at most `rows`
+// rows; -1 when that overflows.
+int64_t LinearScratchFloats(const KernelTable& kernels, int64_t cols, int64_t rows);
+
+// Rows of LinearRuntime::x_tiles for x of at most `rows` rows; -1 when that overflows.
+int64_t LinearTileRows(const KernelTable& kernels, int64_t rows);
 
 // x [num_rows, padded cols] of all projections, zero past each weight's cols.
 void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,

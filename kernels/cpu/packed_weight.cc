@@ -44,28 +44,40 @@ void PackInt8(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* ou
 // NF4 code 7 is the value 0: what padding decodes to.
 constexpr uint32_t kNf4Zero = 7;
 
-// Codes of a panel's chunk: [pair of rows][16 words]; the nibbles 4 * (row & 1) + i of word l are
-// inputs 16 i + l.
+// Where the code of an input lies in its panel: a word of 32 bits and a nibble of it (dot-inl.h).
+struct Nf4Position {
+  int64_t word;
+  int nibble;
+};
+
+Nf4Position Nf4PositionOf(int64_t padded_cols, int slot, int64_t col) {
+  constexpr int64_t kPair = 2 * kNf4Chunk, kWords = 16;
+  const int64_t pair = col / kPair, first_word = pair * kPanelRows * kWords + col % kWords;
+  const auto group = static_cast<int>(col % kPair / kWords);
+  if ((pair + 1) * kPair <= padded_cols) {
+    return {first_word + slot * kWords, group / 2 + group % 2 * 4};
+  }
+  return {first_word + slot / 2 * kWords, slot % 2 * 4 + group};
+}
+
 void PackNf4Codes(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
   for (int64_t row = 0; row < matrix.rows; ++row) {
     const int64_t packed_row = first_row + row;
     uint8_t* panel = out->panels.data() + packed_row / kPanelRows * out->panel_bytes;
     const int slot = static_cast<int>(packed_row % kPanelRows);
-    for (int64_t chunk = 0; chunk < out->padded_cols / kNf4Chunk; ++chunk) {
-      uint8_t* words = panel + chunk * (kPanelRows * kNf4Chunk / 2) + slot / 2 * 64;
-      for (int k = 0; k < kNf4Chunk; ++k) {
-        const int64_t col = chunk * kNf4Chunk + k;
-        uint32_t code = kNf4Zero;
-        if (col < matrix.cols) {
-          const int64_t element = row * matrix.cols + col;
-          const uint8_t byte = matrix.codes[element / 2];
-          code = element % 2 == 0 ? byte >> 4 : byte & 15;
-        }
-        uint32_t word = 0;
-        std::memcpy(&word, words + k % 16 * 4, sizeof(word));
-        word |= code << (4 * (slot % 2 * 4 + k / 16));
-        std::memcpy(words + k % 16 * 4, &word, sizeof(word));
+    for (int64_t col = 0; col < out->padded_cols; ++col) {
+      uint32_t code = kNf4Zero;
+      if (col < matrix.cols) {
+        const int64_t element = row * matrix.cols + col;
+        const uint8_t byte = matrix.codes[element / 2];
+        code = element % 2 == 0 ? byte >> 4 : byte & 15;
       }
+      const Nf4Position position = Nf4PositionOf(out->padded_cols, slot, col);
+      uint8_t* const at = panel + position.word * 4;
+      uint32_t word = 0;
+      std::memcpy(&word, at, sizeof(word));
+      word |= code << (4 * position.nibble);
+      std::memcpy(at, &word, sizeof(word));
     }
   }
 }
@@ -146,13 +158,13 @@ struct PackingRow {
   Packing straddled;
 };
 
-constexpr Packing kPackF32 = {PanelLayout::kF32, kChunk,         32, 1, 0, false,
+constexpr Packing kPackF32 = {PanelLayout::kF32, kTileCols,      32, 1, 0, false,
                               NoScales,          PackElements<4>};
-constexpr Packing kPackF16 = {PanelLayout::kF16, kChunk,         16, 1, 0, false,
+constexpr Packing kPackF16 = {PanelLayout::kF16, kTileCols,      16, 1, 0, false,
                               NoScales,          PackElements<2>};
-constexpr Packing kPackBF16 = {PanelLayout::kBF16, kChunk,         16, 1, 0, false,
+constexpr Packing kPackBF16 = {PanelLayout::kBF16, kTileCols,      16, 1, 0, false,
                                NoScales,           PackElements<2>};
-constexpr Packing kPackInt8 = {PanelLayout::kInt8, kChunk, 8, 1, 1, false, NoScales, PackInt8};
+constexpr Packing kPackInt8 = {PanelLayout::kInt8, kTileCols, 8, 1, 1, false, NoScales, PackInt8};
 
 constexpr PackingRow kPackings[kNumFormats] = {
     {FormatId::kF32, kPackF32, kPackF32},

@@ -211,23 +211,26 @@ void AddValues(const float* p, int first, int last, const float* values, int64_t
 }
 
 // Rows in the order of PanelLayout, ActivationKind and ScalarType.
-constexpr KernelTable kKernels = {
-    {ElementKernels<ElementF32>(nullptr),
-     ElementKernels<ElementF16>(DecodeElements<ElementF16>),
-     ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
-     ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
-     Nf4Kernels<PlainScales>(),
-     Nf4Kernels<NestedScales>(),
-     {{}, DecodeNf4Straddled}},
-    RmsNorm,
-    LayerNorm,
-    {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},
-    {LoadScalars<ElementF32>, LoadScalars<ElementF16>, LoadScalars<ElementBF16>},
-    {StoreScalars<4, StoreF32>, StoreScalars<2, StoreF16>, StoreScalars<2, StoreBF16>},
-    ScoreKeys,
-    ExpSum,
-    AddValues,
-};
+constexpr KernelTable MakeKernelTable(const TileKernels* tiles) {
+  return {
+      {ElementKernels<ElementF32>(nullptr),
+       ElementKernels<ElementF16>(DecodeElements<ElementF16>),
+       ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
+       ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
+       Nf4Kernels<PlainScales>(),
+       Nf4Kernels<NestedScales>(),
+       {{}, DecodeNf4Straddled}},
+      tiles,
+      RmsNorm,
+      LayerNorm,
+      {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},
+      {LoadScalars<ElementF32>, LoadScalars<ElementF16>, LoadScalars<ElementBF16>},
+      {StoreScalars<4, StoreF32>, StoreScalars<2, StoreF16>, StoreScalars<2, StoreBF16>},
+      ScoreKeys,
+      ExpSum,
+      AddValues,
+  };
+}
 
 }  // namespace
 }  // namespace vernier

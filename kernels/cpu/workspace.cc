@@ -64,7 +64,7 @@ int64_t CheckedKvBlockBytes(const WorkspacePlan& plan, int64_t kv_cols) {
 int64_t Workspace::bytes() const {
   int64_t sum = 0;
   for (const RowBuffer* rows : {&residual, &x, &q, &k, &v, &attention, &hidden, &rotary, &logits[0],
-                                &logits[1], &linear_scratch, &attention_scratch}) {
+                                &logits[1], &x_tiles, &linear_scratch, &attention_scratch}) {
     sum += rows->memory.bytes();
   }
   for (const SampleScratch& scratch : sampling) {
@@ -74,13 +74,15 @@ int64_t Workspace::bytes() const {
   return sum + tasks.capacity() * sizeof(AttentionTask);
 }
 
-absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, int threads) {
+absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTable& kernels,
+                                       int threads) {
   if (absl::Status status = CheckPlan(plan); !status.ok()) return status;
   Workspace workspace;
   workspace.plan = plan;
   workspace.q_cols = int64_t{plan.attention.num_heads} * plan.attention.head_dim;
   workspace.kv_cols = int64_t{plan.attention.num_kv_heads} * plan.attention.head_dim;
   const int64_t widest = std::max({plan.hidden, plan.intermediate, workspace.q_cols});
+  const int64_t most_rows = std::max(plan.max_rows, plan.max_logit_rows);
   const struct {
     RowBuffer* buffer;
     int64_t rows;
@@ -97,7 +99,9 @@ absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, int threads) {
       {&workspace.rotary, plan.max_rows, plan.attention.head_dim, "rotary angles"},
       {&workspace.logits[0], plan.max_logit_rows, plan.vocab, "logits"},
       {&workspace.logits[1], plan.max_logit_rows, plan.vocab, "reference logits"},
-      {&workspace.linear_scratch, threads, LinearScratchFloats(widest), "product scratch"},
+      {&workspace.x_tiles, LinearTileRows(kernels, most_rows), PaddedCols(widest), "tiles"},
+      {&workspace.linear_scratch, threads, LinearScratchFloats(kernels, widest, most_rows),
+       "product scratch"},
       {&workspace.attention_scratch, threads, AttentionScratchFloats(plan.attention),
        "attention scratch"},
   };

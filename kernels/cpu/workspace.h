@@ -35,6 +35,7 @@ struct Workspace {
   RowBuffer hidden;                 // [max_rows, intermediate padded]
   RowBuffer rotary;                 // [max_rows, head_dim] cosines, then sines, of the row's angles
   RowBuffer logits[kLogitBuffers];  // [max_logit_rows, vocab]
+  RowBuffer x_tiles;                // [LinearTileRows, widest of x, attention and hidden]
   RowBuffer linear_scratch;         // [threads, LinearScratchFloats]
   RowBuffer attention_scratch;      // [threads, AttentionScratchFloats]
   Buffer kv;
@@ -47,6 +48,7 @@ struct Workspace {
 };
 
 // INVALID_ARGUMENT for sizes that make no model, RESOURCE_EXHAUSTED with the bytes wanted.
-absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, int threads);
+absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTable& kernels,
+                                       int threads);
 
 }  // namespace vernier

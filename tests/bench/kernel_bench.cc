@@ -175,9 +175,15 @@ class Runner {
 };
 
 // The backend's product within the derived bound of the reference's.
-absl::Status Validate(const Problem& problem, Runner* runner) {
+absl::Status Validate(const Problem& problem, const testing::Precision& precision, Runner* runner) {
+  Problem multiplied = problem;
+  const bool is_nf4 = problem.format == FormatId::kNf4 || problem.format == FormatId::kNf4Dq;
+  if (is_nf4 && precision.nf4_as_bf16) {
+    multiplied.format = FormatId::kF32;
+    multiplied.matrix = testing::RoundedToBF16(std::move(multiplied.matrix));
+  }
   absl::StatusOr<std::unique_ptr<Runner>> reference =
-      Runner::Create({.kind = "reference"}, problem, 7, 1);
+      Runner::Create({.kind = "reference"}, multiplied, 7, 1);
   if (!reference.ok()) return reference.status();
   for (const int64_t rows : {1, 7}) {
     absl::Status status = runner->Step(rows, 1).status();
@@ -187,12 +193,12 @@ absl::Status Validate(const Problem& problem, Runner* runner) {
     const absl::StatusOr<std::vector<float>> expected = (*reference)->Logits(rows);
     if (!actual.ok()) return actual.status();
     if (!expected.ok()) return expected.status();
-    const testing::ErrorModel errors({});
+    const testing::ErrorModel errors(precision, problem.format);
     std::vector<float> residual(problem.table.source.begin(),
                                 problem.table.source.begin() + rows * problem.shape.inputs);
     const double bound =
         errors
-            .Product(problem.matrix,
+            .Product(multiplied.matrix,
                      errors.Norm(problem.norm, testing::Track(residual, problem.shape.inputs, 0)))
             .Bound();
     for (size_t i = 0; i < actual->size(); ++i) {
@@ -205,6 +211,15 @@ absl::Status Validate(const Problem& problem, Runner* runner) {
     }
   }
   return absl::OkStatus();
+}
+
+// Of the chosen instruction set; the last of them is what auto takes.
+testing::Precision PrecisionOf(const std::string& isa) {
+  const std::vector<testing::BackendUnderTest> backends = testing::BackendsUnderTest();
+  for (const testing::BackendUnderTest& backend : backends) {
+    if (backend.options.isa == isa) return backend.precision;
+  }
+  return backends.back().precision;
 }
 
 // A line of CSV, or of a table for people.
@@ -235,6 +250,7 @@ absl::Status TimeRows(const Options& options, const Problem& problem, int64_t ro
                        absl::StrCat(problem.shape.inputs), absl::StrCat(rows),
                        absl::StrFormat("%.1f", timing.median_seconds * 1e6),
                        absl::StrFormat("%.1f", timing.spread_percent),
+                       absl::StrFormat("%.1f", timing.best_seconds * 1e6),
                        absl::StrFormat("%.2f", bytes_a_second / 1e9),
                        absl::StrFormat("%.1f", 100 * bytes_a_second / bandwidth),
                        absl::StrFormat("%.2f", products / timing.median_seconds / 1e9)});
@@ -251,7 +267,9 @@ absl::Status TimeShape(const Options& options, const Shape& shape, FormatId form
       Runner::Create({.kind = "cpu", .isa = options.isa, .threads = options.threads}, problem,
                      std::max<int64_t>(most, 7), copies);
   if (!runner.ok()) return runner.status();
-  if (absl::Status status = Validate(problem, runner->get()); !status.ok()) return status;
+  if (absl::Status status = Validate(problem, PrecisionOf(options.isa), runner->get());
+      !status.ok())
+    return status;
   for (const int64_t rows : options.rows) {
     if (absl::Status status = TimeRows(options, problem, rows, copies, bandwidth, runner->get());
         !status.ok()) {
@@ -272,7 +290,7 @@ absl::Status Run(const Options& options) {
             << "\n# each shape and format is held to the reference before it is timed\n"
             << absl::StrFormat("# read bandwidth, %d threads: %.1f GB/s\n", (*backend)->Threads(),
                                bandwidth / 1e9);
-  PrintCells(options, {"format", "outputs", "inputs", "rows", "us", "spread_pct", "GB/s",
+  PrintCells(options, {"format", "outputs", "inputs", "rows", "us", "spread_pct", "best_us", "GB/s",
                        "pct_of_read", "GMAC/s"});
   for (const std::string& name : options.formats) {
     const absl::StatusOr<FormatId> format = ParseFormat(name);
@@ -299,7 +317,7 @@ int main(int argc, char** argv) {
   app.add_option("--rows", options.rows, "Rows of x in one call")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096));
-  app.add_option("--isa", options.isa, "auto, portable, avx2 or avx512");
+  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512 or amx");
   app.add_option("--threads", options.threads, "Compute threads; 0: all")
       ->check(CLI::Range(0, 1024));
   app.add_option("--rotate-mib", options.rotate_mib, "Weights that a step reads, at least")

@@ -58,6 +58,7 @@ inline std::string Today() {
 
 struct Timing {
   double median_seconds = 0;
+  double best_seconds = 0;    // what an undisturbed machine would have taken, or nearly
   double spread_percent = 0;  // (90th - 10th percentile) / median
 };
 
@@ -65,7 +66,7 @@ inline Timing Summarize(std::vector<double> seconds) {
   std::sort(seconds.begin(), seconds.end());
   const size_t last = seconds.size() - 1;
   const double median = seconds[last / 2];
-  return {median, 100 * (seconds[last - last / 10] - seconds[last / 10]) / median};
+  return {median, seconds.front(), 100 * (seconds[last - last / 10] - seconds[last / 10]) / median};
 }
 
 // Bytes per second that `threads` threads read together from a buffer far larger than the caches:

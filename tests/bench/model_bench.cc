@@ -122,7 +122,7 @@ double StepBytes(const Model& model, int batch, int64_t context) {
 }
 
 // One step's logits on this backend against the reference's. The bound is loose on purpose: the
-// conformance test is where tolerances are derived.
+// conformance test is where tolerances are derived. NF4 on a matrix unit is rounded to bf16.
 absl::Status Validate(const Options& options, const std::string& format) {
   std::vector<float> logits[2];
   const char* kinds[] = {"reference", "cpu"};
@@ -148,7 +148,7 @@ absl::Status Validate(const Options& options, const std::string& format) {
     largest = std::max<double>(largest, std::fabs(logits[0][i]));
     difference = std::max<double>(difference, std::fabs(logits[0][i] - logits[1][i]));
   }
-  if (!(difference <= 0.02 * largest)) {
+  if (!(difference <= 0.05 * largest)) {
     return absl::InternalError(absl::StrCat(format, ": logits differ from the reference's by ",
                                             difference, ", the largest is ", largest));
   }
@@ -367,7 +367,7 @@ int main(int argc, char** argv) {
   app.add_option("--batches", options.batches, "Sequences decoded together")
       ->delimiter(',')
       ->check(CLI::Range(1, 512));
-  app.add_option("--isa", options.isa, "auto, portable, avx2 or avx512");
+  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512 or amx");
   app.add_flag("--csv", options.csv, "Print CSV");
   app.add_flag("--skip-memory", options.skip_memory, "Do not measure memory");
   app.add_option("--memory-of", options.memory_of, "Only the memory of a+b")->group("");

@@ -17,7 +17,19 @@ struct Precision {
   double accumulate = 0x1p-24;  // of sums and of single operations
   double activation = 0;        // of storing x, q, a and h, where that is not fp32
   double weight = 0;            // of decoding a weight, beyond Dequantize's
+  double product = 0;           // of the x that a product multiplies
+  double left_out = 0;          // of products of small parts, where bf16 cannot hold the weight
+  bool nf4_as_bf16 = false;     // products take a decoded NF4 value as the bf16 nearest to it
+  // A derived bound may be this much of the values' root mean square before a test of it says
+  // nothing.
+  double largest_bound = 0.125;
 };
+
+// Of the matrix unit of AMX (kernels/cpu/kernel_table.h): the second part of x is rounded to 8 bits
+// of what 8 bits left, 2^-16; the product of parts of 2^-7 and 2^-8 is left out. Against fp32's
+// 2^-24 that lets a bound of several calls grow.
+inline constexpr Precision kAmxPrecision = {
+    .product = 0x1p-16, .left_out = 0x1p-15, .nf4_as_bf16 = true, .largest_bound = 1};
 
 struct BackendUnderTest {
   const char* name;
@@ -32,6 +44,7 @@ inline std::vector<BackendUnderTest> BackendsUnderTest() {
       {"portable", {.kind = "cpu", .isa = "portable", .threads = 2}, {}},
       {"avx2", {.kind = "cpu", .isa = "avx2", .threads = 2}, {}},
       {"avx512", {.kind = "cpu", .isa = "avx512", .threads = 2}, {}},
+      {"amx", {.kind = "cpu", .isa = "amx", .threads = 2}, kAmxPrecision},
   };
   std::vector<BackendUnderTest> here;
   for (const BackendUnderTest& backend : all) {

@@ -113,8 +113,6 @@ const std::vector<SequenceShape> kBatches[] = {
 constexpr int64_t kContext = 96;
 constexpr int64_t kMaxRows = 192;
 constexpr int64_t kPoolBlocks = 13;
-// Of a bound, relative to the root mean square of the values.
-constexpr double kLargestBound = 0.125;
 
 // A layer on the reference and on the backend under test, and the two batches that run on both:
 // `history` fills the cache, `batch` is what is compared.
@@ -130,8 +128,11 @@ struct Pair {
 // Runs `body` for every batch on a layer.
 void ForEachBatch(const BackendUnderTest& under_test, const LayerValues& values,
                   absl::FunctionRef<void(const Pair&)> body) {
-  const ErrorModel errors(under_test.precision);
-  LayerOnBackend reference(Make({.kind = "reference"}), values, kMaxRows, kPoolBlocks);
+  const ErrorModel errors(under_test.precision, values.format);
+  const bool is_nf4 = values.format == FormatId::kNf4 || values.format == FormatId::kNf4Dq;
+  const LayerValues expected =
+      is_nf4 && under_test.precision.nf4_as_bf16 ? Nf4AsBF16(values) : values;
+  LayerOnBackend reference(Make({.kind = "reference"}), expected, kMaxRows, kPoolBlocks);
   LayerOnBackend tested(Make(under_test.options), values, kMaxRows, kPoolBlocks);
   bool is_new = true;
   for (const std::vector<SequenceShape>& shapes : kBatches) {
@@ -148,7 +149,7 @@ void ForEachBatch(const BackendUnderTest& under_test, const LayerValues& values,
       if (row % 3 != 1) batch.logit_rows.push_back(row);
     }
     SCOPED_TRACE(::testing::Message() << values.spec.name << ", " << batch.ids.size() << " rows");
-    body({values, reference, tested, errors, history.View(), batch.View(), is_new});
+    body({expected, reference, tested, errors, history.View(), batch.View(), is_new});
     if (::testing::Test::HasFatalFailure()) return;
     is_new = false;
   }
@@ -165,7 +166,7 @@ void FillCache(const Pair& pair) {
 
 // Every value within `error`, and the error small enough to mean something: a wrong scale, slot or
 // position moves values by about as much as they are.
-void ExpectWithin(double error, const std::vector<float>& expected,
+void ExpectWithin(const Pair& pair, double error, const std::vector<float>& expected,
                   const std::vector<float>& actual) {
   ASSERT_EQ(expected.size(), actual.size());
   double squares = 0;
@@ -178,11 +179,12 @@ void ExpectWithin(double error, const std::vector<float>& expected,
     squares += static_cast<double>(expected[i]) * expected[i];
   }
   const double typical = std::sqrt(squares / static_cast<double>(expected.size()));
-  EXPECT_LE(error, kLargestBound * typical) << "the bound says nothing";
+  EXPECT_LE(error, pair.errors.precision().largest_bound * typical) << "the bound says nothing";
 }
 
 void ExpectCall(const Pair& pair, std::span<const Call> calls, double error) {
-  ExpectWithin(error, pair.reference.Run(pair.batch, calls), pair.tested.Run(pair.batch, calls));
+  ExpectWithin(pair, error, pair.reference.Run(pair.batch, calls),
+               pair.tested.Run(pair.batch, calls));
 }
 
 // ---- What the calls make, in double and with its bound ----

@@ -52,7 +52,13 @@ inline Tracked Track(const std::vector<float>& values, int64_t width, double err
 
 class ErrorModel {
  public:
-  explicit ErrorModel(const Precision& precision) : p_(precision) {}
+  // `format` is that of the weights.
+  ErrorModel(const Precision& precision, FormatId format)
+      : p_(precision),
+        product_(precision.product +
+                 (format == FormatId::kF32 || format == FormatId::kF16 ? precision.left_out : 0)) {}
+
+  const Precision& precision() const { return p_; }
 
   // Embed: a decoded weight is exact but for Precision::weight; a scale is one product, a learned
   // position one addition.
@@ -124,7 +130,8 @@ class ErrorModel {
         magnitude = std::max(magnitude, size);
       }
     }
-    const double roundings = static_cast<double>(matrix.cols + 3) * p_.accumulate + p_.weight;
+    const double roundings =
+        static_cast<double>(matrix.cols + 3) * p_.accumulate + p_.weight + product_;
     y.error = row_sum * x.error + magnitude * (x.relative + roundings) + 2 * p_.accumulate * bias;
     y.relative = 2 * p_.accumulate + p_.activation;
     return y;
@@ -194,6 +201,7 @@ class ErrorModel {
 
  private:
   const Precision p_;
+  const double product_;
 };
 
 }  // namespace vernier::testing

@@ -103,6 +103,13 @@ inline void MakeExact(float step, MatrixValues* matrix) {
   matrix->decoded = matrix->source;
 }
 
+// The same with its decoded values, rounded to bf16, as what the checkpoint has.
+inline MatrixValues RoundedToBF16(MatrixValues matrix) {
+  for (float& value : matrix.decoded) value = F32FromBF16(BF16FromF32(value));
+  matrix.source = matrix.decoded;
+  return matrix;
+}
+
 // All weights of a layer in one format.
 struct LayerValues {
   LayerSpec spec;
@@ -168,6 +175,18 @@ inline LayerValues MakeLayer(LayerSpec spec, FormatId format, int64_t context) {
     layer.attention_norm = {.kind = NormKind::kRms, .epsilon = 0};
     layer.attention_norm.weight.assign(hidden, 1);
     for (MatrixValues* m : {&layer.q, &layer.k, &layer.v}) MakeExact(0x1p-10f, m);
+  }
+  return layer;
+}
+
+// An fp32 layer with the values that the products of a backend take which rounds an NF4 layer's
+// decoded weights to bf16; tables of embeddings are not multiplied.
+inline LayerValues Nf4AsBF16(LayerValues layer) {
+  layer.format = FormatId::kF32;
+  for (MatrixValues* table : {&layer.embed, &layer.positions}) table->source = table->decoded;
+  for (MatrixValues* matrix :
+       {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down, &layer.head}) {
+    *matrix = RoundedToBF16(std::move(*matrix));
   }
   return layer;
 }
