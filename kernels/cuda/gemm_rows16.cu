@@ -295,7 +295,8 @@ __global__ void __launch_bounds__(kAllThreads, 1)
     GemmRows16(const __grid_constant__ Arguments args) {
   constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
   extern __shared__ __align__(1024) uint8_t shared[];
-  const int warp = threadIdx.x / 32;
+  // By a shuffle: what follows from it is then known to be one for all lanes.
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
   const int lane = threadIdx.x % 32;
   const Work work = WorkOf(args);
   const int blocks = args.inputs / kRecordCols;
