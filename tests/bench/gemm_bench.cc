@@ -128,6 +128,7 @@ int Main(int argc, char** argv) {
   GemmShape custom = {"custom", 0, 0};
   bool layer = true;
   bool tune = false;
+  bool validate_only = false;
   GemmOptions options;
   Printer printer;
   app.add_option("--rows", rows, "rows of x")->delimiter(',')->check(CLI::Range(1, 8192));
@@ -143,6 +144,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 32));
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
   app.add_flag("--tune", tune, "time every plan of our kernels instead, as CSV");
+  app.add_flag("--validate-only", validate_only,
+               "run every plan of our kernels and compare, untimed: small enough for compute-sanitizer");
   app.add_flag("--csv", printer.csv, "comma-separated rows");
   CLI11_PARSE(app, argc, argv);
 
@@ -155,6 +158,10 @@ int Main(int argc, char** argv) {
   if (shapes.empty()) {
     std::fprintf(stderr, "no shape %s in %s\n", only.c_str(), model.c_str());
     return 2;
+  }
+  if (validate_only) {
+    options.replays = 0;
+    return Tune(shapes, rows, options) ? 0 : 1;
   }
   const DeviceFacts facts = MeasureDevice();
   std::fprintf(stderr, "%s, %d multiprocessors, L2 %.0f MB, at most %d MHz; reads %.3f TB/s\n",

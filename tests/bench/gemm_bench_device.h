@@ -20,7 +20,7 @@ enum class GemmFormat : uint8_t { kNf4, kInt8 };
 
 struct GemmOptions {
   bool bf16 = false;
-  int replays = 30;           // of each graph; the median counts
+  int replays = 30;           // of each graph; the median counts. 0: MeasurePlans only validates
   int cublas_candidates = 8;  // heuristics of cuBLASLt that are timed, the fastest kept
 };
 
