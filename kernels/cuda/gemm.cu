@@ -26,11 +26,7 @@ int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {
     if (plan.cluster > 0 && count < capacity) plans[count++] = plan;
   };
   if (problem.rows <= kRows16Tokens) add(PlanRows16(problem));
-  for (const int tokens : kWideTokens) {
-    for (int cluster = 1; cluster <= kMaxWideCluster; ++cluster) {
-      add(PlanWide(problem, tokens, cluster));
-    }
-  }
+  for (const WideTile& tile : kWideTiles) add(PlanWide(problem, tile));
   return count;
 }
 

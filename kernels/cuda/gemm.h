@@ -11,14 +11,21 @@
 #include <cstdint>
 
 #include "kernels/cuda/gemm_plan.h"
+#include "kernels/cuda/gemm_wide_plan.h"
 
 namespace vernier::cuda {
+
+// Sums that multiprocessors pass to each other, and counters, which every launch leaves zero.
+inline constexpr int64_t kGemmWorkspaceBytes = kWideWorkspaceBytes;
 
 struct GemmOperands {
   const void* x = nullptr;            // [rows, inputs] 16-bit, 16-byte aligned
   const uint8_t* weight = nullptr;    // [PackedBytes(encoding, outputs, inputs)], 16-byte aligned
   const float* row_scales = nullptr;  // int8: [RecordGroups(outputs) * 32]; nf4: unused
   void* y = nullptr;                  // [rows, outputs] 16-bit, 16-byte aligned
+  // [kGemmWorkspaceBytes], 16-byte aligned, zero before its first use (over anything else a launch
+  // may never end); for one stream at a time.
+  void* workspace = nullptr;
 };
 
 // The plan that should be fastest, by measured costs (gemm_wide_plan.cc). cudaErrorInvalidValue

@@ -24,10 +24,11 @@ enum class GemmKernel : uint8_t { kRows16, kWide };
 struct GemmPlan {
   GemmKernel kernel = GemmKernel::kRows16;
   int tile_tokens = 0;  // rows of x that a block multiplies at once
-  int cluster = 0;      // blocks that share their outputs, each with a slice of K
+  int cluster = 0;      // blocks that share their outputs or their rows of x
   int clusters = 0;
   int ring = 0;          // kRows16: stages of weights under way a block
   int shared_bytes = 0;  // kRows16
+  int slices = 0;        // kWide: of K inside a block
 };
 
 }  // namespace vernier::cuda

@@ -1,35 +1,36 @@
 // y = x W^T for many rows of x, on the tensor cores of a warpgroup (wgmma), A from registers.
 //
-//            tokens (16 to 128)
-//         +---------+              A block of threads owns a tile of 256 outputs, or with others of
-//   256   |  tile   |  of y        its cluster, each with a slice of K. A warpgroup of its own
-//   copies:
-// outputs |         |              for each 64 columns the 8 records of the weight (bulk copies)
-// and
-//         +---------+              x's [tokens][64] (the copy engine's tensor copy, swizzled; rows
-//                                  past the last are zero), into a ring of stages. Its four warps
-//                                  share the copies: one thread would be what all wait for.
+// clang-format off
+//              tokens (16 to 256)
+//           +---------+        Two blocks of threads, a pair, own a tile: 256 outputs each (fewer where K is
+//   block 0 |  tile   |  of y  sliced inside a block, and 128 for 256 tokens). A warpgroup of each copies,
+// outputs   |         |        stage after stage of a ring, its records of the weight and half of x's
+//           +---------+        [tokens][64], which goes to both blocks (the copy engine's tensor copies;
+//   block 1 |         |        rows past the last are zero). A stage waits for the thread that queues its
+//           +---------+        copies, so that each has few and computes little.
+// clang-format on
 //
-// Two shapes of a block, by its tokens:
-//   to 64   four warpgroups of 64 outputs; NF4: the sums of a block of 64 columns are made from the
-//           bare codes and multiplied by absmax as they are added (exact, one fused multiply-add a
-//           sum). While one warpgroup decodes, the others multiply.
-//   128     two warpgroups of 128 outputs, so that a tile of x serves twice as many; absmax, as a
-//           sum of two 16-bit numbers, multiplies the decoded codes, which rounds once.
-// int8 adds straight up; the row's scale multiplies the finished sum.
+// All tiles' columns form one line, of which every pair multiplies an equal run (gemm_wide_plan.h):
+// all multiprocessors work, whatever the shape. gemm_wide_finish.cuh adds the parts of a tile.
 //
-// At the end the sums go to shared memory, each block of the cluster takes its share of the tile,
-// adds the others' sums in the order of their ranks, and writes y.
+// To 64 tokens, NF4: the sums of a block of 64 columns are made from the bare codes and multiplied
+// by absmax as they are added (exact, one fused multiply-add a sum). While one warpgroup decodes,
+// the others multiply. From 128 tokens: absmax, as a sum of two 16-bit numbers, multiplies the
+// decoded codes, which rounds once. int8 adds straight up; the row's scale multiplies the finished
+// sum.
 //
 // A block takes most of a multiprocessor's shared memory and registers, so that its beginning and
-// end (4 to 6 us) are not hidden behind a neighbour's work: that is what short matrices wait for.
+// end are not hidden behind a neighbour's work: that is what short matrices wait for.
 //
 // Limits: columns a multiple of 64; outputs and rows of x any number. NF4 above 64 tokens with
 // fp16: absmax below 39,900, as the decoded weights are fp16.
 #include <cuda.h>
 
+#include <iterator>
+
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/gemm_wide.h"
+#include "kernels/cuda/gemm_wide_finish.cuh"
 #include "kernels/cuda/gemm_wide_layout.cuh"
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -39,151 +40,135 @@
 namespace vernier::cuda {
 namespace {
 
-struct Arguments {
-  const uint8_t* weight;
-  const float* row_scales;
-  void* y;
-  int rows;
-  int outputs;
-  int inputs;
-  int cluster;
-  int token_tiles;
-  Nf4Codebook codebook;
-};
-
-// What one block of the grid works on.
-struct Work {
-  int rank;  // in its cluster
-  int first_output;
-  int first_token;
-  int first_block;  // of its slice of K, in records
-  int blocks;
-};
-
-__device__ inline Work WorkOf(const Arguments& args, int tokens) {
-  const int blocks = args.inputs / kRecordCols;
-  const int tile = blockIdx.x / args.cluster;
-  Work work;
-  work.rank = blockIdx.x % args.cluster;
-  work.first_output = tile / args.token_tiles * kTileOutputs;
-  work.first_token = tile % args.token_tiles * tokens;
-  work.first_block = work.rank * blocks / args.cluster;
-  work.blocks = (work.rank + 1) * blocks / args.cluster - work.first_block;
-  return work;
-}
-
 // ---- The warps that copy ----
 
-__device__ inline void CopyTile(uint32_t to, const CUtensorMap* map, int col, int row,
-                                uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
-      "[%1, {%2, %3}], [%4];" ::"r"(to),
-      "l"(map), "r"(col), "r"(row), "r"(barrier)
-      : "memory");
-}
-
-// Fills the ring, stage after stage, with its warp's share of the copies. By one thread a warp.
+// Where the next stage comes from. What a piece has throughout is computed once: a stage waits for
+// the one thread that copies it.
 template <class Shape>
-__device__ inline void FillRing(const Arguments& args, const CUtensorMap* x, const Work& work,
-                                uint32_t shared) {
-  constexpr int kRecordBytes = Shape::Decoder::kRecordBytes;
-  constexpr int kRing = Shape::kRing;
-  const int64_t row_bytes = static_cast<int64_t>(args.inputs / kRecordCols) * kRecordBytes;
-  // A warp's rows of records; of a stage's blocks of x, the one of its number.
-  constexpr int kWarps = kWarpgroupThreads / 32;
-  const int warp = threadIdx.x % kWarpgroupThreads / 32;
-  const int first_record = work.first_output / kRecordRows;
-  const int records =
-      min(kTileRecords, static_cast<int>(RecordGroups(args.outputs)) - first_record);
-  const uint8_t* weight = args.weight + (first_record + warp) * row_bytes +
-                          static_cast<int64_t>(work.first_block) * kRecordBytes;
-  const auto copy_weight = [&](int first, int stage) {
+struct Cursor {
+  const WideArguments& args;
+  int rank;   // in the pair
+  int first;  // of the units that are left, [first, end)
+  int end;
+  int blocks = 0;      // left of the piece
+  int tile_begin = 0;  // unit
+  int record = 0;      // row of them
+  int block = 0;
+  int token = 0;
+
+  __device__ void Begin() {
+    const WidePiece piece = LastPiece(args.schedule, first, end);
+    const int row_tile = piece.tile / args.token_tiles;
+    blocks = piece.blocks;
+    tile_begin = piece.tile * args.schedule.tile_units;
+    record = (row_tile * kPairBlocks + rank) * Shape::kRecords;
+    block = piece.first_block;
+    token = (piece.tile - row_tile * args.token_tiles) * Shape::kTokens +
+            rank * (Shape::kTokens / kPairBlocks);
+  }
+  __device__ bool done() const { return blocks == 0; }
+  __device__ int stage_blocks() const { return min(Shape::kStageBlocks, blocks); }
+  __device__ void Next() {
+    const int passed = stage_blocks();
+    blocks -= passed;
+    block += passed;
+    if (blocks > 0) return;
+    end = max(first, tile_begin);
+    if (end > first) Begin();
+  }
+};
+
+// Fills the ring, stage after stage, with its warp's share of the copies, by one thread a warp:
+// warp 0's is the weight, the next ones' a block of x each.
+template <class Shape>
+struct Copier {
+  static constexpr int kWarps = kWarpgroupThreads / 32;
+  static_assert(Shape::kStageBlocks <= kWarps);
+  // Stages of weights before the first of x, which would wait behind them.
+  static constexpr int kEager = std::clamp(48 * 1024 / Shape::kWeightBytes, 1, Shape::kRing);
+
+  const CUtensorMap* weight;
+  const CUtensorMap* x;
+  uint32_t shared;
+  int warp;
+
+  // A stage's columns past the piece are copied too, and not used.
+  __device__ void CopyWeight(const Cursor<Shape>& cursor, int stage) const {
+    if (warp > 0) return;
     const uint32_t barrier = Places<Shape>::Filled(shared, stage);
-    const int blocks = min(Shape::kStageBlocks, work.blocks - first);
-    if (warp == 0) ExpectBytes(barrier, blocks * (records * kRecordBytes + Shape::kXTileBytes));
-    uint32_t to =
-        shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes + warp * Shape::kRowBytes;
-    const uint8_t* from = weight;
-#pragma unroll 1
-    for (int i = warp; i < records; i += kWarps) {
-      CopyBulk(to, from, blocks * kRecordBytes, barrier);
-      to += kWarps * Shape::kRowBytes;
-      from += kWarps * row_bytes;
-    }
-    weight += Shape::kRowBytes;
-  };
-  const auto copy_x = [&](int first, int stage) {
-    static_assert(Shape::kStageBlocks <= kWarps);
-    if (warp < min(Shape::kStageBlocks, work.blocks - first)) {
-      CopyTile(shared + Places<Shape>::kX + stage * Shape::kXBytes + warp * Shape::kXTileBytes, x,
-               (work.first_block + first + warp) * kRecordCols, work.first_token,
-               Places<Shape>::Filled(shared, stage));
-    }
-  };
-  constexpr int kAhead = kRing * Shape::kStageBlocks;
-#pragma unroll 1
-  for (int i = 0; i < kRing && i * Shape::kStageBlocks < work.blocks; ++i) {
-    copy_weight(i * Shape::kStageBlocks, i);
+    ExpectBytes(barrier, Shape::kWeightBytes + cursor.stage_blocks() * Shape::kXTileBytes);
+    CopyRecords(shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes, weight,
+                cursor.block, cursor.record, barrier);
   }
-  // x may be what the kernel ahead on the stream still writes.
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#pragma unroll 1
-  for (int i = 0; i < kRing && i * Shape::kStageBlocks < work.blocks; ++i) {
-    copy_x(i * Shape::kStageBlocks, i);
+  // This block's half of the tokens, to both.
+  __device__ void CopyX(const Cursor<Shape>& cursor, int stage) const {
+    constexpr int kHalfBytes = Shape::kXTileBytes / kPairBlocks;
+    const int block = (warp + kWarps - 1) % kWarps;
+    if (block >= cursor.stage_blocks()) return;
+    CopyTileToPair(shared + Places<Shape>::kX + stage * Shape::kXBytes +
+                       block * Shape::kXTileBytes + cursor.rank * kHalfBytes,
+                   x, (cursor.block + block) * kRecordCols, cursor.token,
+                   Places<Shape>::Filled(shared, stage));
   }
-  int stage = 0;
-  int parity = 0;
+
+  // What may be read before the kernel ahead on the stream has ended.
+  __device__ void BeginWeights(Cursor<Shape> cursor) const {
 #pragma unroll 1
-  for (int first = kAhead; first < work.blocks; first += Shape::kStageBlocks) {
-    AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
-    copy_weight(first, stage);
-    copy_x(first, stage);
-    if (++stage == kRing) {
-      stage = 0;
-      parity ^= 1;
+    for (int i = 0; i < kEager && !cursor.done(); ++i, cursor.Next()) CopyWeight(cursor, i);
+  }
+  // The rest.
+  __device__ void Run(Cursor<Shape> cursor) const {
+    int stage = 0;
+    int parity = 1;  // a stage's first filling waits for nobody
+#pragma unroll 1
+    for (int i = 0; !cursor.done(); ++i, cursor.Next()) {
+      AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
+      if (i >= kEager) CopyWeight(cursor, stage);
+      CopyX(cursor, stage);
+      if (++stage == Shape::kRing) {
+        stage = 0;
+        parity ^= 1;
+      }
     }
   }
-}
+};
 
 // ---- The warpgroups that multiply ----
 
-// What a warpgroup multiplies at once, decoded: a block of 64 columns, or a half of one where it
-// has two groups of outputs.
+// What a warpgroup multiplies at once, decoded: a block of 64 columns, or a half of one.
 template <class Shape>
 struct Unit {
-  uint32_t a[Shape::kUnitSteps][Shape::kGroups][4];
+  uint32_t a[Shape::kUnitSteps][4];
 
   // Has it decoded by here: the compiler would put some of it off until after the wait.
   __device__ void Hold() {
 #pragma unroll
-    for (int i = 0; i < Shape::kUnitSteps * Shape::kGroups * 4; ++i) {
-      asm volatile("" : "+r"((&a[0][0][0])[i])::"memory");
+    for (int i = 0; i < Shape::kUnitSteps * 4; ++i) {
+      asm volatile("" : "+r"((&a[0][0])[i])::"memory");
     }
   }
 };
 
-// sums = W x over `blocks` of 64 columns.
+// sums = W x over the columns of a piece that are this warpgroup's.
 template <class Shape>
 struct Multiplier {
   using Product = WarpgroupProduct<typename Shape::Scalar, Shape::kTokens>;
   static constexpr int kParts = kSteps / Shape::kUnitSteps;  // units of a block
+  static constexpr int kNone = -1;
 
-  Reader<Shape> reader;
-  float (&sums)[Shape::kGroups][Shape::kSums];
+  Reader<Shape>& reader;
+  float (&sums)[Shape::kSums];
   float block[Shape::kBlockSums ? Shape::kSums : 1];  // this block's, before absmax
-  typename Shape::Tile tiles[Shape::kGroups];         // of the block that is being decoded
+  typename Shape::Tile tile;                          // of the block that is being decoded
+  int ended = kNone;                                  // stage whose last products may still run
 
   // Part `part` of the reader's block.
   __device__ void Decode(int part, Unit<Shape>& unit) {
+    if (part == 0) tile.Load(reader.record(), reader.tile, reader.lane);
 #pragma unroll
-    for (int group = 0; group < Shape::kGroups; ++group) {
-      if (part == 0) tiles[group].Load(reader.record(group), reader.tile, reader.lane);
-#pragma unroll
-      for (int step = 0; step < Shape::kUnitSteps; ++step) {
-        tiles[group].Decode(reader.shared_bytes, reader.lane * 4, part * Shape::kUnitSteps + step,
-                            unit.a[step][group]);
-      }
+    for (int step = 0; step < Shape::kUnitSteps; ++step) {
+      tile.Decode(reader.shared_bytes, reader.lane * 4, part * Shape::kUnitSteps + step,
+                  unit.a[step]);
     }
     unit.Hold();
   }
@@ -195,13 +180,10 @@ struct Multiplier {
     WarpgroupFence();
 #pragma unroll
     for (int step = 0; step < Shape::kUnitSteps; ++step) {
-#pragma unroll
-      for (int group = 0; group < Shape::kGroups; ++group) {
-        if constexpr (Shape::kBlockSums) {
-          Product::Add(block, now.a[step][group], x + step * kDescriptorStep, step != 0);
-        } else {
-          Product::Add(sums[group], now.a[step][group], x + step * kDescriptorStep, 1);
-        }
+      if constexpr (Shape::kBlockSums) {
+        Product::Add(block, now.a[step], x + step * kDescriptorStep, kPart + step != 0);
+      } else {
+        Product::Add(sums, now.a[step], x + step * kDescriptorStep, 1);
       }
     }
     WarpgroupCommit();
@@ -211,172 +193,136 @@ struct Multiplier {
   template <int kPart>
   __device__ void DecodeNext(Unit<Shape>& next) {
     constexpr bool kLast = kPart == kParts - 1;
-    if (kLast && reader.block == 0) reader.Await();
+    if (kLast && reader.begins_stage()) reader.Await();
     Decode(kLast ? 0 : kPart + 1, next);
   }
 
   // Multiplies `now` while `next` is decoded. The products of `now` still run on return where sums
   // are added straight up; then those before them have ended.
   template <int kPart>
-  __device__ void Turn(const Unit<Shape>& now, Unit<Shape>& next, bool first, bool more) {
+  __device__ void Turn(const Unit<Shape>& now, Unit<Shape>& next, bool more) {
     const int stage = reader.stage;
+    const bool ends = kPart == kParts - 1 && (reader.ends_stage() || !more);
     if constexpr (Shape::kBlockSums) {
-      const bool leaves = reader.ends_stage();
-      const float2 absmax = tiles[0].absmax;
+      const float2 absmax = tile.absmax;
       HoldRegisters(block);
       Queue<kPart>(now);
+      if (kPart > 0) WarpgroupWait<1>();
       if (more) DecodeNext<kPart>(next);
+      if (kPart < kParts - 1) return;
       WarpgroupWait<0>();
       HoldRegisters(block);
-      if (leaves) reader.Leave(stage);
+      if (ends) reader.Leave(stage);
 #pragma unroll
       for (int i = 0; i < Shape::kSums; ++i) {
-        sums[0][i] += block[i] * (i % 4 < 2 ? absmax.x : absmax.y);
+        sums[i] += block[i] * (i % 4 < 2 ? absmax.x : absmax.y);
       }
     } else {
-      static_assert(Shape::kStageBlocks == 1);
       Queue<kPart>(now);
       WarpgroupWait<1>();
-      if (kPart == 0 && !first) reader.Leave(stage == 0 ? Shape::kRing - 1 : stage - 1);
+      if (ended != kNone) reader.Leave(ended);
+      ended = ends ? stage : kNone;
       if (more) DecodeNext<kPart>(next);
     }
   }
 
+  // Of a piece of `blocks`, which begins at the beginning of a stage, as the next one will.
   __device__ void Run(int blocks) {
-    Unit<Shape> even, odd;
-    reader.Await();
-    Decode(0, even);
-    const int units = blocks * kParts;
+    const int mine = (blocks - reader.slice + Shape::kSlices - 1) / Shape::kSlices;
+    if (mine > 0) {
+      Unit<Shape> even, odd;
+      reader.Await();
+      Decode(0, even);
 #pragma unroll 1
-    for (int i = 0; i < units; i += 2) {
-      Turn<0>(even, odd, i == 0, i + 1 < units);
-      if (i + 1 < units) Turn<kParts - 1>(odd, even, false, i + 2 < units);
+      for (int i = 0; i < mine; i += 2 / kParts) {
+        Turn<0>(even, odd, kParts > 1 || i + 1 < mine);
+        if (kParts > 1 || i + 1 < mine) Turn<kParts - 1>(odd, even, i + 2 / kParts < mine);
+      }
     }
     if constexpr (!Shape::kBlockSums) {
       WarpgroupWait<0>();
-#pragma unroll
-      for (int group = 0; group < Shape::kGroups; ++group) HoldRegisters(sums[group]);
+      HoldRegisters(sums);
+      if (ended != kNone) reader.Leave(ended);
+    }
+    if (!reader.begins_stage()) reader.NextStage();
+    // A last stage without columns for this slice.
+    if (Shape::kSlices > 1 && (blocks - 1) % Shape::kStageBlocks < reader.slice) {
+      reader.Await();
+      reader.Leave(reader.stage);
+      reader.NextStage();
     }
   }
 };
 
-// ---- From sums to y ----
-
-__device__ inline float4 LoadRemote(uint32_t address) {
-  float4 v;
-  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-               : "r"(address)
-               : "memory");
-  return v;
-}
-
-__device__ inline void SyncCluster() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
-                   : "memory");
-}
-
-// Leaves the sums of this warpgroup for the cluster, by those that multiply.
-template <class Shape>
-__device__ inline void LeaveSums(uint8_t* shared,
-                                 const float (&sums)[Shape::kGroups][Shape::kSums]) {
-  const int warp = threadIdx.x / 32;
-  const int lane = threadIdx.x % 32;
-  float* mine = reinterpret_cast<float*>(shared + Places<Shape>::kTileSums) +
-                warp / 4 * Shape::kGroups * kGroupRows + warp % 4 * kTileRows + lane / 4 +
-                lane % 4 * 2 * kSumStride;
-#pragma unroll
-  for (int group = 0; group < Shape::kGroups; ++group) {
-#pragma unroll
-    for (int i = 0; i < Shape::kSums; ++i) {
-      mine[group * kGroupRows + i % 4 / 2 * 8 + (i / 4 * 8 + i % 2) * kSumStride] = sums[group][i];
-    }
-  }
-}
-
-// Adds the cluster's sums of this block's share of the tile and writes them, four outputs a thread.
-template <class Shape>
-__device__ inline void WriteShare(const Arguments& args, const Work& work, uint32_t shared) {
-  using Scalar = typename Shape::Scalar;
-  constexpr int kQuads = kTileOutputs / 4;  // a token
-  const int tokens = min(Shape::kTokens, args.rows - work.first_token);
-  const bool whole = args.outputs % 4 == 0;
-  for (int i = work.rank * Shape::kMultipliers + threadIdx.x; i < tokens * kQuads;
-       i += args.cluster * Shape::kMultipliers) {
-    const int token = i / kQuads;
-    const int row = i % kQuads * 4;
-    const uint32_t place = shared + Places<Shape>::kTileSums + (token * kSumStride + row) * 4;
-    float sum[4] = {};
-    for (int rank = 0; rank < args.cluster; ++rank) {
-      const float4 part = LoadRemote(RemoteAddress(place, rank));
-      sum[0] += part.x;
-      sum[1] += part.y;
-      sum[2] += part.z;
-      sum[3] += part.w;
-    }
-    const int output = work.first_output + row;
-    Scalar* y = static_cast<Scalar*>(args.y) +
-                static_cast<int64_t>(work.first_token + token) * args.outputs + output;
-    Scalar rounded[4];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      float scale = 1 / Nf4Multiplier<Scalar>::kValue;
-      if constexpr (!Shape::Decoder::kHasTable) {
-        scale = output + j < args.outputs ? args.row_scales[output + j] : 0;
-      }
-      rounded[j] = Round<Scalar>(sum[j] * scale);
-    }
-    if (whole && output < args.outputs) {
-      *reinterpret_cast<uint2*>(y) = *reinterpret_cast<const uint2*>(rounded);
-    } else {
-      for (int j = 0; j < 4 && output + j < args.outputs; ++j) y[j] = rounded[j];
-    }
-  }
-}
-
 template <class Shape>
 __global__ void __launch_bounds__(Shape::kThreads, 1)
-    GemmWide(const __grid_constant__ Arguments args, const __grid_constant__ CUtensorMap x) {
+    GemmWide(const __grid_constant__ WideArguments args, const __grid_constant__ CUtensorMap weight,
+             const __grid_constant__ CUtensorMap x) {
   extern __shared__ __align__(1024) uint8_t shared[];
   const uint32_t base = SharedAddress(shared);
-  const int warp = threadIdx.x / 32;
+  // By a shuffle: what follows from it is then known to be one for all lanes.
+  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
   const int lane = threadIdx.x % 32;
-  const Work work = WorkOf(args, Shape::kTokens);
+  const int pair = blockIdx.x / kPairBlocks;
+  const int rank = blockIdx.x % kPairBlocks;
+  const int first_unit = args.schedule.first_unit(pair);
+  const int last_unit = args.schedule.first_unit(pair + 1);
   asm volatile("griddepcontrol.launch_dependents;");
   if (threadIdx.x == Shape::kMultipliers) {
     for (int i = 0; i < Shape::kRing; ++i) {
       InitBarrier(Places<Shape>::Filled(base, i), 1);
-      InitBarrier(Places<Shape>::Emptied(base, i), Shape::kWarpgroups * 4);
+      InitBarrier(Places<Shape>::Emptied(base, i), kPairBlocks * Shape::kWarpgroups * 4);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
+  // Both blocks' barriers stand before one copies to the other.
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;");
   if (warp >= Shape::kWarpgroups * 4) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Shape::kCopyRegisters));
-    if (lane == 0) FillRing<Shape>(args, &x, work, base);
+    const Copier<Shape> copier = {&weight, &x, base, warp % 4};
+    Cursor<Shape> cursor = {args, rank, first_unit, last_unit};
+    cursor.Begin();
+    if (lane == 0) copier.BeginWeights(cursor);
     __syncwarp();
-    SyncCluster();
-    if (args.cluster > 1) SyncCluster();
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    // x may be what the kernel ahead on the stream still writes.
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+    if (lane == 0) copier.Run(cursor);
+    __syncwarp();
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Shape::kMultiplyRegisters));
     if constexpr (Shape::Decoder::kHasTable) {
       BuildPairTable<typename Shape::Scalar>(args.codebook, shared, Shape::kMultipliers);
-      asm volatile("bar.sync 1, %0;" ::"n"(Shape::kMultipliers) : "memory");
     }
-    float sums[Shape::kGroups][Shape::kSums] = {};
-    Reader<Shape> reader = {base, shared, lane, 0, warp % 2};
-    reader.record_offset = (warp / 4 * Shape::kGroups * 2 + warp % 4 / 2) * Shape::kRowBytes;
-    Multiplier<Shape>{reader, sums, {}, {}}.Run(work.blocks);
-    // The sums take the ring's place: nobody may still read it.
-    asm volatile("bar.sync 1, %0;" ::"n"(Shape::kMultipliers) : "memory");
-    LeaveSums<Shape>(shared, sums);
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+    SyncSome(1, Shape::kMultipliers);
+    asm volatile("griddepcontrol.wait;" ::: "memory");  // of y and the workspace too
+    const int warpgroup = warp / 4;
+    const int group = warpgroup % Shape::kGroups;
+    Reader<Shape> reader = {
+        base,
+        shared,
+        RemoteAddress(Places<Shape>::Emptied(base, 0), lane % kPairBlocks),
+        lane,
+        (group * kGroupRows / kRecordRows + warp % 4 / kTilesPerRecord) * Shape::kRowBytes,
+        warp % kTilesPerRecord,
+        warpgroup / Shape::kGroups};
+    reader.block = reader.slice;
+    const Finisher<Shape> finisher = {args, shared, pair, rank, warpgroup, group, reader.slice};
+#pragma unroll 1
+    for (int end = last_unit; end > first_unit;) {
+      const WidePiece piece = LastPiece(args.schedule, first_unit, end);
+      float sums[Shape::kSums] = {};
+      Multiplier<Shape>{reader, sums}.Run(piece.blocks);
+      finisher.Finish(piece, sums);
+      end -= piece.blocks;
+    }
     __syncwarp();
-    SyncCluster();
-    WriteShare<Shape>(args, work, base);
-    // A block's sums stay until all have read them.
-    __syncwarp();
-    if (args.cluster > 1) SyncCluster();
   }
+  // Nobody leaves before what the other block sends to its barriers has arrived.
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
+                   : "memory");
 }
 
 // ---- Launch ----
@@ -392,7 +338,7 @@ cudaError_t EncodeTiled(decltype(&cuTensorMapEncodeTiled)* encode) {
   return found == cudaSuccess && function == nullptr ? cudaErrorNotSupported : found;
 }
 
-// x as [rows][inputs], fetched by tiles of tokens x 64; rows past the last are zero.
+// x as [rows][inputs], fetched by halves of tiles of tokens x 64; rows past the last are zero.
 cudaError_t DescribeX(const GemmProblem& problem, const void* x, int tokens, CUtensorMap* map) {
   decltype(&cuTensorMapEncodeTiled) encode = nullptr;
   const cudaError_t found = EncodeTiled(&encode);
@@ -400,7 +346,7 @@ cudaError_t DescribeX(const GemmProblem& problem, const void* x, int tokens, CUt
   const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(problem.inputs),
                                static_cast<cuuint64_t>(problem.rows)};
   const cuuint64_t strides[1] = {static_cast<cuuint64_t>(problem.inputs) * 2};
-  const cuuint32_t box[2] = {kRecordCols, static_cast<cuuint32_t>(tokens)};
+  const cuuint32_t box[2] = {kRecordCols, static_cast<cuuint32_t>(tokens / kPairBlocks)};
   const cuuint32_t steps[2] = {1, 1};
   const CUtensorMapDataType type = problem.activation == Activation::kF16
                                        ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
@@ -412,40 +358,61 @@ cudaError_t DescribeX(const GemmProblem& problem, const void* x, int tokens, CUt
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+// The weight as [rows of records][blocks of 64 columns][words], fetched by a block's share of a
+// stage.
 template <class Shape>
-cudaError_t Launch(const GemmPlan& plan, const Arguments& args, const CUtensorMap& x,
+cudaError_t DescribeWeight(const WideArguments& args, const void* weight, CUtensorMap* map) {
+  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
+  const cudaError_t found = EncodeTiled(&encode);
+  if (found != cudaSuccess) return found;
+  constexpr cuuint32_t kWords = Shape::Decoder::kRecordBytes / sizeof(uint64_t);
+  const cuuint64_t blocks = static_cast<cuuint64_t>(args.schedule.tile_units);
+  const cuuint64_t sizes[3] = {kWords, blocks, static_cast<cuuint64_t>(RecordGroups(args.outputs))};
+  const cuuint64_t strides[2] = {Shape::Decoder::kRecordBytes,
+                                 blocks * Shape::Decoder::kRecordBytes};
+  const cuuint32_t box[3] = {kWords, Shape::kStageBlocks, Shape::kRecords};
+  const cuuint32_t steps[3] = {1, 1, 1};
+  const CUresult result =
+      encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT64, 3, const_cast<void*>(weight), sizes, strides, box,
+             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+template <class Shape>
+cudaError_t Launch(const WideArguments& args, const void* weight, const CUtensorMap& x,
                    cudaStream_t stream) {
+  CUtensorMap records;
+  const cudaError_t described = DescribeWeight<Shape>(args, weight, &records);
+  if (described != cudaSuccess) return described;
   const auto kernel = GemmWide<Shape>;
   static const cudaError_t prepared = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Places<Shape>::kEnd);
   if (prepared != cudaSuccess) return prepared;
-  const ClusterLaunch launch = {plan.cluster, plan.clusters, Shape::kThreads, Places<Shape>::kEnd};
-  return LaunchClusters(kernel, launch, stream, args, x);
+  const ClusterLaunch launch = {kPairBlocks, args.schedule.pairs, Shape::kThreads,
+                                Places<Shape>::kEnd};
+  return LaunchClusters(kernel, launch, stream, args, records, x);
 }
 
-template <class Decoder>
-cudaError_t LaunchTokens(const GemmPlan& plan, const Arguments& args, const CUtensorMap& x,
-                         cudaStream_t stream) {
-  switch (plan.tile_tokens) {
-    case 16:
-      return Launch<TileShape<Decoder, 16>>(plan, args, x, stream);
-    case 32:
-      return Launch<TileShape<Decoder, 32>>(plan, args, x, stream);
-    case 64:
-      return Launch<TileShape<Decoder, 64>>(plan, args, x, stream);
-    case 128:
-      return Launch<TileShape<Decoder, 128>>(plan, args, x, stream);
-    default:
-      return cudaErrorInvalidValue;
+template <class Decoder, int kIndex = 0>
+cudaError_t LaunchTile(const GemmPlan& plan, const WideArguments& args, const void* weight,
+                       const CUtensorMap& x, cudaStream_t stream) {
+  if constexpr (kIndex == std::size(kWideTiles)) {
+    return cudaErrorInvalidValue;
+  } else {
+    constexpr WideTile kTile = kWideTiles[kIndex];
+    return plan.tile_tokens == kTile.tokens && plan.slices == kTile.slices
+               ? Launch<TileShape<Decoder, kIndex>>(args, weight, x, stream)
+               : LaunchTile<Decoder, kIndex + 1>(plan, args, weight, x, stream);
   }
 }
 
 template <class Scalar>
-cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Arguments& args,
-                      const CUtensorMap& x, cudaStream_t stream) {
+cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const WideArguments& args,
+                      const void* weight, const CUtensorMap& x, cudaStream_t stream) {
   return problem.encoding == PackedEncoding::kNf4
-             ? LaunchTokens<Nf4Decoder<Scalar>>(plan, args, x, stream)
-             : LaunchTokens<Int8Decoder<Scalar>>(plan, args, x, stream);
+             ? LaunchTile<Nf4Decoder<Scalar>>(plan, args, weight, x, stream)
+             : LaunchTile<Int8Decoder<Scalar>>(plan, args, weight, x, stream);
 }
 
 }  // namespace
@@ -455,18 +422,17 @@ cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
   CUtensorMap x;
   const cudaError_t described = DescribeX(problem, operands.x, plan.tile_tokens, &x);
   if (described != cudaSuccess) return described;
-  const Arguments args = {operands.weight,
-                          operands.row_scales,
-                          operands.y,
-                          problem.rows,
-                          problem.outputs,
-                          problem.inputs,
-                          plan.cluster,
-                          (problem.rows + plan.tile_tokens - 1) / plan.tile_tokens,
-                          {}};
+  const WideArguments args = {operands.row_scales,
+                              operands.y,
+                              static_cast<uint8_t*>(operands.workspace),
+                              problem.rows,
+                              problem.outputs,
+                              (problem.rows + plan.tile_tokens - 1) / plan.tile_tokens,
+                              ScheduleOf(problem, plan),
+                              {}};
   return problem.activation == Activation::kF16
-             ? LaunchFor<__half>(problem, plan, args, x, stream)
-             : LaunchFor<__nv_bfloat16>(problem, plan, args, x, stream);
+             ? LaunchFor<__half>(problem, plan, args, operands.weight, x, stream)
+             : LaunchFor<__nv_bfloat16>(problem, plan, args, operands.weight, x, stream);
 }
 
 }  // namespace vernier::cuda

@@ -1,62 +1,102 @@
 #include "kernels/cuda/gemm_wide_plan.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 
 namespace vernier::cuda {
 namespace {
 
-// Clusters of 1 to 8 blocks that run at once on an H200: those of a cluster lie in one GPC, which
-// has at most 18 multiprocessors. Measured, as the size from which a second wave shows.
-constexpr int kClustersAtOnce[kMaxWideCluster] = {132, 66, 42, 30, 22, 20, 15, 15};
-
-// What a tile costs, in ns: a block of 64 columns; the beginning and the end; and each further
-// block of a cluster. Written by tests/bench/gemm_costs.py from `gemm_bench --tune` on an H200.
+// What a tile costs, in ns: a unit; the beginning and the end; each further pair that has a part of
+// a tile; each tile that a pair ends. Written by tests/bench/gemm_costs.py from `gemm_bench --tune`
+// on an H200.
 struct TileCost {
   PackedEncoding encoding;
   int tokens;
-  int block_ns;
+  int slices;
+  int unit_ns;
   int ends_ns;
-  int rank_ns;
+  int part_ns;
+  int tile_ns;
 };
 constexpr TileCost kTileCosts[] = {
-    {PackedEncoding::kNf4, 128, 742, 5834, 120}, {PackedEncoding::kNf4, 64, 485, 4482, 355},
-    {PackedEncoding::kNf4, 32, 362, 3636, 386},  {PackedEncoding::kNf4, 16, 328, 2861, 710},
-    {PackedEncoding::kInt8, 128, 587, 6562, 66}, {PackedEncoding::kInt8, 64, 417, 3974, 450},
-    {PackedEncoding::kInt8, 32, 369, 2907, 470}, {PackedEncoding::kInt8, 16, 357, 1882, 831},
+    {PackedEncoding::kNf4, 256, 1, 769, 4789, 1609, 3459},
+    {PackedEncoding::kNf4, 128, 1, 831, 6235, 1203, 12291},
+    {PackedEncoding::kNf4, 64, 2, 261, 6363, 306, 2031},
+    {PackedEncoding::kNf4, 64, 1, 520, 5875, 517, 0},
+    {PackedEncoding::kNf4, 32, 4, 90, 6046, 594, 1855},
+    {PackedEncoding::kNf4, 32, 2, 193, 5593, 179, 1944},
+    {PackedEncoding::kNf4, 32, 1, 407, 4848, 320, 0},
+    {PackedEncoding::kNf4, 16, 1, 371, 4412, 167, 0},
+    {PackedEncoding::kInt8, 256, 1, 769, 4372, 2042, 5746},
+    {PackedEncoding::kInt8, 128, 1, 796, 4179, 1795, 7973},
+    {PackedEncoding::kInt8, 64, 2, 246, 4944, 1002, 3218},
+    {PackedEncoding::kInt8, 64, 1, 514, 4660, 918, 0},
+    {PackedEncoding::kInt8, 32, 4, 90, 4063, 3586, 4135},
+    {PackedEncoding::kInt8, 32, 2, 279, 4550, 441, 1853},
+    {PackedEncoding::kInt8, 32, 1, 561, 460, 907, 0},
+    {PackedEncoding::kInt8, 16, 1, 334, 5022, 515, 2856},
 };
+static_assert(std::size(kTileCosts) == 2 * std::size(kWideTiles));
+
+constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+const WideTile& PlanTile(const GemmPlan& plan) {
+  return *std::find_if(std::begin(kWideTiles), std::end(kWideTiles), [&](const WideTile& tile) {
+    return tile.tokens == plan.tile_tokens && tile.slices == plan.slices;
+  });
+}
 
 }  // namespace
 
-GemmPlan PlanWide(const GemmProblem& problem, int tile_tokens, int cluster) {
+WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan) {
+  const int64_t tiles = CeilDivide(problem.outputs, PairOutputs(PlanTile(plan))) *
+                        CeilDivide(problem.rows, plan.tile_tokens);
+  WideSchedule schedule;
+  schedule.tile_units = static_cast<int>(RecordBlocks(problem.inputs));
+  schedule.units = static_cast<int>(tiles * schedule.tile_units);
+  schedule.pairs = plan.clusters;
+  return schedule;
+}
+
+GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile) {
   GemmPlan plan;
-  if (cluster > 1 && RecordBlocks(problem.inputs) < 2 * cluster) return plan;
-  const int row_tiles = (problem.outputs + kTileOutputs - 1) / kTileOutputs;
-  const int token_tiles = (problem.rows + tile_tokens - 1) / tile_tokens;
   plan.kernel = GemmKernel::kWide;
-  plan.tile_tokens = tile_tokens;
-  plan.cluster = cluster;
-  plan.clusters = row_tiles * token_tiles;
+  plan.tile_tokens = tile.tokens;
+  plan.slices = tile.slices;
+  plan.cluster = kPairBlocks;
+  plan.clusters = std::min(kMaxPairs, ScheduleOf(problem, plan).units);
   return plan;
 }
 
+namespace {
+
+// What a plan should take.
+int64_t NanosecondsOf(const GemmProblem& problem, const GemmPlan& plan) {
+  const TileCost& cost =
+      *std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCost& row) {
+        return row.encoding == problem.encoding && row.tokens == plan.tile_tokens &&
+               row.slices == plan.slices;
+      });
+  const WideSchedule schedule = ScheduleOf(problem, plan);
+  const int64_t units = CeilDivide(schedule.units, schedule.pairs);
+  const int64_t parts = CeilDivide(schedule.tile_units, units);
+  const int64_t tiles = CeilDivide(units, schedule.tile_units);
+  return units * cost.unit_ns + cost.ends_ns + (parts - 1) * cost.part_ns +
+         (tiles - 1) * cost.tile_ns;
+}
+
+}  // namespace
+
 GemmPlan PlanWide(const GemmProblem& problem) {
-  const int64_t blocks = RecordBlocks(problem.inputs);
   GemmPlan best;
   int64_t best_ns = INT64_MAX;
-  for (const TileCost& tile : kTileCosts) {
-    if (tile.encoding != problem.encoding) continue;
-    for (int cluster = 1; cluster <= kMaxWideCluster; ++cluster) {
-      const GemmPlan plan = PlanWide(problem, tile.tokens, cluster);
-      if (plan.cluster == 0) continue;
-      const int at_once = kClustersAtOnce[cluster - 1];
-      const int64_t waves = (plan.clusters + at_once - 1) / at_once;
-      const int64_t slice = (blocks + cluster - 1) / cluster;
-      const int64_t ns =
-          waves * (slice * tile.block_ns + tile.ends_ns) + (cluster - 1) * tile.rank_ns;
-      if (ns < best_ns) {
-        best_ns = ns;
-        best = plan;
-      }
+  for (const WideTile& tile : kWideTiles) {
+    const GemmPlan plan = PlanWide(problem, tile);
+    const int64_t ns = NanosecondsOf(problem, plan);
+    if (ns < best_ns) {
+      best_ns = ns;
+      best = plan;
     }
   }
   return best;

@@ -6,6 +6,7 @@
 // until WarpgroupWait says that it has ended.
 #pragma once
 
+#include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
@@ -23,6 +24,34 @@ __device__ inline uint64_t TileDescriptor(uint32_t address) {
   return kSwizzle128 | kEightRows | 1ull << 16 | (address & 0x3ffff) >> 4;
 }
 inline constexpr int kDescriptorStep = 2;
+
+// Records of the weight that `map` describes, from block `block` of row `row`.
+__device__ inline void CopyRecords(uint32_t to, const CUtensorMap* map, int block, int row,
+                                   uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3, %4}], [%5];" ::"r"(to),
+      "l"(map), "r"(0), "r"(block), "r"(row), "r"(barrier)
+      : "memory");
+}
+// A tile of the tensor that `map` describes into the same place of both blocks of a pair; it counts
+// itself in at the barrier of each.
+__device__ inline void CopyTileToPair(uint32_t to, const CUtensorMap* map, int col, int row,
+                                      uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(to),
+      "l"(map), "r"(col), "r"(row), "r"(barrier), "h"(static_cast<uint16_t>(3))
+      : "memory");
+}
+
+// Writes two 8 x 8 matrices of 16-bit numbers transposed; lane l has the address of row l mod 8 of
+// matrix l div 8 mod 2.
+__device__ inline void StoreMatrix2Transposed(uint32_t address, uint32_t a, uint32_t b) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(address),
+               "r"(a), "r"(b)
+               : "memory");
+}
 
 // Registers written before it are there for the products after it.
 __device__ inline void WarpgroupFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -54,6 +83,7 @@ struct WarpgroupProduct;
 #define VERNIER_D16(d, i) VERNIER_D8(d, i), VERNIER_D8(d, i + 8)
 #define VERNIER_D32(d, i) VERNIER_D16(d, i), VERNIER_D16(d, i + 16)
 #define VERNIER_D64(d, i) VERNIER_D32(d, i), VERNIER_D32(d, i + 32)
+#define VERNIER_D128(d, i) VERNIER_D64(d, i), VERNIER_D64(d, i + 64)
 #define VERNIER_N0 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define VERNIER_N8 "%8, %9, %10, %11, %12, %13, %14, %15"
 #define VERNIER_N16 "%16, %17, %18, %19, %20, %21, %22, %23"
@@ -62,10 +92,21 @@ struct WarpgroupProduct;
 #define VERNIER_N40 "%40, %41, %42, %43, %44, %45, %46, %47"
 #define VERNIER_N48 "%48, %49, %50, %51, %52, %53, %54, %55"
 #define VERNIER_N56 "%56, %57, %58, %59, %60, %61, %62, %63"
+#define VERNIER_N64 "%64, %65, %66, %67, %68, %69, %70, %71"
+#define VERNIER_N72 "%72, %73, %74, %75, %76, %77, %78, %79"
+#define VERNIER_N80 "%80, %81, %82, %83, %84, %85, %86, %87"
+#define VERNIER_N88 "%88, %89, %90, %91, %92, %93, %94, %95"
+#define VERNIER_N96 "%96, %97, %98, %99, %100, %101, %102, %103"
+#define VERNIER_N104 "%104, %105, %106, %107, %108, %109, %110, %111"
+#define VERNIER_N112 "%112, %113, %114, %115, %116, %117, %118, %119"
+#define VERNIER_N120 "%120, %121, %122, %123, %124, %125, %126, %127"
 #define VERNIER_N0_15 VERNIER_N0 ", " VERNIER_N8
 #define VERNIER_N0_31 VERNIER_N0_15 ", " VERNIER_N16 ", " VERNIER_N24
 #define VERNIER_N0_63 \
   VERNIER_N0_31 ", " VERNIER_N32 ", " VERNIER_N40 ", " VERNIER_N48 ", " VERNIER_N56
+#define VERNIER_N0_127                                                              \
+  VERNIER_N0_63 ", " VERNIER_N64 ", " VERNIER_N72 ", " VERNIER_N80 ", " VERNIER_N88 \
+                ", " VERNIER_N96 ", " VERNIER_N104 ", " VERNIER_N112 ", " VERNIER_N120
 
 // `sums` is tokens / 2; a0, b and p are the numbers of the operands behind them.
 #define VERNIER_PRODUCT(scalar, type, tokens, sums, numbers, a0, a1, a2, a3, b_, p_)          \
@@ -81,20 +122,30 @@ struct WarpgroupProduct;
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));           \
     }                                                                                         \
   };
-#define VERNIER_PRODUCTS(scalar, type)                                         \
-  VERNIER_PRODUCT(scalar, type, 16, 8, VERNIER_N0, 8, 9, 10, 11, 12, 13)       \
-  VERNIER_PRODUCT(scalar, type, 32, 16, VERNIER_N0_15, 16, 17, 18, 19, 20, 21) \
-  VERNIER_PRODUCT(scalar, type, 64, 32, VERNIER_N0_31, 32, 33, 34, 35, 36, 37) \
-  VERNIER_PRODUCT(scalar, type, 128, 64, VERNIER_N0_63, 64, 65, 66, 67, 68, 69)
+#define VERNIER_PRODUCTS(scalar, type)                                          \
+  VERNIER_PRODUCT(scalar, type, 16, 8, VERNIER_N0, 8, 9, 10, 11, 12, 13)        \
+  VERNIER_PRODUCT(scalar, type, 32, 16, VERNIER_N0_15, 16, 17, 18, 19, 20, 21)  \
+  VERNIER_PRODUCT(scalar, type, 64, 32, VERNIER_N0_31, 32, 33, 34, 35, 36, 37)  \
+  VERNIER_PRODUCT(scalar, type, 128, 64, VERNIER_N0_63, 64, 65, 66, 67, 68, 69) \
+  VERNIER_PRODUCT(scalar, type, 256, 128, VERNIER_N0_127, 128, 129, 130, 131, 132, 133)
 
 VERNIER_PRODUCTS(__half, "f16")
 VERNIER_PRODUCTS(__nv_bfloat16, "bf16")
 
 #undef VERNIER_PRODUCTS
 #undef VERNIER_PRODUCT
+#undef VERNIER_N0_127
 #undef VERNIER_N0_63
 #undef VERNIER_N0_31
 #undef VERNIER_N0_15
+#undef VERNIER_N120
+#undef VERNIER_N112
+#undef VERNIER_N104
+#undef VERNIER_N96
+#undef VERNIER_N88
+#undef VERNIER_N80
+#undef VERNIER_N72
+#undef VERNIER_N64
 #undef VERNIER_N56
 #undef VERNIER_N48
 #undef VERNIER_N40
@@ -103,6 +154,7 @@ VERNIER_PRODUCTS(__nv_bfloat16, "bf16")
 #undef VERNIER_N16
 #undef VERNIER_N8
 #undef VERNIER_N0
+#undef VERNIER_D128
 #undef VERNIER_D64
 #undef VERNIER_D32
 #undef VERNIER_D16

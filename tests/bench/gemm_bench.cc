@@ -99,7 +99,7 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
 bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
           const GemmOptions& options) {
   std::puts(
-      "shape,outputs,inputs,rows,format,kernel,tile_tokens,cluster,us,us_p10,us_p90,error,valid");
+      "shape,outputs,inputs,rows,format,kernel,tile_tokens,slices,us,us_p10,us_p90,error,valid");
   bool valid = true;
   for (const int count : rows) {
     for (const GemmShape& shape : shapes) {
@@ -110,7 +110,7 @@ bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
           valid = valid && good;
           std::printf("%s,%d,%d,%d,%s,%s,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name, shape.outputs,
                       shape.inputs, count, format == GemmFormat::kNf4 ? "nf4" : "int8", plan.kernel,
-                      plan.tile_tokens, plan.cluster, t.us, t.us_low, t.us_high, t.error,
+                      plan.tile_tokens, plan.slices, t.us, t.us_low, t.us_high, t.error,
                       static_cast<int>(good));
           std::fflush(stdout);
         }
@@ -144,8 +144,9 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 32));
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
   app.add_flag("--tune", tune, "time every plan of our kernels instead, as CSV");
-  app.add_flag("--validate-only", validate_only,
-               "run every plan of our kernels and compare, untimed: small enough for compute-sanitizer");
+  app.add_flag(
+      "--validate-only", validate_only,
+      "run every plan of our kernels and compare, untimed: small enough for compute-sanitizer");
   app.add_flag("--csv", printer.csv, "comma-separated rows");
   CLI11_PARSE(app, argc, argv);
 

@@ -134,7 +134,9 @@ struct Activations {
         bf16(is_bf16),
         y_bytes(2ll * row_count * shape.outputs),
         x(NewBuffer(2ll * row_count * shape.inputs)),
-        y(NewBuffer(y_bytes)) {
+        y(NewBuffer(y_bytes)),
+        workspace(NewBuffer(cuda::kGemmWorkspaceBytes)) {
+    BENCH_CHECK(cudaMemset(workspace->data, 0, static_cast<size_t>(cuda::kGemmWorkspaceBytes)));
     FillScalars(x->data, static_cast<int64_t>(rows) * shape.inputs, 1, bf16);
   }
   int rows;
@@ -142,6 +144,7 @@ struct Activations {
   int64_t y_bytes;
   BufferPointer x;
   BufferPointer y;
+  BufferPointer workspace;
 };
 
 class OurGemm {
@@ -196,6 +199,7 @@ class OurGemm {
     operands.weight = records_->as<uint8_t>() + copy * bytes_;
     operands.row_scales = scales_->as<float>();
     operands.y = activations_.y->data;
+    operands.workspace = activations_.workspace->data;
     BENCH_CHECK(cuda::LaunchGemm(problem_, plan_, operands, stream));
   }
 
@@ -407,7 +411,7 @@ std::vector<PlanTiming> MeasurePlans(const GemmShape& shape, int rows, GemmForma
     PlanTiming& result = out[i];
     result.kernel = plans[i].kernel == cuda::GemmKernel::kRows16 ? "rows16" : "wide";
     result.tile_tokens = plans[i].tile_tokens;
-    result.cluster = plans[i].cluster;
+    result.slices = plans[i].slices;
     gemm.set_plan(plans[i]);
     gemm.Validate(&result.timing, stream.stream);
     if (!timed) continue;

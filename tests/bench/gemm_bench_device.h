@@ -46,7 +46,7 @@ struct GemmMeasurement {
 struct PlanTiming {
   const char* kernel = "";
   int tile_tokens = 0;
-  int cluster = 0;
+  int slices = 0;
   GemmTiming timing;
 };
 

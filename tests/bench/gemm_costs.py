@@ -3,29 +3,37 @@
 best measured plan the plans are that it chooses.
 
 Usage: gemm_costs.py CSV...
-The model: us = waves * (ceil(blocks / cluster) * block + ends) + (cluster - 1) * rank, for tiles of 256 outputs.
+The model, for a pair of blocks: us = units * unit + ends + (parts - 1) * part + (tiles - 1) * tile, where units is its run of the
+line of tiles, parts how many pairs share a tile, and tiles how many tiles a run touches.
 """
 import csv
 import re
 import sys
 from pathlib import Path
 
-PLAN = Path(__file__).parents[2] / "kernels/cuda/gemm_wide_plan.cc"
-AT_ONCE = [int(n) for n in re.search(r"kClustersAtOnce\[\w+\] = \{([^}]+)\}", PLAN.read_text()).group(1).split(",")]
-TILE_OUTPUTS, BLOCK_COLS = 256, 64
-MOST_WAVES = 2  # of what is fitted: later waves overlap, and such plans are never chosen
+PLAN = Path(__file__).parents[2] / "kernels/cuda/gemm_wide_plan.h"
+PAIRS = int(re.search(r"kMaxPairs = (\d+)", PLAN.read_text()).group(1))
+TILES = re.search(r"kWideTiles\[\] = \{(.*?)\};", PLAN.read_text(), re.S).group(1)
+WARPGROUPS = {(int(t), int(s)): int(w) for t, s, w in re.findall(r"\{(\d+), (\d+), (\d+)\}", TILES)}
+BLOCK_COLS = 64
+NEAR = 1.2  # times the best of a problem: what is fitted, as no other plan should be chosen
+
+
+def problem_of(row):
+    return int(row["rows"]), row["shape"], row["format"]
 
 
 def terms(row):
-    outputs, inputs = int(row["outputs"]), int(row["inputs"])
-    cluster, tokens = int(row["cluster"]), int(row["tile_tokens"])
-    tiles = -(-outputs // TILE_OUTPUTS) * -(-int(row["rows"]) // tokens)
-    waves = -(-tiles // AT_ONCE[cluster - 1])
-    return [waves * -(-(inputs // BLOCK_COLS) // cluster), waves, cluster - 1]
+    tokens, slices = int(row["tile_tokens"]), int(row["slices"])
+    outputs = 2 * 64 * WARPGROUPS[tokens, slices] // slices
+    tile_units = int(row["inputs"]) // BLOCK_COLS
+    line = -(-int(row["outputs"]) // outputs) * -(-int(row["rows"]) // tokens) * tile_units
+    units = -(-line // min(PAIRS, line))
+    return [units, 1, -(-tile_units // units) - 1, -(-units // tile_units) - 1]
 
 
 def solve(a, b):
-    """Gauss with pivots, for three unknowns."""
+    """Gauss with pivots."""
     n = len(b)
     m = [row[:] + [value] for row, value in zip(a, b)]
     for i in range(n):
@@ -38,18 +46,23 @@ def solve(a, b):
     return [m[i][n] / m[i][i] for i in range(n)]
 
 
-def fit(rows):
-    """Least squares of the relative error."""
-    a = [[0.0] * 3 for _ in range(3)]
-    b = [0.0] * 3
+def fit(rows, known=()):
+    """Least squares of the relative error; a cost below zero is zero."""
+    free = [i for i in range(4) if i not in known]
+    a = [[0.0] * len(free) for _ in free]
+    b = [0.0] * len(free)
     for row in rows:
         us = float(row["us"])
-        t = [x / us for x in terms(row)]
-        for i in range(3):
+        t = [terms(row)[i] / us for i in free]
+        for i in range(len(free)):
             b[i] += t[i]
-            for j in range(3):
+            for j in range(len(free)):
                 a[i][j] += t[i] * t[j]
-    return solve(a, b)
+    for i in range(len(free)):
+        a[i][i] += 1e-9  # what no row has costs nothing
+    costs = dict(zip(free, solve(a, b)))
+    negative = [i for i, cost in costs.items() if cost < 0]
+    return fit(rows, (*known, negative[0])) if negative else [costs.get(i, 0.0) for i in range(4)]
 
 
 def main():
@@ -57,19 +70,24 @@ def main():
     for path in sys.argv[1:]:
         with open(path, newline="") as file:
             rows += [r for r in csv.DictReader(file) if r["kernel"] == "wide"]
+    best = {}
+    for row in rows:
+        best[problem_of(row)] = min(float(row["us"]), best.get(problem_of(row), float("inf")))
     costs = {}
-    for kind in sorted({(r["format"], int(r["tile_tokens"])) for r in rows}, reverse=True):
-        mine = [r for r in rows if (r["format"], int(r["tile_tokens"])) == kind and terms(r)[1] <= MOST_WAVES]
-        costs[kind] = fit(mine)
-        block, ends, rank = (max(0, round(1000 * c)) for c in costs[kind])
-        print(f"    {{PackedEncoding::k{kind[0].capitalize()}, {kind[1]}, {block}, {ends}, {rank}}},")
-    problems = sorted({(int(r["rows"]), r["shape"], r["format"]) for r in rows})
-    for problem in problems:
-        plans = [r for r in rows if (int(r["rows"]), r["shape"], r["format"]) == problem]
-        chosen = min(plans, key=lambda r: sum(c * t for c, t in zip(costs[r["format"], int(r["tile_tokens"])], terms(r))))
-        best = min(float(r["us"]) for r in plans)
-        print(f"{problem}: tile {chosen['tile_tokens']} cluster {chosen['cluster']}: {float(chosen['us']) / best:.2f} of the best",
-              file=sys.stderr)
+    for kind in sorted({(r["format"], int(r["tile_tokens"]), int(r["slices"])) for r in rows}, reverse=True):
+        mine = [r for r in rows if (r["format"], int(r["tile_tokens"]), int(r["slices"])) == kind]
+        near = [r for r in mine if float(r["us"]) <= NEAR * best[problem_of(r)]]
+        costs[kind] = fit(near if len(near) > 4 else mine)
+        numbers = ", ".join(str(round(1000 * c)) for c in costs[kind])
+        print(f"    {{PackedEncoding::k{kind[0].capitalize()}, {kind[1]}, {kind[2]}, {numbers}}},")
+    worst = 0
+    for problem in sorted(best):
+        cost = lambda r: sum(c * t for c, t in zip(costs[r["format"], int(r["tile_tokens"]), int(r["slices"])], terms(r)))
+        chosen = min((r for r in rows if problem_of(r) == problem), key=cost)
+        share = float(chosen["us"]) / best[problem]
+        worst = max(worst, share)
+        print(f"{problem}: tile {chosen['tile_tokens']}, slices {chosen['slices']}: {share:.2f} of the best", file=sys.stderr)
+    print(f"at worst {worst:.2f} of the best", file=sys.stderr)
 
 
 if __name__ == "__main__":

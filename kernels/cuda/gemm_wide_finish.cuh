@@ -1,0 +1,252 @@
+// gemm_wide, from a warpgroup's sums to y: the slices of a block are added in shared memory, each
+// warpgroup ending up with a share of the tokens, and the parts of a tile that several pairs
+// multiplied in the workspace.
+//
+// The pair with a tile's last columns owns it. The others leave their sums in the workspace and
+// count themselves in; the owner waits for them and adds theirs to its own in the order of the
+// pairs. It waits for pairs of lower numbers alone, which were launched before it, and they leave
+// what they have of an owner's tile first: no two can wait for each other.
+#pragma once
+
+#include "kernels/cuda/gemm_wide_layout.cuh"
+
+namespace vernier::cuda {
+
+struct WideArguments {
+  const float* row_scales;
+  void* y;
+  uint8_t* workspace;
+  int rows;
+  int outputs;
+  int token_tiles;
+  WideSchedule schedule;
+  Nf4Codebook codebook;
+};
+
+// What a pair multiplies without a break: columns of one tile.
+struct WidePiece {
+  int tile;
+  int first_block;
+  int blocks;
+};
+
+// The last piece of the units [first, end): a run is multiplied from its end to its beginning.
+__device__ inline WidePiece LastPiece(const WideSchedule& schedule, int first, int end) {
+  WidePiece piece;
+  piece.tile = (end - 1) / schedule.tile_units;
+  const int begin = max(first, piece.tile * schedule.tile_units);
+  piece.first_block = begin - piece.tile * schedule.tile_units;
+  piece.blocks = end - begin;
+  return piece;
+}
+
+// Barriers of the block: 0 has all, 1 all that multiply, then one a warpgroup, then one a group of
+// outputs with its slices.
+__device__ inline void SyncSome(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+// What one warpgroup does with its sums of 64 outputs.
+template <class Shape>
+struct Finisher {
+  using Scalar = typename Shape::Scalar;
+  static constexpr int kShareTokens = Shape::kTokens / Shape::kSlices;
+  static constexpr int kQuads = kShareTokens / 8;  // four sums each, a lane
+  using Sums = float[Shape::kSums];
+  using Share = float[kQuads * 4];
+
+  const WideArguments& args;
+  uint8_t* shared;
+  int pair;
+  int rank;       // in the pair
+  int warpgroup;  // of the block
+  int group;      // of 64 outputs, in the block
+  int slice;
+
+  __device__ int thread() const { return threadIdx.x % kWarpgroupThreads; }
+  // Of what this warpgroup ends up with, among those of the block.
+  __device__ int place() const { return group * Shape::kSlices + slice; }
+  __device__ void SyncWarpgroup() const { SyncSome(2 + warpgroup, kWarpgroupThreads); }
+  __device__ void SyncSlices() const {
+    SyncSome(2 + kMaxWarpgroups + group, Shape::kSlices * kWarpgroupThreads);
+  }
+
+  __device__ void Finish(const WidePiece& piece, const Sums& sums) const {
+    Share share;
+    if constexpr (Shape::kSlices > 1) {
+      AddSlices(sums, share);
+    } else {
+#pragma unroll
+      for (int i = 0; i < Shape::kSums; ++i) share[i] = sums[i];
+    }
+    if (piece.first_block + piece.blocks < args.schedule.tile_units) {
+      LeavePart(piece.tile, share);
+      return;
+    }
+    if (piece.first_block > 0) AddParts(piece.tile, share);
+    Write(piece.tile, share);
+  }
+
+  // share = what all slices have of this one's tokens, in the order of the slices from this one on.
+  __device__ void AddSlices(const Sums& sums, Share& share) const {
+    constexpr int kPieces = kStagingPieces / Shape::kGroups;
+    constexpr int kShareChunks = kQuads * kWarpgroupThreads;  // of 16 bytes
+    constexpr int kOthers = Shape::kSlices - 1;
+    static_assert(Shape::kSlices * kOthers * kShareChunks * 16 <= kPieces * kStagingPieceBytes);
+    // Where slice `from` leaves a quad for the slice `ahead` after it.
+    const auto place = [&](int from, int ahead, int quad) {
+      const int chunk =
+          (from * kOthers + ahead - 1) * kShareChunks + quad * kWarpgroupThreads + thread();
+      return reinterpret_cast<float4*>(
+          shared + Places<Shape>::Staging(group * kPieces + chunk / 8, chunk % 8));
+    };
+    SyncSlices();  // what was in the staging area has been read
+#pragma unroll
+    for (int to = 0; to < Shape::kSlices; ++to) {
+      const int ahead = (to - slice) & kOthers;
+#pragma unroll
+      for (int i = 0; i < kQuads; ++i) {
+        const float* const d = sums + (to * kQuads + i) * 4;
+        if (ahead > 0) {
+          *place(slice, ahead, i) = {d[0], d[1], d[2], d[3]};
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) share[4 * i + j] = d[j];
+        }
+      }
+    }
+    SyncSlices();
+#pragma unroll
+    for (int ahead = 1; ahead <= kOthers; ++ahead) {
+#pragma unroll
+      for (int i = 0; i < kQuads; ++i) {
+        Add(*place((slice - ahead) & kOthers, ahead, i), i, share);
+      }
+    }
+    SyncSlices();  // what follows uses the same area
+  }
+
+  static __device__ void Add(const float4& part, int quad, Share& sums) {
+    sums[4 * quad] += part.x;
+    sums[4 * quad + 1] += part.y;
+    sums[4 * quad + 2] += part.z;
+    sums[4 * quad + 3] += part.w;
+  }
+
+  // Where pair `of` leaves its part of a tile: it has one at most.
+  __device__ float4* PartOf(int of) const {
+    uint8_t* const block = args.workspace + kCounterBytes +
+                           static_cast<int64_t>(of * kPairBlocks + rank) * kMaxPartialBytes;
+    return reinterpret_cast<float4*>(block) + place() * kQuads * kWarpgroupThreads + thread();
+  }
+  __device__ int* CounterOf(int owner) const {
+    return reinterpret_cast<int*>(args.workspace) + (owner * kPairBlocks + rank) * kMaxWarpgroups +
+           place();
+  }
+
+  __device__ void LeavePart(int tile, const Share& sums) const {
+    float4* const part = PartOf(pair);
+#pragma unroll
+    for (int i = 0; i < kQuads; ++i) {
+      __stcg(part + i * kWarpgroupThreads,
+             make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
+    }
+    SyncWarpgroup();
+    if (thread() == 0) {
+      __threadfence();
+      atomicAdd(CounterOf(args.schedule.pair_of((tile + 1) * args.schedule.tile_units - 1)), 1);
+    }
+    __syncwarp();
+  }
+
+  __device__ void AddParts(int tile, Share& sums) const {
+    const int first = args.schedule.pair_of(tile * args.schedule.tile_units);
+    if (thread() == 0) {
+      int* const counter = CounterOf(pair);
+      int count = 0;
+      while (count < pair - first) {
+        asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(count) : "l"(counter) : "memory");
+      }
+      *counter = 0;  // for the launch after this one
+    }
+    SyncWarpgroup();
+    // Many loads at once, as each wait for the cache costs half a microsecond, but not more than
+    // there are registers for.
+    constexpr int kAtOnce = Shape::kTokens == 256 ? 16 : 8;
+    constexpr int kPart = std::min(kQuads, kAtOnce);  // quads of one part
+    constexpr int kParts = kAtOnce / kPart;
+    const float4 none = {0, 0, 0, 0};
+#pragma unroll 1
+    for (int of = first; of < pair; of += kParts) {
+#pragma unroll
+      for (int begin = 0; begin < kQuads; begin += kPart) {
+        float4 parts[kParts][kPart];
+#pragma unroll
+        for (int i = 0; i < kParts * kPart; ++i) {
+          const float4* const part =
+              PartOf(of + i / kPart) + (begin + i % kPart) * kWarpgroupThreads;
+          (&parts[0][0])[i] = of + i / kPart < pair ? __ldcg(part) : none;
+        }
+#pragma unroll
+        for (int i = 0; i < kParts * kPart; ++i) Add((&parts[0][0])[i], begin + i % kPart, sums);
+        asm volatile("" ::: "memory");
+      }
+    }
+  }
+
+  // Rounds the sums and writes them: through shared memory, as a lane's lie scattered in y.
+  __device__ void Write(int tile, const Share& sums) const {
+    // A token's 64 results fill a piece of the staging area.
+    constexpr int kPieces = kStagingPieces / Shape::kWarpgroups;
+    constexpr int kTurn = std::min(kShareTokens, kPieces);  // tokens at once
+    const int lane = thread() % 32;
+    const int first_output =
+        ((tile / args.token_tiles * kPairBlocks + rank) * Shape::kGroups + group) * kGroupRows;
+    const int first_token = tile % args.token_tiles * Shape::kTokens + slice * kShareTokens;
+    float low = 1 / Nf4Multiplier<Scalar>::kValue;
+    float high = low;
+    if constexpr (!Shape::Decoder::kHasTable) {
+      const int output = first_output + thread() / 32 * kTileRows + lane / 4;
+      low = output < args.outputs ? args.row_scales[output] : 0;
+      high = output + 8 < args.outputs ? args.row_scales[output + 8] : 0;
+    }
+#pragma unroll
+    for (int turn = 0; turn < kShareTokens; turn += kTurn) {
+      SyncWarpgroup();  // what was in the staging area has been read
+#pragma unroll
+      for (int token = 0; token < kTurn; token += 8) {
+        const float* const d = sums + (turn + token) / 2;
+        const int row = token + lane % 8;
+        const int chunk = (thread() / 32 * 2 + lane / 8 % 2) ^ row % 8;
+        StoreMatrix2Transposed(
+            SharedAddress(shared + Places<Shape>::Staging(place() * kPieces + row, chunk)),
+            PackPair<Scalar>(d[0] * low, d[1] * low), PackPair<Scalar>(d[2] * high, d[3] * high));
+      }
+      SyncWarpgroup();
+      const int tokens = min(kTurn, args.rows - first_token - turn);
+      for (int i = thread(); i < tokens * 8; i += kWarpgroupThreads) {
+        const int row = i / 8;
+        CopyOut(*reinterpret_cast<const uint4*>(
+                    shared + Places<Shape>::Staging(place() * kPieces + row, i % 8 ^ row % 8)),
+                first_token + turn + row, first_output + i % 8 * 8);
+      }
+    }
+  }
+
+  // Eight results of one token.
+  __device__ void CopyOut(const uint4& results, int token, int output) const {
+    Scalar* const y =
+        static_cast<Scalar*>(args.y) + static_cast<int64_t>(token) * args.outputs + output;
+    if (args.outputs % 8 == 0) {
+      if (output < args.outputs) *reinterpret_cast<uint4*>(y) = results;
+      return;
+    }
+    const Scalar* const each = reinterpret_cast<const Scalar*>(&results);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (output + i < args.outputs) y[i] = each[i];
+    }
+  }
+};
+
+}  // namespace vernier::cuda
