@@ -62,11 +62,10 @@ __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
 __device__ inline void Arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// At a barrier of any block of the cluster, by its RemoteAddress. Orders reads of shared memory before
-// it; a release at cluster scope would wait for all memory traffic of the warp, about 1 us.
+// At a barrier of any block of the cluster, by its RemoteAddress. Orders reads of shared memory
+// before it; a release at cluster scope would wait for all memory traffic of the warp, about 1 us.
 __device__ inline void ArriveRemote(uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier)
-               : "memory");
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 __device__ inline void ExpectBytes(uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
