@@ -17,24 +17,6 @@ namespace {
 // Row-major fp32 values read at a time: 1 MiB, or one row where that is longer.
 constexpr int64_t kChunkValues = 256 * 1024;
 
-// bitsandbytes, functional.py get_4bit_type("nf4").
-constexpr std::array<float, 16> kNf4Values = {-1.0f,
-                                              -0.6961928009986877f,
-                                              -0.5250730514526367f,
-                                              -0.39491748809814453f,
-                                              -0.28444138169288635f,
-                                              -0.18477343022823334f,
-                                              -0.09105003625154495f,
-                                              0.0f,
-                                              0.07958029955625534f,
-                                              0.16093020141124725f,
-                                              0.24611230194568634f,
-                                              0.33791524171829224f,
-                                              0.44070982933044434f,
-                                              0.5626170039176941f,
-                                              0.7229568362236023f,
-                                              1.0f};
-
 // csrc/kernels.cu dQuantizeNF4: a code is the number of thresholds strictly below x / absmax.
 constexpr std::array<float, 15> kNf4Thresholds = {
     -0.8480964004993439f,  -0.6106329262256622f,  -0.4599952697753906f,   -0.33967943489551544f,
@@ -239,8 +221,6 @@ absl::Status CheckShape(const WeightSource& source) {
 }
 
 }  // namespace
-
-std::span<const float, 16> Nf4Values() { return kNf4Values; }
 
 std::span<const float, 256> DynamicMap() {
   // For each of 7 exponents the midpoints of 2^i + 1 even steps from 0.1 to 1, scaled by 10^(i-6),

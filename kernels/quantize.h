@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/nf4_values.h"
 #include "kernels/quant_format.h"
 #include "kernels/tensor.h"
 
@@ -35,8 +36,6 @@ struct QuantizedMatrix {
   float nested_offset = 0;            // nf4-dq: mean of absmax
 };
 
-// The 16 NF4 values by code, ascending from -1 to 1.
-std::span<const float, 16> Nf4Values();
 // The 256 ascending values of bitsandbytes' create_dynamic_map(signed=True, 7, 8).
 std::span<const float, 256> DynamicMap();
 

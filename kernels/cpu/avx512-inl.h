@@ -6,7 +6,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/kernel_table.h"
-#include "kernels/cpu/nf4_values.h"
+#include "kernels/nf4_values.h"
 #include "kernels/cpu/unroll.h"
 
 namespace vernier {

@@ -3,8 +3,8 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/kernel_table.h"
-#include "kernels/cpu/nf4_values.h"
 #include "kernels/cpu/unroll.h"
+#include "kernels/nf4_values.h"
 
 namespace vernier {
 namespace {
@@ -80,8 +80,8 @@ inline void StoreBF16(uint8_t* p, Vec a) {
 // has.
 inline Table ScaledNf4(float absmax) {
   const __m256 scale = _mm256_set1_ps(absmax);
-  return {_mm256_mul_ps(_mm256_loadu_ps(kNf4Table), scale),
-          _mm256_mul_ps(_mm256_loadu_ps(kNf4Table + 8), scale)};
+  return {_mm256_mul_ps(_mm256_loadu_ps(kNf4Values), scale),
+          _mm256_mul_ps(_mm256_loadu_ps(kNf4Values + 8), scale)};
 }
 inline Words LoadWords(const uint8_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

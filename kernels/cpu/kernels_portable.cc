@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "kernels/cpu/kernel_table.h"
-#include "kernels/cpu/nf4_values.h"
 #include "kernels/cpu/unroll.h"
+#include "kernels/nf4_values.h"
 #include "kernels/tensor.h"
 
 namespace vernier {
@@ -83,7 +83,7 @@ inline void StoreBF16(uint8_t* p, Vec a) {
 
 inline Table ScaledNf4(float absmax) {
   Table table;
-  for (int i = 0; i < 16; ++i) table.values[i] = kNf4Table[i] * absmax;
+  for (int i = 0; i < 16; ++i) table.values[i] = kNf4Values[i] * absmax;
   return table;
 }
 inline Words LoadWords(const uint8_t* p) {

@@ -13,6 +13,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/nf4_values.h"
 #include "tests/testing/tensor_file.h"
 #include "tests/testing/test_data.h"
 
@@ -74,7 +75,7 @@ TEST(QuantizeTest, Nf4EqualsTheVectorsBitForBit) {
 TEST(QuantizeTest, Nf4ConstantsAreThePublishedOnes) {
   const nlohmann::json reference = ReadJson(TestDataPath("quant/nf4_reference.json"));
   const auto codes = reference.at("code").get<std::vector<float>>();
-  EXPECT_EQ(Bits(Nf4Values()), Bits(codes));
+  EXPECT_EQ(Bits(kNf4Values), Bits(codes));
   // One value just below and one just above each threshold, in a block whose absmax is 1.
   // The thresholds lie halfway between two floats: read their decimals as a compiler reads them,
   // without a double between.
@@ -129,8 +130,8 @@ TEST(QuantizeTest, Nf4TakesTheNearestCodeOfEveryBlockAlsoAcrossRowsAndChunks) {
     for (int64_t i = block * 64; i < end; ++i) absmax = std::max(absmax, std::fabs(values[i]));
     ASSERT_EQ(matrix.scales[block], absmax) << block;
     for (int64_t i = block * 64; i < end; ++i) {
-      const float chosen = Nf4Values()[Nf4Code(matrix, i)] * absmax;
-      for (const float other : Nf4Values()) {
+      const float chosen = kNf4Values[Nf4Code(matrix, i)] * absmax;
+      for (const float other : kNf4Values) {
         ASSERT_LE(std::fabs(values[i] - chosen),
                   std::fabs(values[i] - other * absmax) + 1e-6f * absmax)
             << i;
@@ -199,7 +200,7 @@ TEST(QuantizeTest, Nf4DqNestsTheAbsmaxOfNf4) {
     const float absmax =
         DynamicMap()[nested.nested_codes[block]] * nested.nested_scales[block / 256] +
         nested.nested_offset;
-    ASSERT_EQ(decoded[i], Nf4Values()[Nf4Code(nested, static_cast<int64_t>(i))] * absmax) << i;
+    ASSERT_EQ(decoded[i], kNf4Values[Nf4Code(nested, static_cast<int64_t>(i))] * absmax) << i;
   }
 }
 

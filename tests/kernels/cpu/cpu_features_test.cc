@@ -8,8 +8,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_backend.h"
-#include "kernels/cpu/nf4_values.h"
-#include "kernels/quantize.h"
 
 namespace vernier {
 namespace {
@@ -123,10 +121,6 @@ TEST(CpuBackendTest, CopyNeedsTheActivationsSize) {
   ASSERT_TRUE(backend->CreateWorkspace(SmallPlan()).ok());
   EXPECT_EQ(backend->CopyActivation(Activation::kResidual, out).code(),
             absl::StatusCode::kFailedPrecondition);
-}
-
-TEST(KernelTableTest, Nf4ValuesAreTheFormats) {
-  for (int i = 0; i < 16; ++i) EXPECT_EQ(kNf4Table[i], Nf4Values()[i]);
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
-// The 16 NF4 values by code, as plain data for kernels that may not include quantize.h; a test
-// holds them equal to Nf4Values().
+// The 16 NF4 values by code, ascending from -1 to 1 (bitsandbytes, functional.py
+// get_4bit_type("nf4")): plain data, also for kernels that may not include quantize.h.
 #pragma once
 
 namespace vernier {
 
-alignas(64) inline constexpr float kNf4Table[16] = {
+alignas(64) inline constexpr float kNf4Values[16] = {
     -1.0f,
     -0.6961928009986877f,
     -0.5250730514526367f,
