@@ -16,11 +16,10 @@ constexpr int64_t kMaxLayers = 4096;
 // ---- Llama: Touvron et al. 2023; transformers' modeling_llama, llama.cpp's LLM_ARCH_LLAMA ----
 
 constexpr FixedKey kLlamaHfFixed[] = {
-    {"attention_bias", "false"},        {"mlp_bias", "false"},
-    {"partial_rotary_factor", "1"},     {"rope_interleaved", "false"},
-    {"sliding_window", "null"},         {"num_local_experts", "0"},
-    {"attention_logit_cap", "null"},    {"quantization_config", "null"},
-    {"final_logit_softcapping", "null"}};
+    {"attention_bias", "false"},     {"mlp_bias", "false"},
+    {"partial_rotary_factor", "1"},  {"rope_interleaved", "false"},
+    {"sliding_window", "null"},      {"num_local_experts", "0"},
+    {"attention_logit_cap", "null"}, {"final_logit_softcapping", "null"}};
 
 constexpr FixedKey kLlamaGgufFixed[] = {{"llama.expert_count", "0"},
                                         {"llama.rope.scale_linear", "1"},
@@ -60,8 +59,7 @@ constexpr absl::string_view kLlamaGgufIgnored[] = {"rope_freqs.weight"};
 
 constexpr FixedKey kGpt2HfFixed[] = {{"scale_attn_weights", "true"},
                                      {"scale_attn_by_inverse_layer_idx", "false"},
-                                     {"add_cross_attention", "false"},
-                                     {"quantization_config", "null"}};
+                                     {"add_cross_attention", "false"}};
 
 constexpr TensorRow Gpt2Fused(absl::string_view name, absl::string_view kind, FusedPart part) {
   const bool weight = kind == "weight";
@@ -103,15 +101,12 @@ constexpr TensorRow kGpt2Tensors[] = {
 
 // ---- Mistral: Jiang et al. 2023; transformers' modeling_mistral. GGUF files of it say llama. ----
 
-constexpr FixedKey kMistralHfFixed[] = {
-    {"attention_bias", "false"}, {"layer_types", "null"}, {"quantization_config", "null"}};
+constexpr FixedKey kMistralHfFixed[] = {{"attention_bias", "false"}, {"layer_types", "null"}};
 
 // ---- Qwen 2 and 2.5: Yang et al. 2024; transformers' modeling_qwen2 ----
 
-constexpr FixedKey kQwenHfFixed[] = {{"use_sliding_window", "false"},
-                                     {"attention_bias", "false"},
-                                     {"use_mrope", "false"},
-                                     {"quantization_config", "null"}};
+constexpr FixedKey kQwenHfFixed[] = {
+    {"use_sliding_window", "false"}, {"attention_bias", "false"}, {"use_mrope", "false"}};
 
 constexpr TensorRow kQwen2Tensors[] = {
     {"embed", "embed_tokens.weight", "token_embd.weight"},
@@ -160,8 +155,7 @@ constexpr TensorRow kQwen3Tensors[] = {
 
 constexpr FixedKey kGemma3HfFixed[] = {{"attention_bias", "false"},
                                        {"attn_logit_softcapping", "null"},
-                                       {"use_bidirectional_attention", "false"},
-                                       {"quantization_config", "null"}};
+                                       {"use_bidirectional_attention", "false"}};
 
 constexpr FixedKey kGemma3GgufFixed[] = {{"gemma3.attn_logit_softcapping", "0"},
                                          {"gemma3.attention.scale", "null"}};

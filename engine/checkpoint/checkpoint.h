@@ -27,7 +27,7 @@ namespace vernier {
 struct TensorInfo {
   std::string name;       // canonical; the file's own for tensors that no architecture row uses
   std::string file_name;  // as the file calls it
-  std::string type;       // as the file stores it, lower case: "bf16", "q4_1"
+  std::string type;       // as the file stores it, lower case: "bf16", "q4_1", "gptq-int4"
   std::vector<int64_t> shape;
   int64_t bytes = 0;  // in the file
 };
@@ -45,7 +45,8 @@ class Checkpoint {
 
   virtual const ModelConfig& config() const = 0;
   virtual const std::vector<TensorInfo>& tensors() const = 0;
-  // Weight type before us: "bf16", or "q4_1 (dequantized)" when most bytes of it are quantized.
+  // Weight type before us: "bf16", or "q4_1 (dequantized)" when most bytes of a GGUF file are
+  // quantized, or any matrix of a Hugging Face folder is.
   virtual std::string source() const = 0;
   virtual bool source_is_quantized() const = 0;
   virtual int64_t disk_bytes() const = 0;

@@ -167,7 +167,9 @@ absl::StatusOr<HfConfig> ReadHfConfig(const std::string& folder) {
     if (absl::Status status = ReadRopes(fields, &*config); !status.ok()) return status;
   }
   if (absl::Status status = ReadTokens(fields, folder, &*config); !status.ok()) return status;
-  return HfConfig{*architecture, *std::move(config)};
+  const absl::StatusOr<QuantSettings> quantization = ReadQuantSettings(fields);
+  if (!quantization.ok()) return quantization.status();
+  return HfConfig{*architecture, *std::move(config), *quantization};
 }
 
 }  // namespace vernier

@@ -6,12 +6,14 @@
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/architectures.h"
 #include "engine/checkpoint/model_config.h"
+#include "engine/checkpoint/quant_config.h"
 
 namespace vernier {
 
 struct HfConfig {
   const Architecture* architecture = nullptr;
   ModelConfig config;
+  QuantSettings quantization;
 };
 
 // NOT_FOUND without config.json; INVALID_ARGUMENT and UNIMPLEMENTED naming the file, the key, the

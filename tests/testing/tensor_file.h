@@ -40,6 +40,8 @@ class TensorFile {
     return header_.at(name).at("shape").get<std::vector<int64_t>>();
   }
 
+  std::string Dtype(const std::string& name) const { return header_.at(name).at("dtype"); }
+
   template <typename T>
   std::vector<T> Read(const std::string& name) const {
     const auto range = header_.at(name).at("data_offsets").get<std::vector<size_t>>();

@@ -3,11 +3,12 @@
 
 Usage: support_table.py ROOT [--check]
 
-Reads the rows of architectures.cc, the folders of tests/data and the tests that name them; nothing is typed here. With --check
+Reads the rows of architectures.cc and quant_config.cc, the folders of tests/data and the tests that name them; nothing is typed here. With --check
 writes nothing, and exits 1 when the committed tables are other ones.
 """
 import json
 import re
+import struct
 import sys
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def checked(root, hf_class, gguf):
     """The committed models of a class in one container, and the tests that name them."""
     cells = []
     for config in sorted((root / "tests/data").glob("**/config.json")):
-        if hf_class not in json.loads(config.read_text()).get("architectures", []):
+        model = json.loads(config.read_text())
+        if hf_class not in model.get("architectures", []) or "quantization_config" in model:
             continue
         data = config.parent.relative_to(root / "tests/data").as_posix()
         name = data.removeprefix("checkpoints/") + ("/model.gguf" if gguf else "")
@@ -46,6 +48,27 @@ def checked(root, hf_class, gguf):
             tests = tests_naming(root, '["/]' + re.escape(name) + '"')
             cells.append(f"`{name}`: {tests}")
     return "; ".join(cells) or "none"
+
+
+def metadata(path):
+    """What a safetensors file says of itself."""
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        return json.loads(file.read(length)).get("__metadata__", {})
+
+
+def quantized(root):
+    """(method, model, libraries, tests) of each committed quantized model; the method alone where there is none."""
+    source = (root / "engine/checkpoint/quant_config.cc").read_text()
+    rows = source.split("constexpr Method kMethods[] = {", 1)[1].split("\n};", 1)[0]
+    configs = [(path, json.loads(path.read_text())) for path in sorted((root / "tests/data/checkpoints").glob("*/config.json"))]
+    for method in re.findall(r'"([^"]+)"', rows):
+        models = [path.parent for path, config in configs if config.get("quantization_config", {}).get("quant_method") == method]
+        for folder in models:
+            said = metadata(folder / "expected.safetensors")
+            yield method, f"`{folder.name}`", said["packed_by"], said["dequantized_by"], tests_naming(root, f'"{folder.name}"')
+        if not models:
+            yield method, "none", "", "", ""
 
 
 def tokenizers(root):
@@ -62,6 +85,8 @@ def tables(root):
         lines.append(f"| {name} | safetensors | `{hf_class}` | {checked(root, hf_class, gguf=False)} |")
         if has_gguf:
             lines.append(f"| {name} | GGUF | `{name}` | {checked(root, hf_class, gguf=True)} |")
+    lines += ["", "| quantized by | model | packed by | weights by | tests that name it |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in quantized(root)]
     lines += ["", "| tokenizer | container | tests that name it |", "|---|---|---|"]
     lines += [f"| {name} | {kind} | {tests} |" for name, kind, tests in tokenizers(root)]
     return "\n".join(lines)

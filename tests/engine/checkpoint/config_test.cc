@@ -344,11 +344,6 @@ TEST(ConfigTest, WhatIsNotSupportedIsNamed) {
        {"window", [](Json& j) { j["sliding_window"] = 4096; }, "sliding_window is 4096"},
        {"partial rotary", [](Json& j) { j["partial_rotary_factor"] = 0.5; },
         "partial_rotary_factor is 0.5"},
-       {"quantized",
-        [](Json& j) {
-          j["quantization_config"] = {{"quant_method", "gptq"}};
-        },
-        "quantization_config is {\"quant_method\":\"gptq\"}"},
        {"rope",
         [](Json& j) {
           j["rope_scaling"] = {{"type", "dynamic"}, {"factor", 2.0}};

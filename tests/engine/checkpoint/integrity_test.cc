@@ -112,6 +112,14 @@ TEST_F(IntegrityTest, F46EveryFlippedBitOfAFolderIsCaught) {
             "model-00002-of-00002.safetensors", "model.safetensors.index.json", "manifest.json"});
 }
 
+// Codes, scales, zero points and groups each have their own checksum.
+TEST_F(IntegrityTest, F46EveryFlippedBitOfAQuantizedFolderIsCaught) {
+  for (const char* layout : {"tiny_qwen2_gptq_int4", "tiny_qwen2_bnb_nf4_dq"}) {
+    CopyFolder(std::string("checkpoints/") + layout);
+    FlipBits({"config.json", "model.safetensors", "manifest.json"});
+  }
+}
+
 TEST_F(IntegrityTest, F46EveryFlippedBitOfAGgufFileIsCaught) {
   CopyGguf("checkpoints/tiny_qwen3/model.gguf");
   FlipBits({"model.gguf", "model.gguf.manifest.json"});
