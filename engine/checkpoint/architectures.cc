@@ -21,12 +21,9 @@ constexpr FixedKey kLlamaHfFixed[] = {
     {"sliding_window", "null"},      {"num_local_experts", "0"},
     {"attention_logit_cap", "null"}, {"final_logit_softcapping", "null"}};
 
-constexpr FixedKey kLlamaGgufFixed[] = {{"llama.expert_count", "0"},
-                                        {"llama.rope.scale_linear", "1"},
-                                        {"llama.attention.sliding_window", "0"},
-                                        {"llama.attention.scale", "null"},
-                                        {"llama.logit_scale", "null"},
-                                        {"llama.use_parallel_residual", "false"}};
+constexpr FixedKey kLlamaGgufFixed[] = {
+    {"expert_count", "0"},       {"rope.scale_linear", "1"}, {"attention.sliding_window", "0"},
+    {"attention.scale", "null"}, {"logit_scale", "null"},    {"use_parallel_residual", "false"}};
 
 constexpr TensorRow kLlamaTensors[] = {
     {"embed", "embed_tokens.weight", "token_embd.weight"},
@@ -157,8 +154,8 @@ constexpr FixedKey kGemma3HfFixed[] = {{"attention_bias", "false"},
                                        {"attn_logit_softcapping", "null"},
                                        {"use_bidirectional_attention", "false"}};
 
-constexpr FixedKey kGemma3GgufFixed[] = {{"gemma3.attn_logit_softcapping", "0"},
-                                         {"gemma3.attention.scale", "null"}};
+constexpr FixedKey kGemma3GgufFixed[] = {{"attn_logit_softcapping", "0"},
+                                         {"attention.scale", "null"}};
 
 // Gemma's files keep the weight of a norm less one; llama.cpp's converter adds it.
 constexpr TensorRow GemmaNorm(absl::string_view name, absl::string_view hf_name,
@@ -240,6 +237,48 @@ constexpr ConfigKeys Gemma3HfKeys() {
   return keys;
 }
 
+// What llama.cpp calls them, behind the architecture's name.
+constexpr ConfigKeys LlamaLikeGgufKeys() {
+  return {.num_layers = "block_count",
+          .hidden = "embedding_length",
+          .context = "context_length",
+          .num_heads = "attention.head_count",
+          .intermediate = "feed_forward_length",
+          .vocab = "vocab_size",
+          .num_kv_heads = "attention.head_count_kv",
+          .head_dim = "attention.key_length",
+          .norm_epsilon = "attention.layer_norm_rms_epsilon",
+          .rope_theta = "rope.freq_base",
+          .rotary_dims = "rope.dimension_count",
+          .rope_scaling = "rope.scaling.type",
+          .rope_scaling_factor = "rope.scaling.factor"};
+}
+
+constexpr ConfigKeys LlamaGgufKeys() {
+  ConfigKeys keys = LlamaLikeGgufKeys();
+  keys.fixed = kLlamaGgufFixed;
+  return keys;
+}
+
+constexpr ConfigKeys kGpt2GgufKeys = {.num_layers = "block_count",
+                                      .hidden = "embedding_length",
+                                      .context = "context_length",
+                                      .num_heads = "attention.head_count",
+                                      .intermediate = "feed_forward_length",
+                                      .vocab = "vocab_size",
+                                      .norm_epsilon = "attention.layer_norm_epsilon"};
+
+constexpr ConfigKeys Gemma3GgufKeys() {
+  ConfigKeys keys = LlamaLikeGgufKeys();
+  keys.window = "attention.sliding_window";
+  keys.window_pattern = "attention.sliding_window_pattern";
+  keys.window_theta = "rope.freq_base_swa";
+  keys.soft_cap = "final_logit_softcapping";
+  keys.hidden_scalar_layers = 62;  // the 27B
+  keys.fixed = kGemma3GgufFixed;
+  return keys;
+}
+
 constexpr Architecture kArchitectures[] = {
     {.name = "llama",
      .hf_class = "LlamaForCausalLM",
@@ -252,20 +291,7 @@ constexpr Architecture kArchitectures[] = {
      .learned_positions = false,
      .default_tied = false,
      .hf_keys = LlamaLikeHfKeys(kLlamaHfFixed),
-     .gguf_keys = {.num_layers = "llama.block_count",
-                   .hidden = "llama.embedding_length",
-                   .context = "llama.context_length",
-                   .num_heads = "llama.attention.head_count",
-                   .intermediate = "llama.feed_forward_length",
-                   .vocab = "llama.vocab_size",
-                   .num_kv_heads = "llama.attention.head_count_kv",
-                   .head_dim = "llama.attention.key_length",
-                   .norm_epsilon = "llama.attention.layer_norm_rms_epsilon",
-                   .rope_theta = "llama.rope.freq_base",
-                   .rotary_dims = "llama.rope.dimension_count",
-                   .rope_scaling = "llama.rope.scaling.type",
-                   .rope_scaling_factor = "llama.rope.scaling.factor",
-                   .fixed = kLlamaGgufFixed},
+     .gguf_keys = LlamaGgufKeys(),
      .tensors = kLlamaTensors,
      .hf_ignored = kLlamaHfIgnored,
      .gguf_ignored = kLlamaGgufIgnored},
@@ -289,13 +315,7 @@ constexpr Architecture kArchitectures[] = {
                  .activation = "activation_function",
                  .tied = "tie_word_embeddings",
                  .fixed = kGpt2HfFixed},
-     .gguf_keys = {.num_layers = "gpt2.block_count",
-                   .hidden = "gpt2.embedding_length",
-                   .context = "gpt2.context_length",
-                   .num_heads = "gpt2.attention.head_count",
-                   .intermediate = "gpt2.feed_forward_length",
-                   .vocab = "gpt2.vocab_size",
-                   .norm_epsilon = "gpt2.attention.layer_norm_epsilon"},
+     .gguf_keys = kGpt2GgufKeys,
      .tensors = kGpt2Tensors,
      .hf_ignored = kGpt2HfIgnored},
     {.name = "mistral",
@@ -313,19 +333,7 @@ constexpr Architecture kArchitectures[] = {
      .default_norm_epsilon = 1e-6,
      .qkv_biases = true,
      .hf_keys = QwenHfKeys(/*default_head_dim=*/0),
-     .gguf_keys = {.num_layers = "qwen2.block_count",
-                   .hidden = "qwen2.embedding_length",
-                   .context = "qwen2.context_length",
-                   .num_heads = "qwen2.attention.head_count",
-                   .intermediate = "qwen2.feed_forward_length",
-                   .vocab = "qwen2.vocab_size",
-                   .num_kv_heads = "qwen2.attention.head_count_kv",
-                   .head_dim = "qwen2.attention.key_length",
-                   .norm_epsilon = "qwen2.attention.layer_norm_rms_epsilon",
-                   .rope_theta = "qwen2.rope.freq_base",
-                   .rotary_dims = "qwen2.rope.dimension_count",
-                   .rope_scaling = "qwen2.rope.scaling.type",
-                   .rope_scaling_factor = "qwen2.rope.scaling.factor"},
+     .gguf_keys = LlamaLikeGgufKeys(),
      .tensors = kQwen2Tensors},
     {.name = "qwen3",
      .hf_class = "Qwen3ForCausalLM",
@@ -334,19 +342,7 @@ constexpr Architecture kArchitectures[] = {
      .default_norm_epsilon = 1e-6,
      .head_norms = true,
      .hf_keys = QwenHfKeys(/*default_head_dim=*/128),
-     .gguf_keys = {.num_layers = "qwen3.block_count",
-                   .hidden = "qwen3.embedding_length",
-                   .context = "qwen3.context_length",
-                   .num_heads = "qwen3.attention.head_count",
-                   .intermediate = "qwen3.feed_forward_length",
-                   .vocab = "qwen3.vocab_size",
-                   .num_kv_heads = "qwen3.attention.head_count_kv",
-                   .head_dim = "qwen3.attention.key_length",
-                   .norm_epsilon = "qwen3.attention.layer_norm_rms_epsilon",
-                   .rope_theta = "qwen3.rope.freq_base",
-                   .rotary_dims = "qwen3.rope.dimension_count",
-                   .rope_scaling = "qwen3.rope.scaling.type",
-                   .rope_scaling_factor = "qwen3.rope.scaling.factor"},
+     .gguf_keys = LlamaLikeGgufKeys(),
      .tensors = kQwen3Tensors},
     {.name = "gemma3",
      .hf_class = "Gemma3ForCausalLM",
@@ -360,25 +356,7 @@ constexpr Architecture kArchitectures[] = {
      .scaled_embedding = true,
      .window_pattern = 6,
      .hf_keys = Gemma3HfKeys(),
-     .gguf_keys = {.num_layers = "gemma3.block_count",
-                   .hidden = "gemma3.embedding_length",
-                   .context = "gemma3.context_length",
-                   .num_heads = "gemma3.attention.head_count",
-                   .intermediate = "gemma3.feed_forward_length",
-                   .vocab = "gemma3.vocab_size",
-                   .num_kv_heads = "gemma3.attention.head_count_kv",
-                   .head_dim = "gemma3.attention.key_length",
-                   .norm_epsilon = "gemma3.attention.layer_norm_rms_epsilon",
-                   .rope_theta = "gemma3.rope.freq_base",
-                   .rotary_dims = "gemma3.rope.dimension_count",
-                   .window = "gemma3.attention.sliding_window",
-                   .window_pattern = "gemma3.attention.sliding_window_pattern",
-                   .window_theta = "gemma3.rope.freq_base_swa",
-                   .rope_scaling = "gemma3.rope.scaling.type",
-                   .rope_scaling_factor = "gemma3.rope.scaling.factor",
-                   .soft_cap = "gemma3.final_logit_softcapping",
-                   .hidden_scalar_layers = 62,  // the 27B
-                   .fixed = kGemma3GgufFixed},
+     .gguf_keys = Gemma3GgufKeys(),
      .tensors = kGemma3Tensors},
 };
 

@@ -37,7 +37,8 @@ struct FixedKey {
   absl::string_view value;
 };
 
-// Where one kind of file keeps the hyperparameters; empty: it has no such key.
+// Where one kind of file keeps the hyperparameters; empty: it has no such key. GGUF's keys are
+// those behind the architecture's name and a dot.
 struct ConfigKeys {
   absl::string_view num_layers, hidden, context, num_heads;  // required
   absl::string_view intermediate;                            // default: 4 * hidden

@@ -94,8 +94,9 @@ absl::StatusOr<GgufConfig> ReadGgufConfig(const std::shared_ptr<const RandomAcce
   const JsonFields fields(json, file->path());
   const absl::StatusOr<const Architecture*> architecture = ArchitectureOf(fields);
   if (!architecture.ok()) return architecture.status();
+  const JsonFields hyperparameters(json, file->path(), absl::StrCat((*architecture)->name, "."));
   absl::StatusOr<ModelConfig> config =
-      ReadConfig(**architecture, (*architecture)->gguf_keys, fields);
+      ReadConfig(**architecture, (*architecture)->gguf_keys, hyperparameters);
   if (!config.ok()) return config.status();
   if (config->vocab == 0) {
     const absl::string_view name = FileNameOf(**architecture, "embed");

@@ -35,11 +35,11 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text, const std
   return value;
 }
 
-JsonFields::JsonFields(const nlohmann::json& object, std::string file)
-    : object_(object), file_(std::move(file)) {}
+JsonFields::JsonFields(const nlohmann::json& object, std::string file, std::string prefix)
+    : object_(object), file_(std::move(file)), prefix_(std::move(prefix)) {}
 
 const nlohmann::json* JsonFields::Find(absl::string_view key) const {
-  const auto it = object_.find(std::string(key));
+  const auto it = object_.find(absl::StrCat(prefix_, key));
   return it == object_.end() || it->is_null() ? nullptr : &*it;
 }
 
@@ -57,16 +57,16 @@ std::string JsonFields::ValueText(absl::string_view key) const {
 
 absl::Status JsonFields::Wrong(absl::string_view key, absl::string_view expected) const {
   return absl::InvalidArgumentError(
-      absl::StrCat(file_, ": ", key, " is ", ValueText(key), ", expected ", expected));
+      absl::StrCat(file_, ": ", prefix_, key, " is ", ValueText(key), ", expected ", expected));
 }
 
 absl::Status JsonFields::Unsupported(absl::string_view key, absl::string_view supported) const {
-  return absl::UnimplementedError(absl::StrCat(file_, ": ", key, " is ", ValueText(key),
+  return absl::UnimplementedError(absl::StrCat(file_, ": ", prefix_, key, " is ", ValueText(key),
                                                ", which is not supported (", supported, ")"));
 }
 
 bool JsonFields::SaysNull(absl::string_view key) const {
-  const auto it = object_.find(std::string(key));
+  const auto it = object_.find(absl::StrCat(prefix_, key));
   return it != object_.end() && it->is_null();
 }
 

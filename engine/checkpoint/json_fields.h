@@ -21,8 +21,9 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(absl::string_view text, const std
 // A view: `object` must outlive it. A key that is absent or null is not there.
 class JsonFields {
  public:
-  // REQUIRES: `object` is a JSON object. `file` is for messages.
-  JsonFields(const nlohmann::json& object, std::string file);
+  // REQUIRES: `object` is a JSON object. `file` is for messages. Every key is the one that is asked
+  // for, behind `prefix`.
+  JsonFields(const nlohmann::json& object, std::string file, std::string prefix = "");
 
   const std::string& file() const { return file_; }
   // Null when it is not there.
@@ -51,6 +52,7 @@ class JsonFields {
 
   const nlohmann::json& object_;
   const std::string file_;
+  const std::string prefix_;
 };
 
 }  // namespace vernier

@@ -249,7 +249,7 @@ TEST(ConfigTest, Gemma3Of62LayersScalesByHiddenOverHeads) {
                {"gemma3.attention.head_count", 32},
                {"gemma3.attention.key_length", 128}};
   const auto scale = [&] {
-    return ReadConfig(gemma, gemma.gguf_keys, JsonFields(json, "file"))->attention.scale;
+    return ReadConfig(gemma, gemma.gguf_keys, JsonFields(json, "file", "gemma3."))->attention.scale;
   };
   EXPECT_EQ(scale(), static_cast<float>(1 / std::sqrt(168.0)));
   json["gemma3.block_count"] = 48;
