@@ -3,7 +3,8 @@
 // Format: docs/gguf.md of ggml. Little-endian: "GGUF", version, counts of tensors and keys; the
 // keys with typed values; the tensors' names, dimensions, types and offsets; the data, aligned.
 // The file is hostile: every count and length is compared with the bytes that are left before
-// anything is allocated, and metadata never takes more than a few times its bytes in memory.
+// anything is allocated, and metadata never takes more than a few times its bytes in memory. What
+// follows the last tensor is not read, as by ggml: writers pad it, and no value depends on it.
 #pragma once
 
 #include <cstdint>

@@ -231,6 +231,13 @@ TEST(GgufTest, OtherTypesAreRefusedByName) {
               HasSubstr("tensor \"z\": its type is type 77; supported: "));
 }
 
+TEST(GgufTest, WhatFollowsTheLastTensorIsNotRead) {
+  const std::string bytes = WithTensor(GgufF32("z", {2}, {1, 2})).Bytes();
+  for (const size_t more : {size_t{1}, size_t{24}, size_t{5000}}) {
+    EXPECT_EQ(Refusal(bytes + std::string(more, '\xff')), "") << more;
+  }
+}
+
 TEST(GgufTest, OffsetsLieInTheFile) {
   GgufTensorBytes tensor = GgufF32("z", {2}, {1, 2});
   tensor.offset = 4;

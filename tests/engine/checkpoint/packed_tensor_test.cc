@@ -4,11 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <bit>
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -217,6 +218,15 @@ TEST(PackedTensorTest, BlocksOfOtherSizesAndAShortLastOne) {
   expect("layers.0.mlp.up", "model.layers.0.mlp.up_proj", [](size_t) { return 2.0f; });
   expect("layers.0.attention.q", "model.layers.0.self_attn.q_proj",
          [&](size_t i) { return absmax[i / 48]; });
+}
+
+TEST(PackedTensorTest, AnAbsMaxOf0IsABlockOfZeros) {
+  EditedModel model(Model("tiny_qwen2_bnb_nf4"));
+  model.tensors.at("model.layers.0.self_attn.q_proj.weight.absmax").Set<float>(0, 0.0f);
+  const auto checkpoint = MustOpen(model.Write());
+  const std::vector<float> values = Matrix(*checkpoint, "layers.0.attention.q");
+  EXPECT_TRUE(std::all_of(values.begin(), values.begin() + 64, [](float v) { return v == 0; }));
+  EXPECT_NE(values[64], 0);
 }
 
 // The offset is the mean of all absmax, so that a small one may come out below 0.
