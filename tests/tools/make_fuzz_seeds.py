@@ -118,6 +118,53 @@ def entry(kind, shape, begin, end):
     return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
 
 
+def packed(parts):
+    """parts: (suffix, type, shape, bytes) of one module."""
+    header, data = {}, b""
+    for suffix, kind, shape, raw in parts:
+        header["m" + suffix] = entry(kind, shape, len(data), len(data) + len(raw))
+        data += raw
+    return safetensors(header, data)
+
+
+NF4 = struct.pack("<16f", -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+                  -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634,
+                  0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0)
+
+
+def nf4(nested):
+    """A matrix [3, 30]: blocks of 64 that rows straddle, the last one short."""
+    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [3, 30]}
+    one = struct.pack("<f", 1.0)
+    parts = [(".weight", "U8", [45, 1], bytes(range(45))), (".weight.quant_map", "F32", [16], NF4)]
+    if nested:
+        state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.5}
+        parts += [(".weight.absmax", "U8", [2], b"\x01\xfe"), (".weight.nested_absmax", "F32", [1], one),
+                  (".weight.nested_quant_map", "F32", [256], one * 256)]
+    else:
+        parts += [(".weight.absmax", "F32", [2], one * 2)]
+    raw = json.dumps(state).encode()
+    return packed(parts + [(".weight.quant_state.bitsandbytes__nf4", "U8", [len(raw)], raw)])
+
+
+def integers(half):
+    """One matrix a layout, of the settings that safetensors_fuzz.cc has."""
+    words = struct.pack("<8I", *range(0x10325476, 0x10325476 + 8))
+    return {
+        "bnb_int8": packed([(".weight", "I8", [2, 4], words[:8]), (".SCB", "F32", [2], struct.pack("<2f", 1.0, 2.0)),
+                            (".weight_format", "U8", [], b"\0")]),
+        "gptq_int4": packed([(".qweight", "I32", [1, 8], words), (".qzeros", "I32", [1, 1], words[:4]),
+                             (".scales", "F16", [1, 8], half * 8), (".g_idx", "I32", [8], bytes(32))]),
+        "gptq_int8": packed([(".qweight", "I32", [1, 4], words[:16]), (".qzeros", "I32", [1, 1], words[:4]),
+                             (".scales", "F16", [1, 4], half * 4)]),
+        "awq_int4": packed([(".qweight", "I32", [4, 1], words[:16]), (".qzeros", "I32", [2, 1], words[:8]),
+                            (".scales", "F16", [2, 8], half * 16)]),
+        "ct_int4": packed([(".weight_packed", "I32", [2, 1], words[:8]), (".weight_scale", "BF16", [2, 2], half * 4),
+                           (".weight_zero_point", "I32", [1, 2], words[:8]), (".weight_shape", "I64", [2], struct.pack("<2q", 2, 8))]),
+        "ct_int8": packed([(".weight", "I8", [2, 4], words[:8]), (".weight_scale", "BF16", [2, 1], half * 2)]),
+    }
+
+
 def manifest(**more):
     return json.dumps({"vernier_manifest": 1, "files": [{"path": "model.gguf", "size": 9, "sha256": "0f" * 32}],
                        "tensors": [{"name": "embed", "file": "model.gguf", "bytes": 4, "xxh3": "00112233445566ff"}],
@@ -142,6 +189,9 @@ def main():
         "safetensors/scalar_and_empty": safetensors({"s": entry("F16", [], 0, 2), "e": entry("I64", [0, 7], 2, 2)}, bytes(2)),
         "safetensors/escapes": safetensors(b'{"\\u0061\\ud83d\\ude00":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}  ', b"x"),
         "safetensors/none": safetensors({}, b""),
+        "safetensors/bnb_nf4": nf4(nested=False),
+        "safetensors/bnb_nf4_dq": nf4(nested=True),
+        **{f"safetensors/{name}": raw for name, raw in integers(half).items()},
         "manifest/one": manifest(),
         "manifest/golden": manifest(golden={"prompt": [1, 403], "tokens": [407], "least_margin": 0.25}),
         "manifest/none": manifest(files=[], tensors=[]),

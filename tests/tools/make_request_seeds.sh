@@ -22,3 +22,11 @@ seed compare 2 CompareRequest evaluation 'base {prompt: "Hi" sampling {max_token
 seed compare_ids 2 CompareRequest evaluation 'base {token_ids {ids: 9}} mode: TEACHER_FORCED forced_ids {ids: 1 ids: 2}'
 seed tokenize 3 TokenizeRequest inference 'text: "Once" add_special_tokens: false parse_special: true'
 seed tokenize_chat 3 TokenizeRequest inference 'chat {messages {role: "user" content: "Hi"}}'
+seed tokenize_tools 3 TokenizeRequest inference 'chat {messages {role: "user" content: "Hi"}
+  messages {role: "assistant" reasoning_content: "why" tool_calls {id: "1" name: "f" arguments: "{\"x\": [1, 2.5, null]}"}}
+  messages {role: "tool" tool_call_id: "1" name: "f" content: "ok"}
+  tools: "[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {}}}]"
+  template_args {key: "enable_thinking" value {bool_value: false}} template_args {key: "n" value {int_value: -3}}}'
+seed generate_tools 0 GenerateRequest inference 'chat {messages {role: "assistant" tool_calls {name: "f"} tool_calls {name: "g"
+  arguments: "{}"}} messages {role: "user" content: "<|im_end|>"} tools: "[]"
+  template_args {key: "t" value {string_value: "<|im_end|>"}} template_args {key: "d" value {double_value: 0.5}}}'
