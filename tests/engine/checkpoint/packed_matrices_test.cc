@@ -99,6 +99,37 @@ TEST(PackedMatricesTest, AMatrixThatIsThereUnpackedIsReadUnpacked) {
   }
 }
 
+// GPT-2's Conv1D is [inputs, outputs] in a file, but is transposed before it is quantized.
+TEST(PackedMatricesTest, PartsOfAFusedConv1dAreRowsOfItsOutputs) {
+  EditedModel model("checkpoints/tiny_gpt2");
+  model.config["quantization_config"] = {{"load_in_8bit", true}};
+  const std::string fused = "transformer.h.0.attn.c_attn";
+  EditedTensor codes{"I8", {144, 48}, std::string(144 * 48, '\0')};
+  for (size_t i = 0; i < codes.bytes.size(); ++i)
+    codes.Set<int8_t>(i, static_cast<int8_t>(i % 255));
+  EditedTensor row_max{"F32", {144}, std::string(144 * 4, '\0')};
+  for (size_t i = 0; i < 144; ++i) row_max.Set<float>(i, 127.0f * static_cast<float>(i + 1));
+  model.tensors[fused + ".weight"] = codes;
+  model.tensors[fused + ".SCB"] = row_max;
+  const auto opened = Checkpoint::Open(model.Write());
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  int first = 0;
+  for (const char* part : {"q", "k", "v"}) {
+    const auto source = (*opened)->OpenMatrix(std::string("layers.0.attention.") + part);
+    ASSERT_TRUE(source.ok()) << source.status();
+    ASSERT_EQ(source->rows, 48);
+    ASSERT_EQ(source->cols, 48);
+    std::vector<float> values(48 * 48);
+    ASSERT_TRUE(source->read(0, 48, values.data()).ok());
+    for (int i = 0; i < 48 * 48; ++i) {
+      const int at = first * 48 + i;
+      const auto code = static_cast<int8_t>(at % 255);
+      ASSERT_FLOAT_EQ(values[i], static_cast<float>(code * (at / 48 + 1))) << part << i;
+    }
+    first += 48;
+  }
+}
+
 TEST(PackedMatricesTest, ABiasOfZerosThatNoLayerHasIsUnused) {
   EditedModel model(Model("tiny_qwen2_gptq_int4"));
   const std::string bias = "model.layers.0.mlp.down_proj.bias";
