@@ -10,28 +10,17 @@
 #include <cstdint>
 
 #include "kernels/cuda/packed_layout.h"
+#include "kernels/nf4_values.h"
 
 namespace vernier::cuda {
 
-// NF4 values by code (bitsandbytes, functional.py get_4bit_type("nf4")). Kernels take them as a
-// parameter: constants of their own would be fetched from memory first (7 % of a launch of 30 us).
+// NF4 values by code. Kernels take them as a parameter: constants of their own would be fetched
+// from memory first (7 % of a launch of 30 us).
 struct Nf4Codebook {
-  float values[16] = {-1.0f,
-                      -0.6961928009986877f,
-                      -0.5250730514526367f,
-                      -0.39491748809814453f,
-                      -0.28444138169288635f,
-                      -0.18477343022823334f,
-                      -0.09105003625154495f,
-                      0.0f,
-                      0.07958029955625534f,
-                      0.16093020141124725f,
-                      0.24611230194568634f,
-                      0.33791524171829224f,
-                      0.44070982933044434f,
-                      0.5626170039176941f,
-                      0.7229568362236023f,
-                      1.0f};
+  float values[16];
+  Nf4Codebook() {  // on the host
+    for (int code = 0; code < 16; ++code) values[code] = kNf4Values[code];
+  }
 };
 
 // The table holds multiplier * code: the factor for which the 16 products round best, half the
