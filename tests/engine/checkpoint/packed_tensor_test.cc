@@ -220,6 +220,17 @@ TEST(PackedTensorTest, BlocksOfOtherSizesAndAShortLastOne) {
          [&](size_t i) { return absmax[i / 48]; });
 }
 
+// bnb_4bit_quant_storage: the same bytes under another type.
+TEST(PackedTensorTest, Nf4CodesMayBeStoredAsAnyType) {
+  EditedModel model(Model("tiny_qwen2_bnb_nf4"));
+  auto& codes = model.tensors.at("model.layers.0.self_attn.q_proj.weight");
+  codes.dtype = "BF16";
+  codes.shape = {256, 1};
+  const auto original = MustOpen(TestDataPath(Model("tiny_qwen2_bnb_nf4")));
+  EXPECT_EQ(Matrix(*MustOpen(model.Write()), "layers.0.attention.q"),
+            Matrix(*original, "layers.0.attention.q"));
+}
+
 TEST(PackedTensorTest, AnAbsMaxOf0IsABlockOfZeros) {
   EditedModel model(Model("tiny_qwen2_bnb_nf4"));
   model.tensors.at("model.layers.0.self_attn.q_proj.weight.absmax").Set<float>(0, 0.0f);
