@@ -61,7 +61,7 @@ struct Integers {
   GroupedIntegers layout;
   int64_t cols = 0;
   std::shared_ptr<const uint8_t[]> codes, scales, zeros;
-  std::vector<int32_t> group_of;  // [cols]
+  std::shared_ptr<const uint8_t[]> group_of;  // int32 [cols]; null: groups are consecutive
 };
 
 // Rows [first_row, first_row + count) of the file's matrix, at most kTileRows.
@@ -84,11 +84,18 @@ void DecodeTile(const Integers& in, int64_t first_row, int64_t count, float* out
   for (int64_t col = 0; col < in.cols; col += kTileCols) {
     const int64_t end = std::min(col + kTileCols, in.cols);
     for (int64_t i = 0; i < count; ++i) {
-      for (int64_t k = col; k < end; ++k) {
-        const int64_t at = i * groups + in.group_of[k];
-        const auto code =
-            static_cast<int32_t>(CodeAt(layout.codes, in.codes.get(), first_row + i, k));
-        out[i * in.cols + k] = static_cast<float>(code - zero[at]) * scale[at];
+      for (int64_t k = col; k < end;) {
+        const int64_t group =
+            in.group_of != nullptr ? At<int32_t>(in.group_of.get(), k) : k / layout.group;
+        const int64_t same_end =
+            in.group_of != nullptr ? k + 1 : std::min(end, (group + 1) * layout.group);
+        const int32_t zero_point = zero[i * groups + group];
+        const float factor = scale[i * groups + group];
+        for (; k < same_end; ++k) {
+          const auto code =
+              static_cast<int32_t>(CodeAt(layout.codes, in.codes.get(), first_row + i, k));
+          out[i * in.cols + k] = static_cast<float>(code - zero_point) * factor;
+        }
       }
     }
   }
@@ -109,19 +116,15 @@ absl::Status CheckFinite(const Bytes& bytes, ScalarType type) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<int32_t>> GroupsOf(const GroupedIntegers& layout, int64_t cols,
-                                              const Bytes& stored) {
-  std::vector<int32_t> groups(static_cast<size_t>(cols));
+absl::Status CheckGroups(const GroupedIntegers& layout, int64_t cols, const Bytes& stored) {
+  if (stored.data == nullptr) return absl::OkStatus();
   for (int64_t k = 0; k < cols; ++k) {
-    const int64_t group =
-        stored.data != nullptr ? At<int32_t>(stored.data.get(), k) : k / layout.group;
-    if (group < 0 || group >= layout.groups) {
-      return WrongPart(stored,
-                       absl::StrCat("[", k, "] is ", group, ", expected 0 to ", layout.groups - 1));
-    }
-    groups[k] = static_cast<int32_t>(group);
+    const int32_t group = At<int32_t>(stored.data.get(), k);
+    if (group >= 0 && group < layout.groups) continue;
+    return WrongPart(stored,
+                     absl::StrCat("[", k, "] is ", group, ", expected 0 to ", layout.groups - 1));
   }
-  return groups;
+  return absl::OkStatus();
 }
 
 absl::Status CheckShapePart(const PackedTensor& tensor, const Bytes& stored) {
@@ -152,12 +155,13 @@ absl::StatusOr<Reader> OpenLayout(const PackedTensor& tensor, const GroupedInteg
       !status.ok()) {
     return status;
   }
-  absl::StatusOr<std::vector<int32_t>> groups =
-      GroupsOf(layout, tensor.cols, part(PackedRole::kGroups));
-  if (!groups.ok()) return groups.status();
+  if (absl::Status status = CheckGroups(layout, tensor.cols, part(PackedRole::kGroups));
+      !status.ok()) {
+    return status;
+  }
   auto integers = std::make_shared<const Integers>(
       Integers{layout, tensor.cols, part(PackedRole::kCodes).data, part(PackedRole::kScales).data,
-               part(PackedRole::kZeros).data, *std::move(groups)});
+               part(PackedRole::kZeros).data, part(PackedRole::kGroups).data});
   return [integers = std::move(integers)](int64_t first_row, int64_t count, float* out) {
     for (int64_t i = 0; i < count; i += kTileRows) {
       DecodeTile(*integers, first_row + i, std::min(kTileRows, count - i),
