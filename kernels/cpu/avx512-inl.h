@@ -77,7 +77,7 @@ inline void StoreBF16(uint8_t* p, Vec a) {
 // The table's products with absmax are the weights' own fp32 values: one rounding, as the format
 // has.
 inline Table ScaledNf4(float absmax) {
-  return {_mm512_mul_ps(_mm512_loadu_ps(kNf4Table), _mm512_set1_ps(absmax))};
+  return {_mm512_mul_ps(_mm512_loadu_ps(kNf4Values), _mm512_set1_ps(absmax))};
 }
 inline Words LoadWords(const uint8_t* p) { return _mm512_loadu_si512(p); }
 // The table's entries of the nibbles at `shift`; VPERMPS looks at the low four bits alone.

@@ -241,7 +241,7 @@ inline __m512i ShiftedWords(__m512i words, int bits) {
 
 // The scaled values of two blocks, rounded to bf16: of 32 entries each 16.
 inline __m512i Nf4Table(float low, float high) {
-  const __m512 values = _mm512_loadu_ps(kNf4Table);
+  const __m512 values = _mm512_loadu_ps(kNf4Values);
   return ToBF16(_mm512_mul_ps(values, _mm512_set1_ps(low)),
                 _mm512_mul_ps(values, _mm512_set1_ps(high)));
 }
