@@ -284,24 +284,41 @@ void DeviceEngine::PublishSnapshot() {
   snapshot.variants.resize(model_->variants.size());
   for (const auto& sequence : scheduler_.sequences()) {
     VariantLoad& load = snapshot.variants[static_cast<size_t>(sequence->request->variant)];
-    const bool started = sequence->planned > 0;
-    (started ? load.running : load.waiting) += 1;
+    (sequence->Running() ? load.running : load.waiting) += 1;
     if (sequence->Generated() == 0) {
       load.queued_prompt_tokens +=
           std::max<int64_t>(0, sequence->prompt_tokens - sequence->computed);
     }
-    load.kv_blocks += static_cast<int64_t>(sequence->blocks.size());
-    if (sequence->Paired()) {
-      snapshot.variants[static_cast<size_t>(sequence->request->score->reference_variant)]
-          .kv_blocks += static_cast<int64_t>(sequence->reference_blocks.size());
-    }
   }
-  snapshot.kv_blocks_total = scheduler_.pool().total();
-  snapshot.kv_blocks_free = scheduler_.pool().free();
+  const KvPool& pool = scheduler_.pool();
+  for (size_t variant = 0; variant < snapshot.variants.size(); ++variant) {
+    snapshot.variants[variant].kv_blocks = pool.used(static_cast<int>(variant));
+  }
+  snapshot.kv_blocks_total = pool.total();
+  snapshot.kv_blocks_free = pool.free();
+  snapshot.kv_blocks_cached = pool.cached();
   snapshot.heartbeat = clock_->Now();
   MutexLock lock(&snapshot_mutex_);
   snapshot.device = snapshot_.device;
   snapshot_ = std::move(snapshot);
+}
+
+// The sum of what variants are guaranteed of `blocks`.
+absl::StatusOr<int64_t> GuaranteedBlocks(const EngineOptions& options, const Model& model,
+                                         int64_t blocks) {
+  if (options.guaranteed_blocks.size() > model.variants.size()) {
+    return InvalidField({"guaranteed_blocks", absl::StrCat(options.guaranteed_blocks.size()),
+                         absl::StrCat("at most ", model.variants.size(), " variants")});
+  }
+  int64_t sum = 0;
+  for (const int64_t guaranteed : options.guaranteed_blocks) {
+    if (guaranteed < 0 || guaranteed > blocks - 2 - sum) {
+      return InvalidField({"guaranteed_blocks", absl::StrCat(guaranteed, " after ", sum),
+                           absl::StrCat("at most ", blocks - 2, " in all, of ", blocks)});
+    }
+    sum += guaranteed;
+  }
+  return sum;
 }
 
 // The limits that `options` and the model give together, or which of them
@@ -328,8 +345,11 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
     return InvalidField({"kv_blocks", absl::StrCat(blocks, " of ", block_bytes, " bytes"),
                          absl::StrCat("in [2, ", kMaxBlocks, "]")});
   }
-  // A score against a reference holds two tables at once.
-  const int64_t largest_context = blocks / 2 * kBlockTokens;
+  absl::StatusOr<int64_t> guaranteed = GuaranteedBlocks(options, model, blocks);
+  if (!guaranteed.ok()) return guaranteed.status();
+  // A score against a reference holds two tables at once, and gets them although all other
+  // variants' guarantees are kept.
+  const int64_t largest_context = (blocks - *guaranteed) / 2 * kBlockTokens;
   const int64_t context = options.max_context != 0
                               ? options.max_context
                               : std::min(model.config.context, largest_context);
@@ -341,14 +361,17 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
     return InvalidField(
         {"max_context", absl::StrCat(context, " tokens"),
          absl::StrCat("at most ", largest_context, " with ", blocks, " cache blocks of ",
-                      block_bytes, " bytes: two sequences of that length must fit")});
+                      block_bytes, " bytes, ", *guaranteed,
+                      " of them guaranteed: two sequences of that length must fit")});
   }
   return SchedulerLimits{.kv_blocks = blocks,
                          .max_context = context,
                          .step_tokens = options.step_tokens,
                          .max_logit_rows = options.max_logit_rows,
                          .max_sequences = options.max_sequences,
-                         .max_preemptions = options.max_preemptions};
+                         .max_preemptions = options.max_preemptions,
+                         .prefix_cache = options.prefix_cache,
+                         .guaranteed_blocks = options.guaranteed_blocks};
 }
 
 // One row through every variant, so that the first request finds caches and

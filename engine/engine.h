@@ -27,8 +27,10 @@ struct EngineOptions {
   int64_t kv_blocks = 0;         // 0: from kv_bytes
   int64_t kv_bytes = 512 << 20;  // of the pool
   int64_t max_context = 0;       // 0: the model's, or what the pool holds; else at most the model's
-  int max_preemptions = 3;       // of one request; then RESOURCE_EXHAUSTED
-  int planning_depth = 1;        // 1: plan after the step before is committed; 2: one step ahead
+  bool prefix_cache = true;      // prompts that begin alike are computed once
+  std::vector<int64_t> guaranteed_blocks;  // by variant: of kv_blocks, whatever others use; none: 0
+  int max_preemptions = 3;                 // of one request; then RESOURCE_EXHAUSTED
+  int planning_depth = 1;  // 1: plan after the step before is committed; 2: one step ahead
 };
 
 // What happened in a step, for metrics.
@@ -60,16 +62,17 @@ struct VariantLoad {
   int64_t waiting = 0;  // submitted, no row planned yet (or preempted)
   int64_t running = 0;
   int64_t queued_prompt_tokens = 0;
-  int64_t kv_blocks = 0;
+  int64_t kv_blocks = 0;  // with an owner
 };
 
 // A consistent picture, renewed by the device thread after each step.
 struct EngineSnapshot {
   std::vector<VariantLoad> variants;
   int64_t kv_blocks_total = 0;
-  int64_t kv_blocks_free = 0;
-  absl::Duration heartbeat;  // engine clock, written by the loop itself
-  absl::Status device;       // not OK: the loop has ended, every request was told UNAVAILABLE
+  int64_t kv_blocks_free = 0;    // without an owner
+  int64_t kv_blocks_cached = 0;  // of those, what the prefix cache holds
+  absl::Duration heartbeat;      // engine clock, written by the loop itself
+  absl::Status device;           // not OK: the loop has ended, every request was told UNAVAILABLE
 };
 
 class Engine {

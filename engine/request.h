@@ -109,7 +109,7 @@ struct FinishEvent {
   absl::Status status;  // not OK for kError (INTERNAL), kDrain (UNAVAILABLE), kDeadline
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
-  int64_t cached_tokens = 0;
+  int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache
   int preemptions = 0;
   Timings timings;
 };
@@ -130,6 +130,8 @@ struct Request {
   uint64_t id = 0;  // made by the server, unique in the process
   int variant = 0;  // index into the model's variants
   Priority priority = Priority::kNormal;
+  // Who shares a prefix cache: requests of one tenant and salt.
+  std::string tenant, cache_salt;
   std::vector<int32_t> prompt;  // REQUIRES: not empty, each in [0, vocab)
   SamplingParams sampling;
   std::optional<ScoreParams> score;

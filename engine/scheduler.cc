@@ -77,7 +77,8 @@ int64_t StepPlan::DecodeRows() const {
   });
 }
 
-Scheduler::Scheduler(const SchedulerLimits& limits) : limits_(limits), pool_(limits.kv_blocks) {
+Scheduler::Scheduler(const SchedulerLimits& limits)
+    : limits_(limits), pool_(limits.kv_blocks, limits.guaranteed_blocks) {
   VERNIER_CHECK(limits.step_tokens >= 1 && limits.max_logit_rows >= 1 && limits.max_sequences >= 1);
 }
 
@@ -114,6 +115,7 @@ void Scheduler::Commit(const StepPlan& plan) {
     Sequence& sequence = *planned.sequence;
     sequence.computed = planned.first + planned.count;
     sequence.in_flight -= 1;
+    IndexBlocks(&sequence);
     if (Scored(sequence) && !sequence.end.has_value()) {
       sequence.end = SequenceEnd{FinishReason::kStop, -1, {}};
     }
@@ -155,36 +157,103 @@ void Scheduler::ReleaseEnded() {
 }
 
 void Scheduler::AdmitWaiting() {
-  // Oldest first within a class, and none past one that does not fit: a large
-  // prompt is never overtaken for ever.
+  // Oldest first within a class, and none past one that does not fit but into what
+  // its variant is guaranteed: a large prompt is never overtaken for ever.
+  std::vector<int> blocked;  // variants
   for (const Priority priority : {Priority::kNormal, Priority::kLow}) {
     for (const auto& sequence : sequences_) {
       if (sequence->request->priority != priority || sequence->Running() ||
           sequence->end.has_value())
         continue;
-      if (!Admit(sequence.get())) return;
+      if (!MayPass(*sequence, blocked) || !Admit(sequence.get())) {
+        blocked.push_back(sequence->request->variant);
+      }
     }
   }
 }
 
+// Whether a sequence may be admitted though older ones of `blocked` variants wait.
+bool Scheduler::MayPass(const Sequence& sequence, const std::vector<int>& blocked) const {
+  if (blocked.empty()) return true;
+  const Request& request = *sequence.request;
+  if (std::find(blocked.begin(), blocked.end(), request.variant) != blocked.end()) return false;
+  const int64_t blocks = BlocksFor(std::max<int64_t>(1, sequence.Rows()));
+  return blocks <= pool_.Guaranteed(request.variant) &&
+         (!sequence.Paired() || blocks <= pool_.Guaranteed(request.score->reference_variant));
+}
+
 bool Scheduler::Admit(Sequence* sequence) {
-  const int64_t tables = sequence->Paired() ? 2 : 1;
-  const int64_t blocks = BlocksFor(std::max<int64_t>(1, sequence->Rows()));
-  // One block is left for those that already run, so that a newcomer is not the
-  // first to be preempted.
-  const auto fits = [&] {
-    return running_ < limits_.max_sequences &&
-           pool_.free() >= tables * blocks + (running_ > 0 ? 1 : 0);
-  };
-  while (!fits()) {
+  while (running_ >= limits_.max_sequences || !TakeBlocks(sequence)) {
     Sequence* victim = Victim(*sequence);
     if (victim == nullptr || victim->request->priority == sequence->request->priority) return false;
     Preempt(victim);
   }
-  VERNIER_CHECK(pool_.Allocate(blocks, &sequence->blocks));
-  if (tables == 2) VERNIER_CHECK(pool_.Allocate(blocks, &sequence->reference_blocks));
   ++running_;
   return true;
+}
+
+// All the blocks that its known tokens need, found ones first; or none, and false.
+bool Scheduler::TakeBlocks(Sequence* sequence) {
+  const Request& request = *sequence->request;
+  FindPrefix(*sequence);
+  // What was found is held before anything else is handed out in its place.
+  pool_.Share(found_, &sequence->blocks);
+  pool_.Share(reference_found_, &sequence->reference_blocks);
+  const int64_t missing =
+      BlocksFor(std::max<int64_t>(1, sequence->Rows())) - static_cast<int64_t>(found_.size());
+  const auto take = [&](int variant, std::vector<int32_t>* table) {
+    // One block is left for those that already run, so that a newcomer is not the
+    // first to be preempted.
+    const bool spares = running_ > 0 && missing > pool_.Guaranteed(variant);
+    return pool_.Available(variant) >= missing + (spares ? 1 : 0) &&
+           pool_.Allocate(variant, missing, table);
+  };
+  if (!take(request.variant, &sequence->blocks) ||
+      (sequence->Paired() &&
+       !take(request.score->reference_variant, &sequence->reference_blocks))) {
+    pool_.Release(&sequence->reference_blocks);
+    pool_.Release(&sequence->blocks);
+    return false;
+  }
+  sequence->indexed = static_cast<int64_t>(found_.size());
+  sequence->found = sequence->planned = sequence->computed = sequence->indexed * kBlockTokens;
+  if (sequence->first_planned == absl::InfiniteDuration())
+    sequence->cached_tokens = sequence->found;
+  sequence->parent = found_.empty() ? sequence->root : pool_.IdOf(found_.back());
+  sequence->reference_parent =
+      reference_found_.empty() ? sequence->reference_root : pool_.IdOf(reference_found_.back());
+  return true;
+}
+
+// What of the sequence need not be computed: of both tables the same positions. The last row is
+// computed in any case, and so are those that owe a score, for their logits.
+void Scheduler::FindPrefix(const Sequence& sequence) {
+  found_.clear();
+  reference_found_.clear();
+  if (!limits_.prefix_cache) return;
+  const int64_t rows = std::min(sequence.Rows() - 1, sequence.FirstScoredRow());
+  const auto tokens = std::span(sequence.tokens).first(static_cast<size_t>(rows));
+  pool_.Find(sequence.root, tokens, &found_);
+  if (!sequence.Paired()) return;
+  pool_.Find(sequence.reference_root, tokens, &reference_found_);
+  const size_t both = std::min(found_.size(), reference_found_.size());
+  found_.resize(both);
+  reference_found_.resize(both);
+}
+
+void Scheduler::IndexBlocks(Sequence* sequence) {
+  // What broke off may have left NaN behind.
+  const bool broken = sequence->end.has_value() && sequence->end->reason == FinishReason::kError;
+  if (!limits_.prefix_cache || broken) return;
+  for (; (sequence->indexed + 1) * kBlockTokens <= sequence->computed; ++sequence->indexed) {
+    const size_t block = static_cast<size_t>(sequence->indexed);
+    const PrefixIndex::Tokens tokens =
+        std::span(sequence->tokens).subspan(block * kBlockTokens).first<kBlockTokens>();
+    sequence->parent = pool_.Insert(sequence->parent, tokens, sequence->blocks[block]);
+    if (!sequence->Paired()) continue;
+    sequence->reference_parent =
+        pool_.Insert(sequence->reference_parent, tokens, sequence->reference_blocks[block]);
+  }
 }
 
 bool Scheduler::PlanClass(Priority priority, StepPlan* plan) {
@@ -267,12 +336,13 @@ void Scheduler::PlanRows(Sequence* sequence, StepPlan* plan) {
 bool Scheduler::GrowBlocks(Sequence* sequence, int64_t positions) {
   const int64_t missing = BlocksFor(positions) - static_cast<int64_t>(sequence->blocks.size());
   if (missing <= 0) return true;
-  while (pool_.free() < missing) {
+  const int variant = sequence->request->variant;
+  while (pool_.Available(variant) < missing) {
     Sequence* victim = Victim(*sequence);
     if (victim == nullptr) return false;
     Preempt(victim);
   }
-  return pool_.Allocate(missing, &sequence->blocks);
+  return pool_.Allocate(variant, missing, &sequence->blocks);
 }
 
 Sequence* Scheduler::Victim(const Sequence& beneficiary) const {
@@ -280,16 +350,29 @@ Sequence* Scheduler::Victim(const Sequence& beneficiary) const {
   for (const auto& candidate : sequences_) {
     // What a step in flight (or the one being planned) may write is not given
     // away.
-    if (!candidate->Running() || candidate->in_flight > 0 || !YieldsTo(*candidate, beneficiary))
+    if (!candidate->Running() || candidate->in_flight > 0 || !YieldsTo(*candidate, beneficiary) ||
+        !Frees(*candidate, beneficiary))
       continue;
     if (victim == nullptr || YieldsTo(*candidate, *victim)) victim = candidate.get();
   }
   return victim;
 }
 
+// Whether the beneficiary could have what the candidate gives up: within its guarantee a variant's
+// blocks stay with it.
+bool Scheduler::Frees(const Sequence& candidate, const Sequence& beneficiary) const {
+  const auto is_of = [&](int variant) {
+    return variant == beneficiary.request->variant ||
+           (beneficiary.Paired() && variant == beneficiary.request->score->reference_variant);
+  };
+  const auto frees = [&](int variant) { return is_of(variant) || pool_.AboveGuarantee(variant); };
+  return frees(candidate.request->variant) ||
+         (candidate.Paired() && frees(candidate.request->score->reference_variant));
+}
+
 void Scheduler::Preempt(Sequence* sequence) {
-  if (sequence->planned > 0) {
-    preemptions_.push_back({sequence->request->variant, sequence->planned});
+  if (sequence->planned > sequence->found) {
+    preemptions_.push_back({sequence->request->variant, sequence->planned - sequence->found});
     if (++sequence->preemptions > limits_.max_preemptions && !sequence->end.has_value()) {
       sequence->end =
           SequenceEnd{FinishReason::kError, -1,
@@ -302,6 +385,8 @@ void Scheduler::Preempt(Sequence* sequence) {
   ReleaseBlocks(sequence);
   sequence->planned = 0;
   sequence->computed = 0;
+  sequence->found = 0;
+  sequence->indexed = 0;
 }
 
 void Scheduler::ReleaseBlocks(Sequence* sequence) {

@@ -10,7 +10,9 @@
 // step only when no sequence of the normal class can use it. Cache blocks for a
 // prompt are taken when it starts to run; when a growing sequence finds none,
 // the newest of the lowest class gives up its blocks and is recomputed later (as
-// vLLM v1 does), with what it had drawn as part of its prompt.
+// vLLM v1 does), with what it had drawn as part of its prompt. Full blocks whose
+// step has completed can be found by later sequences with the same beginning,
+// which compute what is behind it alone.
 #pragma once
 
 #include <compare>
@@ -34,6 +36,8 @@ struct SchedulerLimits {
   int64_t max_logit_rows = 64;  // of a pass
   int max_sequences = 64;       // that hold blocks
   int max_preemptions = 3;
+  bool prefix_cache = true;
+  std::vector<int64_t> guaranteed_blocks;  // by variant, see KvPool
 };
 
 // Consecutive positions of one sequence in a pass.
@@ -62,7 +66,7 @@ struct StepPlan {
 // A preemption, for metrics.
 struct Preemption {
   int variant = 0;
-  int64_t recomputed_tokens = 0;
+  int64_t recomputed_tokens = 0;  // at most: it may find some of them when it comes back
 };
 
 class Scheduler {
@@ -108,6 +112,11 @@ class Scheduler {
   void PlanDecode(Sequence* sequence, StepPlan* plan);
   void PlanRows(Sequence* sequence, StepPlan* plan);
   bool Admit(Sequence* sequence);
+  bool MayPass(const Sequence& sequence, const std::vector<int>& blocked) const;
+  bool TakeBlocks(Sequence* sequence);
+  void FindPrefix(const Sequence& sequence);
+  void IndexBlocks(Sequence* sequence);
+  bool Frees(const Sequence& candidate, const Sequence& beneficiary) const;
   bool GrowBlocks(Sequence* sequence, int64_t positions);
   Sequence* Victim(const Sequence& beneficiary) const;
   void Preempt(Sequence* sequence);
@@ -122,6 +131,7 @@ class Scheduler {
   int64_t level_[kNumPriorities] = {};
   int running_ = 0;
   std::vector<Preemption> preemptions_;
+  std::vector<int32_t> found_, reference_found_;  // by FindPrefix
 };
 
 }  // namespace vernier

@@ -24,10 +24,15 @@ Sequence::Sequence(std::unique_ptr<Request> taken, uint64_t arrival_order, absl:
       arrival(arrival_order),
       tokens(request->prompt),
       prompt_tokens(static_cast<int64_t>(tokens.size())),
+      root(PrefixRoot(request->variant, request->tenant, request->cache_salt)),
       submitted(now),
       ends_(std::move(model_ends)) {
   if (request->score.has_value()) {
     next_score = std::max<int64_t>(1, request->score->first_target);
+    if (Paired()) {
+      reference_root =
+          PrefixRoot(request->score->reference_variant, request->tenant, request->cache_salt);
+    }
   } else {
     if (!request->sampling.ignore_eos) banned_ = ends_;
     const auto& stops = request->sampling.stop_token_ids;

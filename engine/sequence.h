@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "engine/prefix_index.h"
 #include "engine/request.h"
 
 namespace vernier {
@@ -61,6 +62,11 @@ struct Sequence {
   int in_flight = 0;                      // steps planned and not committed
   std::vector<int32_t> blocks;            // of the request's variant
   std::vector<int32_t> reference_blocks;  // of a paired score's reference
+  PrefixId root, reference_root;          // of what may be found for them
+  int64_t found = 0;          // positions found in the prefix cache when it last got its blocks
+  int64_t cached_tokens = 0;  // and when it first did
+  int64_t indexed = 0;        // blocks that can be found, or whose like can
+  PrefixId parent, reference_parent;  // of the block behind those
   int preemptions = 0;
   std::optional<SequenceEnd> end;  // decided; takes effect once no step is in flight
 

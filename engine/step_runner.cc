@@ -119,7 +119,7 @@ void FinishSequence(Sequence* sequence, absl::Duration now, EngineObserver* obse
       .status = sequence->end->status,
       .prompt_tokens = sequence->prompt_tokens,
       .completion_tokens = sequence->Generated(),
-      .cached_tokens = 0,
+      .cached_tokens = sequence->cached_tokens,
       .preemptions = sequence->preemptions,
       .timings = {.queue = Between(sequence->submitted, std::min(sequence->first_planned, now)),
                   .first_token = Between(sequence->submitted, sequence->first_result),

@@ -172,15 +172,18 @@ void ReadFormats(Reader* reader, const YAML::Node& node, std::vector<FormatRule>
   }
 }
 
-void ReadVariants(Reader* reader, const YAML::Node& node, std::vector<VariantSpec>* variants) {
+void ReadVariants(Reader* reader, const YAML::Node& node, ServerConfig* config) {
+  std::vector<VariantSpec>* variants = &config->variants;
   if (!node.IsSequence()) return reader->Error(node, "variants must be a list");
   if (node.size() == 0) return reader->Error(node, "no variant: at least one is needed");
   for (const YAML::Node& entry : node) {
     VariantSpec spec;
     std::string kv = "fp16";
     bool has_formats = false;
+    int64_t guaranteed_blocks = 0;
     reader->ReadMap(entry, "variants",
                     {{"name", reader->Text(&spec.name)},
+                     {"kv_blocks", reader->Whole(&guaranteed_blocks, 0, int64_t{1} << 40)},
                      {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
                      {"formats", [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;
@@ -204,6 +207,7 @@ void ReadVariants(Reader* reader, const YAML::Node& node, std::vector<VariantSpe
       }
     }
     variants->push_back(std::move(spec));
+    config->engine.guaranteed_blocks.push_back(guaranteed_blocks);
   }
 }
 
@@ -222,8 +226,8 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
                           {"name", reader->Text(&config->model_name)}})},
        {"backend", reader->OneOf(&config->backend, {"auto", "cpu", "reference"})},
        {"deterministic", reader->Bool(&config->deterministic)},
-       {"variants", [&](const YAML::Node& node,
-                        const std::string&) { ReadVariants(reader, node, &config->variants); }},
+       {"variants",
+        [&](const YAML::Node& node, const std::string&) { ReadVariants(reader, node, config); }},
        {"listen", reader->Address(&config->listen)},
        {"http", reader->Address(&config->http)},
        {"health", reader->Address(&config->health)},
@@ -239,6 +243,7 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
                            {"kv_blocks", reader->Whole(&engine.kv_blocks, 0, kMany)},
                            {"kv_bytes", reader->Whole(&engine.kv_bytes, 0, kMany)},
                            {"max_context", reader->Whole(&engine.max_context, 0, int64_t{1} << 24)},
+                           {"prefix_cache", reader->Bool(&engine.prefix_cache)},
                            {"max_preemptions", reader->Whole(&engine.max_preemptions, 0, 100)},
                            {"planning_depth", reader->Whole(&engine.planning_depth, 1, 2)}})},
        {"deadlines",
@@ -377,6 +382,7 @@ void CheckConfig(ParsedConfig* parsed) {
 
 void SetVariants(absl::string_view names, ParsedConfig* parsed) {
   parsed->config.variants.clear();
+  parsed->config.engine.guaranteed_blocks.clear();
   parsed->lines.try_emplace("variants", 0);
   for (const absl::string_view name : absl::StrSplit(names, ',')) {
     const auto format = ParseFormat(name);

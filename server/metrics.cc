@@ -246,11 +246,17 @@ void Metrics::DeclareVariant(PerVariant* v, const std::vector<VariantLabels>& al
   v->kv_usage = gauge("vernier_kv_cache_usage_ratio", "Share of the pool that this variant uses.");
   v->kv_used = gauge("vernier_kv_cache_blocks", "KV blocks.", {{"state", "used"}});
   v->kv_free = gauge("vernier_kv_cache_blocks", "KV blocks.", {{"state", "free"}});
+  v->kv_cached = gauge("vernier_kv_cache_blocks", "KV blocks.", {{"state", "cached"}});
   v->prompt_tokens = counter("vernier_prompt_tokens_total", "Prompt tokens of ended requests.");
   v->generation_tokens = counter("vernier_generation_tokens_total", "Tokens delivered.");
   v->preemptions = counter("vernier_preemptions_total", "Requests that lost their KV blocks.");
-  v->recomputed =
-      counter("vernier_recomputed_tokens_total", "Tokens computed again after a preemption.");
+  v->recomputed = counter(
+      "vernier_recomputed_tokens_total",
+      "Tokens to compute again after a preemption, but for those still in the prefix cache.");
+  v->prefix_queries = counter("vernier_prefix_cache_queries_total",
+                              "Prompt tokens of ended requests that were looked for.");
+  v->prefix_hits = counter("vernier_prefix_cache_hits_total",
+                           "Prompt tokens of ended requests that the prefix cache had.");
   v->nan = counter("vernier_corrupted_requests_total", "Requests ended by their logits.",
                    {{"kind", "nan"}});
   v->inf = counter("vernier_corrupted_requests_total", "Requests ended by their logits.",

@@ -106,10 +106,11 @@ class Metrics : public EngineObserver {
   };
   struct PerVariant {
     VariantLabels labels;
-    Gauge *waiting, *running, *queued_tokens, *kv_usage, *kv_used, *kv_free;
+    Gauge *waiting, *running, *queued_tokens, *kv_usage, *kv_used, *kv_free, *kv_cached;
     std::vector<EndSeries> ends[kNumEngineMethods];
     std::vector<std::pair<const char*, Counter*>> rejections;
     Counter *prompt_tokens, *generation_tokens, *preemptions, *recomputed, *nan, *inf;
+    Counter *prefix_queries, *prefix_hits;
     Histogram *first_token, *inter_token, *per_output_token;
     Histogram* duration[kNumEngineMethods];
     Histogram *queue_time, *prefill_time, *decode_time;

@@ -84,6 +84,8 @@ void Metrics::RequestFinished(Method method, int variant, const RequestEnd& end)
   v.queue_time->Observe(Seconds(timings.queue));
   v.prompt_size->Observe(static_cast<double>(end.event.prompt_tokens));
   v.prompt_tokens->Add(end.event.prompt_tokens);
+  v.prefix_queries->Add(end.event.prompt_tokens);
+  v.prefix_hits->Add(end.event.cached_tokens);
   if (end.max_tokens == 0) return;  // Score: nothing is generated
   v.max_tokens_size->Observe(static_cast<double>(end.max_tokens));
   v.generation_size->Observe(static_cast<double>(end.delivered_tokens));
@@ -228,7 +230,8 @@ void Metrics::SetGauges(const GaugeInputs& inputs) {
     v.running->Set(static_cast<double>(load.running));
     v.queued_tokens->Set(static_cast<double>(load.queued_prompt_tokens));
     v.kv_used->Set(static_cast<double>(load.kv_blocks));
-    v.kv_free->Set(static_cast<double>(engine.kv_blocks_free));
+    v.kv_free->Set(static_cast<double>(engine.kv_blocks_free - engine.kv_blocks_cached));
+    v.kv_cached->Set(static_cast<double>(engine.kv_blocks_cached));
     v.kv_usage->Set(static_cast<double>(load.kv_blocks) / total);
     waiting += load.waiting;
     running += load.running;

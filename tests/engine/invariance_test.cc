@@ -143,6 +143,47 @@ TEST(InvarianceTest, PreemptionChangesNothing) {
   }
 }
 
+// F70: the second run finds what the first computed, the third in another order and in chunks.
+TEST(InvarianceTest, APrefixHitChangesNothing) {
+  EngineOptions options = Options();
+  options.prefix_cache = false;
+  options.max_context = 256;
+  std::vector<Request> requests = Requests();
+  for (Request& request : requests) {
+    std::vector<int32_t> common(100, 7);
+    request.prompt.insert(request.prompt.begin(), common.begin(), common.end());
+    if (request.score.has_value()) request.score->first_target = 90;
+  }
+  std::vector<std::string> misses;
+  {
+    RunningEngine running;
+    running.Start(options);
+    ASSERT_NE(running.engine, nullptr);
+    for (const Request& request : requests) {
+      const auto sink = running.Run(request);
+      EXPECT_EQ(sink->Wait().cached_tokens, 0);
+      misses.push_back(TextOf(sink.get()));
+    }
+  }
+  options.prefix_cache = true;
+  for (const int step_tokens : {256, 7}) {
+    options.step_tokens = step_tokens;
+    RunningEngine running;
+    running.Start(options);
+    ASSERT_NE(running.engine, nullptr);
+    int64_t cached = 0;
+    for (int run = 0; run < 3; ++run) {
+      for (size_t i = 0; i < requests.size(); ++i) {
+        const size_t at = run == 2 ? requests.size() - 1 - i : i;
+        const auto sink = running.Run(requests[at]);
+        cached += sink->Wait().cached_tokens;
+        EXPECT_EQ(TextOf(sink.get()), misses[at]) << "request " << at << " run " << run;
+      }
+    }
+    EXPECT_GT(cached, 3 * 16 * 64);
+  }
+}
+
 TEST(InvarianceTest, ASmallBudgetOfLogitRowsChangesNothing) {
   const std::vector<std::string> alone = Alone();
   EngineOptions options = Options();

@@ -119,7 +119,7 @@ TEST_F(SchedulerTest, AGroupThatCouldNotRunIsOwedNothing) {
 }
 
 TEST_F(SchedulerTest, ShortRequestsOneAfterAnotherDoNotStarveAnotherGroup) {
-  Create({.kv_blocks = 100, .max_context = 1024});
+  Create({.kv_blocks = 100, .max_context = 1024, .prefix_cache = false});
   Sequence* text = Add(TextRequest(1, 3, 200));
   int steps = 0;
   for (; text->Generated() < 100 && steps < 1000; ++steps) {
@@ -213,6 +213,81 @@ TEST_F(SchedulerTest, TheLowClassGivesItsBlocksToTheNormalOne) {
   EXPECT_TRUE(other->Running());
   EXPECT_FALSE(low->Running());
   EXPECT_EQ(low->preemptions, 1);
+}
+
+TEST_F(SchedulerTest, APromptThatBeginsAsOneBeforeComputesTheRestAlone) {
+  Create({.kv_blocks = 100, .max_context = 512, .step_tokens = 512});
+  Add(TextRequest(0, 200, 1));
+  Step();
+  Add(TextRequest(0, 210, 1));
+  Step();
+  EXPECT_EQ(plan_.rows[0].first, 192);
+  EXPECT_EQ(plan_.Tokens(), 210 - 192);
+  EXPECT_EQ(ended_[1]->cached_tokens, 192);
+  EXPECT_EQ(ended_[0]->cached_tokens, 0);
+}
+
+TEST_F(SchedulerTest, TheLastRowOfAPromptThatIsFoundWholeIsComputed) {
+  Create({.kv_blocks = 100, .max_context = 512, .step_tokens = 512});
+  for (int i = 0; i < 2; ++i) {
+    Add(TextRequest(0, 64, 1));
+    Step();
+  }
+  EXPECT_EQ(plan_.rows[0].first, 32);
+  EXPECT_TRUE(plan_.rows[0].draws);
+}
+
+TEST_F(SchedulerTest, APairedScoreSkipsWhatBothVariantsHave) {
+  Create({.kv_blocks = 100, .max_context = 512, .step_tokens = 512});
+  Add(TextRequest(0, 100, 1));
+  Step();
+  Add(TextRequest(1, 70, 1));
+  Step();
+  auto score = ScoreRequest(0, 120);
+  score->score->reference_variant = 1;
+  score->score->first_target = 90;
+  Add(std::move(score));
+  Step();
+  EXPECT_EQ(plan_.rows[0].first, 64);
+  EXPECT_EQ(plan_.rows[0].scored_from, 89 - 64);
+}
+
+TEST_F(SchedulerTest, WhatADeviceBrokeIsNotFound) {
+  Create({.kv_blocks = 100, .max_context = 512, .step_tokens = 512});
+  Add(TextRequest(0, 64, 4));
+  scheduler_->Plan(Now(), &plan_);
+  plan_.rows[0].sequence->end = SequenceEnd{FinishReason::kError, -1, absl::InternalError("NaN")};
+  scheduler_->Commit(plan_);
+  Take();
+  EXPECT_EQ(scheduler_->pool().cached(), 0);
+}
+
+TEST_F(SchedulerTest, APreemptedSequenceFindsWhatNobodyTook) {
+  Create({.kv_blocks = 6, .max_context = 96, .step_tokens = 96});
+  auto request = TextRequest(0, 90, 4);
+  request->priority = Priority::kLow;
+  Sequence* low = Add(std::move(request));
+  Step();
+  Add(TextRequest(1, 90, 1));
+  Add(TextRequest(1, 1, 1));
+  Step();  // takes the low one's blocks, and one of them for good
+  ASSERT_EQ(low->preemptions, 1);
+  Step();
+  EXPECT_TRUE(low->Running());
+  EXPECT_EQ(low->found, 64);
+  EXPECT_EQ(low->cached_tokens, 0);
+}
+
+TEST_F(SchedulerTest, AVariantKeepsItsGuaranteedBlocks) {
+  Create({.kv_blocks = 8, .max_context = 64, .guaranteed_blocks = {0, 2}});
+  for (int i = 0; i < 4; ++i) Add(TextRequest(0, 60, 4));
+  Step();
+  EXPECT_LE(scheduler_->pool().used(0), 6);
+  Sequence* guaranteed = Add(TextRequest(1, 50, 14));
+  Step();
+  EXPECT_TRUE(guaranteed->Running());
+  while (!guaranteed->end.has_value() && ended_.empty()) Step();
+  EXPECT_EQ(guaranteed->preemptions, 0);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <tuple>
 #include <vector>
 
 #include "tests/simulation/traffic.h"
@@ -49,6 +50,18 @@ void CheckRows(const PlannedRows& rows) {
                             sequence.planned == static_cast<int64_t>(sequence.tokens.size()));
 }
 
+// A row writes where nobody else looks.
+void CheckWrites(const PlannedRows& rows, const KvPool& pool) {
+  for (int64_t p = rows.first; p < rows.first + rows.count; ++p) {
+    const size_t block = static_cast<size_t>(p / kBlockTokens);
+    EXPECT_EQ(pool.owners(rows.sequence->blocks.at(block)), 1);
+    EXPECT_FALSE(pool.Findable(rows.sequence->blocks.at(block)));
+    if (rows.sequence->Paired()) {
+      EXPECT_EQ(pool.owners(rows.sequence->reference_blocks.at(block)), 1);
+    }
+  }
+}
+
 }  // namespace
 
 void CheckPool(const Scheduler& scheduler) {
@@ -58,13 +71,22 @@ void CheckPool(const Scheduler& scheduler) {
     for (const int32_t block : sequence->blocks) ++holders.at(static_cast<size_t>(block));
     for (const int32_t block : sequence->reference_blocks) ++holders.at(static_cast<size_t>(block));
   }
-  int64_t free = 0;
+  int64_t free = 0, cached = 0;
   for (int32_t block = 0; block < pool.total(); ++block) {
     EXPECT_EQ(pool.owners(block), holders[static_cast<size_t>(block)]) << "block " << block;
-    EXPECT_LE(pool.owners(block), 1) << "block " << block << " is shared";
+    EXPECT_TRUE(pool.owners(block) <= 1 || pool.Findable(block)) << "block " << block;
     free += pool.owners(block) == 0;
+    cached += pool.owners(block) == 0 && pool.Findable(block);
   }
   EXPECT_EQ(pool.free(), free);
+  EXPECT_EQ(pool.cached(), cached);
+  int64_t used = 0;
+  for (int variant = 0; variant < kVariants; ++variant) used += pool.used(variant);
+  EXPECT_EQ(used, pool.total() - free);
+  for (const auto& sequence : scheduler.sequences()) {
+    EXPECT_GE(sequence->computed, sequence->found);
+    EXPECT_LE(sequence->indexed * kBlockTokens, sequence->computed);
+  }
 }
 
 void CheckPlan(const Scheduler& scheduler, const StepPlan& plan, const SchedulerLimits& limits) {
@@ -80,6 +102,7 @@ void CheckPlan(const Scheduler& scheduler, const StepPlan& plan, const Scheduler
     EXPECT_EQ(GroupOf(*rows.sequence), std::pair(plan.variant, plan.reference));
     EXPECT_EQ(rows.sequence->request->priority, priority);
     CheckRows(rows);
+    CheckWrites(rows, scheduler.pool());
   }
   if (priority == Priority::kNormal) return;
   for (const auto& sequence : scheduler.sequences()) {
@@ -143,7 +166,11 @@ void AdmissionOrder::AfterPlan(const Scheduler& scheduler) const {
     }
     for (const auto& admitted : scheduler.sequences()) {
       const bool is_new = admitted->Running() && !running_.contains(admitted->arrival);
-      EXPECT_FALSE(is_new && admitted->request->priority == waiting->request->priority &&
+      const auto key = [](const Sequence& sequence) {
+        const Request& request = *sequence.request;
+        return std::tuple(request.priority, request.variant, request.tenant);
+      };
+      EXPECT_FALSE(is_new && key(*admitted) == key(*waiting) &&
                    admitted->arrival > waiting->arrival)
           << "request " << admitted->request->id << " was admitted past " << waiting->request->id;
     }

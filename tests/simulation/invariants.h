@@ -27,7 +27,8 @@ void CheckArrays(const StepPlan& plan, const StepArrays& arrays);
 // 8: every block that the launched step may write still belongs to the sequence it was planned for.
 void CheckInFlight(const StepPlan& plan, const StepArrays& arrays);
 
-// First in, first out within a class: nothing was admitted past an older sequence that waits.
+// First in, first out within a class, variant and tenant: nothing was admitted past an older
+// sequence that waits.
 class AdmissionOrder {
  public:
   void BeforePlan(const Scheduler& scheduler);

@@ -38,6 +38,18 @@ std::vector<SimulationOptions> Scenarios() {
       {.name = "Compares",
        .limits = {.kv_blocks = 16, .max_context = 256, .step_tokens = 48, .max_logit_rows = 16},
        .traffic = {.longest_prompt = 255, .low = 50, .scores = 80, .paired = 80}},
+      {.name = "NoPrefixCache",
+       .limits = {.kv_blocks = 40, .max_context = 256, .prefix_cache = false},
+       .traffic = {.longest_output = 190}},
+      {.name = "OftenAlike",
+       .limits = {.kv_blocks = 300, .max_context = 512, .step_tokens = 64},
+       .traffic = {.longest_prompt = 400, .longest_output = 40, .alike = 95}},
+      {.name = "Guarantees",
+       .limits = {.kv_blocks = 30,
+                  .max_context = 128,
+                  .max_preemptions = 1 << 20,
+                  .guaranteed_blocks = {3, 8, 5}},
+       .traffic = {.longest_prompt = 60, .longest_output = 60}},
       {.name = "LongPrompts",
        .limits = {.kv_blocks = 80, .max_context = 1024, .step_tokens = 64},
        .traffic = {.arrivals = 10, .max_live = 8, .longest_prompt = 900, .longest_output = 30}},
@@ -78,6 +90,12 @@ TEST_P(SchedulerSimulationTest, KeepsItsInvariants) {
   EXPECT_GT(counts.Ended(FinishReason::kTimeLimit), 0);
   EXPECT_GT(counts.paired_steps, 0);
   EXPECT_GT(counts.low_steps, 0);
+  if (options.name == "OftenAlike") {
+    EXPECT_GT(counts.cached_tokens, counts.requests * 16);
+  }
+  if (options.name == "NoPrefixCache") {
+    EXPECT_EQ(counts.cached_tokens, 0);
+  }
   if (options.name == "PoolPressure") {
     EXPECT_GT(counts.preemptions, 100);
     EXPECT_EQ(counts.Ended(FinishReason::kError), 0);

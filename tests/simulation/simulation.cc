@@ -129,6 +129,7 @@ void Simulation::FinishEnded() {
     EXPECT_EQ(sequence->in_flight, 0);
     ++ended_now_;
     ++counts_.ended[static_cast<int>(sequence->end->reason)];
+    counts_.cached_tokens += sequence->cached_tokens;
     FinishSequence(sequence.get(), now_, nullptr);
   }
   std::erase_if(clients_, [](const auto& client) { return client->finished(); });

@@ -31,6 +31,7 @@ struct SimulationCounts {
   int64_t preemptions = 0;
   int64_t paired_steps = 0;
   int64_t low_steps = 0;
+  int64_t cached_tokens = 0;
   int64_t ended[16] = {};  // by FinishReason
   int64_t Ended(FinishReason reason) const { return ended[static_cast<int>(reason)]; }
 };

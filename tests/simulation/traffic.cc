@@ -1,6 +1,7 @@
 #include "tests/simulation/traffic.h"
 
 #include <algorithm>
+#include <string>
 
 #include "tests/simulation/hash_device.h"
 
@@ -38,6 +39,15 @@ Arrival MakeArrival(const TrafficMix& mix, int64_t max_context, uint64_t id, abs
   request->prompt.resize(
       static_cast<size_t>(1 + Below(random, std::min(mix.longest_prompt, max_context - 1))));
   for (int32_t& token : request->prompt) token = static_cast<int32_t>(Below(random, kVocab));
+  request->tenant = std::string(1, static_cast<char>('a' + Below(random, kTenants)));
+  if (Chance(random, mix.alike)) {
+    // One of a few texts, whole or up to somewhere.
+    const int64_t text = Below(random, 3);
+    const int64_t alike = 1 + Below(random, static_cast<int64_t>(request->prompt.size()));
+    for (int64_t i = 0; i < alike; ++i) {
+      request->prompt[static_cast<size_t>(i)] = static_cast<int32_t>((i * (text + 2)) % kVocab);
+    }
+  }
   if (Chance(random, mix.scores)) {
     FillScore(mix, request.get(), random);
   } else {

@@ -12,6 +12,7 @@
 namespace vernier::simulation {
 
 inline constexpr int kVariants = 3;
+inline constexpr int kTenants = 3;
 
 // Shares are per cent.
 struct TrafficMix {
@@ -24,6 +25,7 @@ struct TrafficMix {
   int scores = 20;           // Score instead of text
   int paired = 50;           // of those, against a reference
   int prompt_logprobs = 10;  // of texts
+  int alike = 40;            // begin as others do
   int ends = 20;             // ended from outside: cancel, deadline, time limit, stop string
 };
 
