@@ -26,6 +26,12 @@ constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max() / kBlockToken
 
 absl::Status Unavailable() { return absl::UnavailableError("the engine has stopped"); }
 
+AdmissionLimits AdmissionOf(const EngineOptions& options) {
+  AdmissionLimits limits = options.admission;
+  limits.served_at_once = options.max_sequences;
+  return limits;
+}
+
 class DeviceEngine final : public Engine {
  public:
   DeviceEngine(const EngineOptions& options, const SchedulerLimits& limits, const Model* model,
@@ -36,7 +42,7 @@ class DeviceEngine final : public Engine {
         backend_(backend),
         observer_(observer),
         clock_(clock),
-        ledger_(std::make_shared<AdmissionLedger>(options.admission)),
+        ledger_(std::make_shared<AdmissionLedger>(AdmissionOf(options))),
         scheduler_(limits) {
     PublishSnapshot();
     thread_ = std::thread([this] { DeviceLoop(); });
@@ -44,12 +50,13 @@ class DeviceEngine final : public Engine {
   ~DeviceEngine() override { Stop(); }
 
   absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests, int64_t prompt_tokens_bound,
-                                                   int64_t max_tokens) override {
+                                                   int64_t max_tokens,
+                                                   const AdmissionScope& scope) override {
     // What exceeds the context is refused later by its exact length; here it
     // must only not overflow.
     const int64_t prompt = std::clamp<int64_t>(prompt_tokens_bound, 0, limits_.max_context);
     const int64_t output = std::clamp<int64_t>(max_tokens, 0, limits_.max_context);
-    return ledger_->Reserve(requests, std::min(prompt + output, limits_.max_context));
+    return ledger_->Reserve(requests, std::min(prompt + output, limits_.max_context), scope);
   }
 
   void Submit(std::unique_ptr<Request> request) override {
@@ -241,6 +248,7 @@ absl::Status DeviceEngine::CompleteRunning() {
                        .sequences = static_cast<int>(step.plan.rows.size()),
                        .duration = now - step.started});
   }
+  scheduler_.Observe(step.plan, now - step.started);
   scheduler_.Commit(step.plan);
   FinishEnded();
   return absl::OkStatus();
@@ -331,6 +339,12 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
   for (const auto& [name, value] : positive) {
     if (value < 1) return InvalidField({name, absl::StrCat(value), "at least 1"});
   }
+  for (const double weight : options.weights) {
+    if (!(weight >= kLeastWeight && weight <= kMostWeight)) {
+      return InvalidField({"weights", absl::StrCat(weight),
+                           absl::StrCat("in [", kLeastWeight, ", ", kMostWeight, "]")});
+    }
+  }
   if (options.planning_depth > 2) {
     return InvalidField({"planning_depth", absl::StrCat(options.planning_depth), "1 or 2"});
   }
@@ -371,7 +385,10 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
                          .max_sequences = options.max_sequences,
                          .max_preemptions = options.max_preemptions,
                          .prefix_cache = options.prefix_cache,
-                         .guaranteed_blocks = options.guaranteed_blocks};
+                         .guaranteed_blocks = options.guaranteed_blocks,
+                         .weights = options.weights,
+                         .inter_token_goal = options.inter_token_goal,
+                         .aging = options.aging};
 }
 
 // One row through every variant, so that the first request finds caches and

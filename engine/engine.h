@@ -19,6 +19,8 @@
 
 namespace vernier {
 
+inline constexpr double kLeastWeight = 0.01, kMostWeight = 100;  // of a variant
+
 struct EngineOptions {
   AdmissionLimits admission;
   int max_sequences = 64;        // that hold KV blocks at once
@@ -29,8 +31,11 @@ struct EngineOptions {
   int64_t max_context = 0;       // 0: the model's, or what the pool holds; else at most the model's
   bool prefix_cache = true;      // prompts that begin alike are computed once
   std::vector<int64_t> guaranteed_blocks;  // by variant: of kv_blocks, whatever others use; none: 0
-  int max_preemptions = 3;                 // of one request; then RESOURCE_EXHAUSTED
-  int planning_depth = 1;  // 1: plan after the step before is committed; 2: one step ahead
+  std::vector<double> weights;  // by variant: shares of the device when all want it; none: 1
+  absl::Duration inter_token_goal = absl::Milliseconds(100);  // see SchedulerLimits
+  absl::Duration aging = absl::Seconds(30);
+  int max_preemptions = 3;  // of one request; then RESOURCE_EXHAUSTED
+  int planning_depth = 1;   // 1: plan after the step before is committed; 2: one step ahead
 };
 
 // What happened in a step, for metrics.
@@ -87,10 +92,11 @@ class Engine {
   virtual ~Engine() = default;  // Stop()s
 
   // Room for `requests` requests of at most `prompt_tokens_bound` + `max_tokens` tokens each, all
-  // or none.
+  // or none. Errors as of AdmissionLedger.
   virtual absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests,
                                                            int64_t prompt_tokens_bound,
-                                                           int64_t max_tokens) = 0;
+                                                           int64_t max_tokens,
+                                                           const AdmissionScope& scope) = 0;
   // Never blocks. Every submitted request gets exactly one OnFinish.
   virtual void Submit(std::unique_ptr<Request> request) = 0;
   virtual EngineSnapshot Snapshot() const = 0;

@@ -61,7 +61,7 @@ absl::Status CheckPrompt(const Engine& engine, const Model& model,
 absl::StatusOr<std::vector<TokenEvent>> DecodeGreedily(Engine* engine, int variant,
                                                        const std::vector<int32_t>& prompt,
                                                        int64_t max_tokens) {
-  auto reserved = engine->Reserve(1, static_cast<int64_t>(prompt.size()), max_tokens);
+  auto reserved = engine->Reserve(1, static_cast<int64_t>(prompt.size()), max_tokens, {});
   if (!reserved.ok()) return reserved.status();
   auto request = std::make_unique<Request>();
   request->variant = variant;

@@ -23,6 +23,8 @@ Reservation& Reservation::operator=(Reservation&& other) noexcept {
     Release();
     ledger_ = std::move(other.ledger_);
     tokens_ = std::exchange(other.tokens_, 0);
+    variant_ = other.variant_;
+    tenant_ = std::move(other.tenant_);
   }
   return *this;
 }
@@ -30,58 +32,114 @@ Reservation& Reservation::operator=(Reservation&& other) noexcept {
 void Reservation::Trim(int64_t tokens) {
   tokens = std::max<int64_t>(0, tokens);
   if (ledger_ == nullptr || tokens >= tokens_) return;
-  ledger_->Return(0, tokens_ - tokens);
+  ledger_->Return(0, tokens_ - tokens, variant_, tenant_);
   tokens_ = tokens;
 }
 
 void Reservation::Release() {
   if (ledger_ == nullptr) return;
-  ledger_->Return(1, tokens_);
+  ledger_->Return(1, tokens_, variant_, tenant_);
   ledger_.reset();
   tokens_ = 0;
 }
 
-absl::StatusOr<std::vector<Reservation>> AdmissionLedger::Reserve(int64_t requests,
-                                                                  int64_t tokens) {
+absl::StatusOr<std::vector<Reservation>> AdmissionLedger::Reserve(int64_t requests, int64_t tokens,
+                                                                  const AdmissionScope& scope) {
   if (requests < 1 || tokens < 0 || tokens > std::numeric_limits<int64_t>::max() / requests) {
     return absl::InvalidArgumentError("a reservation is for at least one request");
   }
   const int64_t wanted = requests * tokens;
-  if (requests > limits_.max_requests || wanted > limits_.max_tokens) {
-    return Rejected(
-        requests > limits_.max_requests ? RejectReason::kQueueRequests : RejectReason::kQueueTokens,
-        absl::StrCat("needs room for ", requests, " requests and ", wanted, " tokens, limits are ",
-                     limits_.max_requests, " and ", limits_.max_tokens),
-        absl::Seconds(-1));
-  }
   {
     MutexLock lock(&mutex_);
     if (load_.draining) {
       return Rejected(RejectReason::kDraining, "the server is draining", absl::Seconds(-1));
     }
-    const int64_t excess_tokens = load_.tokens + wanted - limits_.max_tokens;
-    if (load_.requests + requests > limits_.max_requests || excess_tokens > 0) {
-      const bool by_tokens = excess_tokens > 0;
-      const double backlog = static_cast<double>(by_tokens ? excess_tokens : tokens);
-      const absl::Duration retry = drain_tokens_per_second_ > 0
-                                       ? absl::Seconds(backlog / drain_tokens_per_second_)
-                                       : absl::Seconds(1);
-      return Rejected(by_tokens ? RejectReason::kQueueTokens : RejectReason::kQueueRequests,
-                      by_tokens ? absl::StrCat("the queue holds ", load_.tokens, " tokens, limit ",
-                                               limits_.max_tokens)
-                                : absl::StrCat("the queue holds ", load_.requests,
-                                               " requests, limit ", limits_.max_requests),
-                      std::clamp(retry, kShortestRetry, kLongestRetry));
-    }
+    if (absl::Status status = CheckRoom(requests, wanted, scope); !status.ok()) return status;
+    if (absl::Status status = CheckDeadline(scope); !status.ok()) return status;
     load_.requests += requests;
     load_.tokens += wanted;
+    for (Share* share : {&variants_[scope.variant], &tenants_[scope.tenant]}) {
+      share->requests += requests;
+      share->tokens += wanted;
+    }
   }
   std::vector<Reservation> reservations;
   reservations.reserve(static_cast<size_t>(requests));
   for (int64_t i = 0; i < requests; ++i) {
-    reservations.push_back(Reservation(shared_from_this(), tokens));
+    reservations.push_back(Reservation(shared_from_this(), tokens, scope.variant, scope.tenant));
   }
   return reservations;
+}
+
+absl::Status AdmissionLedger::CheckRoom(int64_t requests, int64_t tokens,
+                                        const AdmissionScope& scope) const {
+  const auto held_by = [](const auto& shares, const auto& key) {
+    const auto found = shares.find(key);
+    return found == shares.end() ? Share{} : found->second;
+  };
+  struct Row {
+    const char* of;
+    AdmissionLimit limit;
+    Share held;
+    RejectReason by_requests, by_tokens;
+  };
+  const Row rows[] = {
+      {"the queue",
+       {limits_.max_requests, limits_.max_tokens},
+       {load_.requests, load_.tokens},
+       RejectReason::kQueueRequests,
+       RejectReason::kQueueTokens},
+      {"the variant's queue", scope.variant < 0 ? AdmissionLimit{} : limits_.variant,
+       held_by(variants_, scope.variant), RejectReason::kQueueRequests, RejectReason::kQueueTokens},
+      {"the tenant's queue", limits_.tenant, held_by(tenants_, scope.tenant),
+       RejectReason::kTenantQuota, RejectReason::kTenantQuota}};
+  for (const Row& row : rows) {
+    if (requests > row.limit.max_requests || tokens > row.limit.max_tokens) {
+      return Rejected(
+          requests > row.limit.max_requests ? row.by_requests : row.by_tokens,
+          absl::StrCat("needs room for ", requests, " requests and ", tokens, " tokens, limits of ",
+                       row.of, " are ", row.limit.max_requests, " and ", row.limit.max_tokens),
+          absl::Seconds(-1));
+    }
+  }
+  for (const Row& row : rows) {
+    if (tokens > row.limit.max_tokens - row.held.tokens) {
+      return Rejected(
+          row.by_tokens,
+          absl::StrCat(row.of, " holds ", row.held.tokens, " tokens, limit ", row.limit.max_tokens),
+          RetryAfter(tokens - (row.limit.max_tokens - row.held.tokens)));
+    }
+    if (requests > row.limit.max_requests - row.held.requests) {
+      return Rejected(row.by_requests,
+                      absl::StrCat(row.of, " holds ", row.held.requests, " requests, limit ",
+                                   row.limit.max_requests),
+                      RetryAfter(tokens));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// A tenant that holds nothing does not wait behind the others' queues (see Scheduler).
+absl::Status AdmissionLedger::CheckDeadline(const AdmissionScope& scope) const {
+  const int64_t waiting = load_.requests - limits_.served_at_once;
+  if (scope.time_left == absl::InfiniteDuration() || waiting <= 0 ||
+      drain_requests_per_second_ <= 0 || !tenants_.contains(scope.tenant)) {
+    return absl::OkStatus();
+  }
+  const absl::Duration wait =
+      absl::Seconds(static_cast<double>(waiting) / drain_requests_per_second_);
+  if (wait <= scope.time_left) return absl::OkStatus();
+  return Rejected(
+      RejectReason::kDeadlineInfeasible,
+      absl::StrCat(waiting, " requests wait, about ", absl::ToInt64Milliseconds(wait),
+                   " ms; the deadline is in ", absl::ToInt64Milliseconds(scope.time_left), " ms"),
+      -absl::Seconds(1));
+}
+
+absl::Duration AdmissionLedger::RetryAfter(int64_t excess_tokens) const {
+  if (drain_tokens_per_second_ <= 0) return absl::Seconds(1);
+  return std::clamp(absl::Seconds(static_cast<double>(excess_tokens) / drain_tokens_per_second_),
+                    kShortestRetry, kLongestRetry);
 }
 
 void AdmissionLedger::StartDrain() {
@@ -96,8 +154,11 @@ void AdmissionLedger::OnFinished(int64_t tokens, absl::Duration now) {
                              : std::max(0.0, absl::ToDoubleSeconds(now - drain_measured_));
   drain_measured_ = now;
   // Those that finish at the same instant all count: only the old average fades with the time.
-  drain_tokens_per_second_ *= 1 - std::min(1.0, elapsed / kRateSeconds);
-  drain_tokens_per_second_ += static_cast<double>(tokens) / std::max(elapsed, kRateSeconds);
+  for (auto& [rate, count] : {std::pair(&drain_tokens_per_second_, static_cast<double>(tokens)),
+                              std::pair(&drain_requests_per_second_, 1.0)}) {
+    *rate *= 1 - std::min(1.0, elapsed / kRateSeconds);
+    *rate += count / std::max(elapsed, kRateSeconds);
+  }
 }
 
 AdmissionLedger::Load AdmissionLedger::load() const {
@@ -105,10 +166,19 @@ AdmissionLedger::Load AdmissionLedger::load() const {
   return load_;
 }
 
-void AdmissionLedger::Return(int64_t requests, int64_t tokens) {
+void AdmissionLedger::Return(int64_t requests, int64_t tokens, int variant,
+                             const std::string& tenant) {
+  const auto give_back = [&](auto& shares, const auto& key) {
+    const auto share = shares.find(key);
+    share->second.requests -= requests;
+    share->second.tokens -= tokens;
+    if (share->second.requests == 0) shares.erase(share);  // names come from outside
+  };
   MutexLock lock(&mutex_);
   load_.requests -= requests;
   load_.tokens -= tokens;
+  give_back(variants_, variant);
+  give_back(tenants_, tenant);
 }
 
 }  // namespace vernier

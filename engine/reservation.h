@@ -6,7 +6,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
+#include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,9 +19,26 @@
 
 namespace vernier {
 
+// Of what is admitted and not finished.
+struct AdmissionLimit {
+  int64_t max_requests = std::numeric_limits<int64_t>::max();
+  int64_t max_tokens = std::numeric_limits<int64_t>::max();  // prompt + max_tokens
+};
+
 struct AdmissionLimits {
-  int64_t max_requests = 1024;   // admitted and not finished
-  int64_t max_tokens = 1 << 20;  // prompt + max_tokens of those
+  int64_t max_requests = 1024;  // of all
+  int64_t max_tokens = 1 << 20;
+  AdmissionLimit variant;  // of each
+  AdmissionLimit tenant;   // of each
+  // Requests that are served at once: what is admitted beyond them waits.
+  int64_t served_at_once = std::numeric_limits<int64_t>::max();
+};
+
+// Whom room is asked for.
+struct AdmissionScope {
+  int variant = -1;  // -1: several, counted in none
+  std::string tenant;
+  absl::Duration time_left = absl::InfiniteDuration();  // until the deadline
 };
 
 class AdmissionLedger;
@@ -37,10 +57,16 @@ class Reservation {
 
  private:
   friend class AdmissionLedger;
-  Reservation(std::shared_ptr<AdmissionLedger> ledger, int64_t tokens)
-      : ledger_(std::move(ledger)), tokens_(tokens) {}
+  Reservation(std::shared_ptr<AdmissionLedger> ledger, int64_t tokens, int variant,
+              std::string tenant)
+      : ledger_(std::move(ledger)),
+        tokens_(tokens),
+        variant_(variant),
+        tenant_(std::move(tenant)) {}
   std::shared_ptr<AdmissionLedger> ledger_;
   int64_t tokens_ = 0;
+  int variant_ = -1;
+  std::string tenant_;
 };
 
 // Counts what is admitted. Thread-safe; outlives its reservations by shared ownership.
@@ -48,10 +74,13 @@ class AdmissionLedger : public std::enable_shared_from_this<AdmissionLedger> {
  public:
   explicit AdmissionLedger(AdmissionLimits limits) : limits_(limits) {}
   // All or nothing for `requests` requests of `tokens` each: one Reservation a request.
-  // RESOURCE_EXHAUSTED (Rejected, with a retry hint) when full; UNAVAILABLE once draining.
-  absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests, int64_t tokens);
+  // RESOURCE_EXHAUSTED (Rejected, with a retry hint) when full; UNAVAILABLE once draining;
+  // DEADLINE_EXCEEDED when so many wait before it that it will not be served in time, as they
+  // finish lately.
+  absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests, int64_t tokens,
+                                                   const AdmissionScope& scope = {});
   void StartDrain();
-  // Finished tokens a second lately, from which the retry hint is computed.
+  // What finished lately: the retry hint and the wait are computed from its rate.
   void OnFinished(int64_t tokens, absl::Duration now);
 
   struct Load {
@@ -63,12 +92,24 @@ class AdmissionLedger : public std::enable_shared_from_this<AdmissionLedger> {
 
  private:
   friend class Reservation;
-  void Return(int64_t requests, int64_t tokens);
+  struct Share {
+    int64_t requests = 0;
+    int64_t tokens = 0;
+  };
+  void Return(int64_t requests, int64_t tokens, int variant, const std::string& tenant);
+  absl::Status CheckRoom(int64_t requests, int64_t tokens, const AdmissionScope& scope) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckDeadline(const AdmissionScope& scope) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Duration RetryAfter(int64_t excess_tokens) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const AdmissionLimits limits_;
   mutable Mutex mutex_;
   Load load_ ABSL_GUARDED_BY(mutex_);
+  std::map<int, Share> variants_ ABSL_GUARDED_BY(mutex_);         // that hold something
+  std::map<std::string, Share> tenants_ ABSL_GUARDED_BY(mutex_);  // that hold something
   double drain_tokens_per_second_ ABSL_GUARDED_BY(mutex_) = 0;
+  double drain_requests_per_second_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration drain_measured_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/status_payload.h"
@@ -13,13 +15,8 @@ namespace {
 
 int64_t BlocksFor(int64_t positions) { return (positions + kBlockTokens - 1) / kBlockTokens; }
 
-// What a step costs, in rows: its passes read the weights, which costs as much
-// as this many rows whatever their number, and compute its rows.
-constexpr int64_t kPassRows = 16;
-
-int64_t StepCost(const StepPlan& plan) {
-  return (plan.Tokens() + kPassRows) * (plan.reference >= 0 ? 2 : 1);
-}
+// A drawn token against one of a prompt, in what a tenant got (VTC's weights).
+constexpr int64_t kDrawnTokens = 2;
 
 bool Scored(const Sequence& sequence) {
   return sequence.request->score.has_value() && sequence.computed >= sequence.Rows();
@@ -31,30 +28,6 @@ bool YieldsTo(const Sequence& holder, const Sequence& taker) {
   const Priority a = holder.request->priority;
   const Priority b = taker.request->priority;
   return a != b ? a > b : holder.arrival > taker.arrival;
-}
-
-std::optional<SequenceEnd> EndFor(const Sequence& sequence, absl::Duration now) {
-  switch (sequence.request->control->end()) {
-    case EndReason::kCancelled:
-      return SequenceEnd{FinishReason::kCancelled, -1,
-                         absl::CancelledError("cancelled by the client")};
-    case EndReason::kStopMatched:
-      return SequenceEnd{FinishReason::kStop, -1, {}};
-    case EndReason::kDeadline:
-      return SequenceEnd{FinishReason::kDeadline, -1,
-                         absl::DeadlineExceededError("the deadline passed")};
-    case EndReason::kSlowConsumer:
-      return SequenceEnd{FinishReason::kSlowConsumer, -1,
-                         absl::ResourceExhaustedError("the client reads too slowly")};
-    case EndReason::kNone:
-      break;
-  }
-  if (now >= sequence.request->deadline) {
-    return SequenceEnd{FinishReason::kDeadline, -1,
-                       absl::DeadlineExceededError("the deadline passed")};
-  }
-  if (now >= sequence.request->time_limit) return SequenceEnd{FinishReason::kTimeLimit, -1, {}};
-  return std::nullopt;
 }
 
 }  // namespace
@@ -93,6 +66,7 @@ void Scheduler::Add(std::unique_ptr<Sequence> sequence) {
     const int64_t longest = sequence->prompt_tokens + sequence->request->sampling.max_tokens;
     sequence->tokens.reserve(static_cast<size_t>(longest));
   }
+  sequence->tenant = tenants_.Add(sequence->request->tenant);
   // A text of one token has nothing to score.
   if (Scored(*sequence)) sequence->end = SequenceEnd{FinishReason::kStop, -1, {}};
   sequences_.push_back(std::move(sequence));
@@ -103,10 +77,12 @@ void Scheduler::Plan(absl::Duration now, StepPlan* plan) {
   preemptions_.clear();
   ReadEnds(now);
   ReleaseEnded();
+  Age(now);
   AdmitWaiting();
   if (!PlanClass(Priority::kNormal, plan) && !PlanClass(Priority::kLow, plan)) return;
   for (PlannedRows& planned : plan->rows) {
     planned.sequence->first_planned = std::min(planned.sequence->first_planned, now);
+    planned.sequence->last_planned = now;
   }
 }
 
@@ -128,6 +104,8 @@ std::vector<std::unique_ptr<Sequence>> Scheduler::TakeEnded() {
   for (std::unique_ptr<Sequence>& sequence : sequences_) {
     if (!sequence->end.has_value() || sequence->in_flight > 0) continue;
     ReleaseBlocks(sequence.get());
+    tenants_.Remove(sequence->request->tenant);
+    sequence->tenant = nullptr;
     ended.push_back(std::move(sequence));
   }
   if (ended.empty()) return ended;
@@ -156,19 +134,59 @@ void Scheduler::ReleaseEnded() {
   }
 }
 
-void Scheduler::AdmitWaiting() {
-  // Oldest first within a class, and none past one that does not fit but into what
-  // its variant is guaranteed: a large prompt is never overtaken for ever.
-  std::vector<int> blocked;  // variants
-  for (const Priority priority : {Priority::kNormal, Priority::kLow}) {
-    for (const auto& sequence : sequences_) {
-      if (sequence->request->priority != priority || sequence->Running() ||
-          sequence->end.has_value())
-        continue;
-      if (!MayPass(*sequence, blocked) || !Admit(sequence.get())) {
-        blocked.push_back(sequence->request->variant);
-      }
+void Scheduler::Age(absl::Duration now) {
+  if (limits_.aging == absl::InfiniteDuration()) return;
+  for (const auto& sequence : sequences_) {
+    // For good: it would hardly get on by a row now and then.
+    if (now - sequence->last_planned >= limits_.aging) {
+      sequence->request->priority = Priority::kNormal;
     }
+  }
+}
+
+void Scheduler::Observe(const StepPlan& plan, absl::Duration duration) {
+  // Of two passes it is not known which took how long.
+  if (plan.reference < 0) costs_.Observe(plan.variant, plan.Tokens(), duration);
+}
+
+void Scheduler::AdmitWaiting() {
+  std::vector<int> blocked;
+  for (const Priority priority : {Priority::kNormal, Priority::kLow}) {
+    AdmitWaiting(priority, &blocked);
+  }
+}
+
+// Of the tenant that got the fewest tokens the oldest first, and none past one that does not fit
+// but into what its variant is guaranteed: a large prompt is never overtaken for ever. `blocked`:
+// the variants of those.
+void Scheduler::AdmitWaiting(Priority priority, std::vector<int>* blocked) {
+  candidates_.clear();
+  for (const auto& sequence : sequences_) {
+    if (sequence->request->priority == priority && !sequence->Running() &&
+        !sequence->end.has_value()) {
+      candidates_.push_back(sequence.get());
+    }
+  }
+  while (!candidates_.empty()) {
+    const auto next = std::min_element(candidates_.begin(), candidates_.end(),
+                                       [](const Sequence* a, const Sequence* b) {
+                                         const auto key = [](const Sequence* sequence) {
+                                           const TenantShares::Tenant& tenant = *sequence->tenant;
+                                           return std::tuple(tenant.served + tenant.outstanding,
+                                                             tenant.running, sequence->arrival);
+                                         };
+                                         return key(a) < key(b);
+                                       });
+    Sequence* sequence = *next;
+    candidates_.erase(next);
+    if (MayPass(*sequence, *blocked) && Admit(sequence)) continue;
+    // Nobody passes where nothing is guaranteed.
+    if (limits_.guaranteed_blocks.empty()) {
+      for (const Sequence* other : candidates_) blocked->push_back(other->request->variant);
+      blocked->push_back(sequence->request->variant);
+      return;
+    }
+    blocked->push_back(sequence->request->variant);
   }
 }
 
@@ -184,11 +202,18 @@ bool Scheduler::MayPass(const Sequence& sequence, const std::vector<int>& blocke
 
 bool Scheduler::Admit(Sequence* sequence) {
   while (running_ >= limits_.max_sequences || !TakeBlocks(sequence)) {
-    Sequence* victim = Victim(*sequence);
-    if (victim == nullptr || victim->request->priority == sequence->request->priority) return false;
+    Sequence* victim = AdmissionVictim(*sequence);
+    if (victim == nullptr) return false;
     Preempt(victim);
+    // It waits with the others of its class.
+    if (victim->request->priority == sequence->request->priority) candidates_.push_back(victim);
   }
   ++running_;
+  ++sequence->tenant->running;
+  // What it computes again is not its tenant's fault.
+  sequence->charged = std::max(sequence->charged, sequence->found);
+  sequence->outstanding = std::max<int64_t>(0, sequence->Rows() - sequence->charged);
+  sequence->tenant->outstanding += sequence->outstanding;
   return true;
 }
 
@@ -256,16 +281,59 @@ void Scheduler::IndexBlocks(Sequence* sequence) {
   }
 }
 
+// Who makes room for a newcomer: one of a lower class; else the newest of the tenant that runs
+// most, if that one got more and will still run more. Each only so often that it does not end for
+// it.
+Sequence* Scheduler::AdmissionVictim(const Sequence& newcomer) const {
+  Sequence* victim = Victim(newcomer);
+  if (victim != nullptr && victim->request->priority != newcomer.request->priority) return victim;
+  victim = nullptr;
+  for (const auto& candidate : sequences_) {
+    if (!candidate->Running() || candidate->in_flight > 0 ||
+        candidate->tenant->running < newcomer.tenant->running + 2 ||
+        candidate->tenant->served < newcomer.tenant->served ||
+        candidate->request->priority != newcomer.request->priority ||
+        candidate->preemptions >= limits_.max_preemptions || !Frees(*candidate, newcomer))
+      continue;
+    if (victim == nullptr || candidate->tenant->running >= victim->tenant->running) {
+      victim = candidate.get();
+    }
+  }
+  return victim;
+}
+
+// What a step will take, over its variant's weight.
+absl::Duration Scheduler::StepCost(const StepPlan& plan) const {
+  absl::Duration cost = costs_.Predict(plan.variant, plan.Tokens());
+  if (plan.reference >= 0) cost += costs_.Predict(plan.reference, plan.Tokens());
+  const size_t index = static_cast<size_t>(plan.variant);
+  return index < limits_.weights.size() ? cost / limits_.weights[index] : cost;
+}
+
+// Rows of a step that has `decodes`, when `groups` groups take turns.
+int64_t Scheduler::StepRows(const StepPlan& decodes, size_t groups) const {
+  if (limits_.inter_token_goal == absl::InfiniteDuration()) return limits_.step_tokens;
+  const bool somebody_decodes =
+      std::any_of(sequences_.begin(), sequences_.end(), [](const auto& sequence) {
+        return sequence->Running() && !sequence->end.has_value() && sequence->Generated() > 0;
+      });
+  if (!somebody_decodes) return limits_.step_tokens;
+  const int64_t passes = decodes.reference >= 0 ? 2 : 1;
+  const absl::Duration budget = limits_.inter_token_goal / (static_cast<int64_t>(groups) * passes);
+  const int64_t rows = costs_.RowsWithin(decodes.variant, budget, limits_.step_tokens);
+  return std::min(limits_.step_tokens, std::max(rows, decodes.Tokens() + kLeastChunk));
+}
+
 bool Scheduler::PlanClass(Priority priority, StepPlan* plan) {
-  int64_t& level = level_[static_cast<size_t>(priority)];
-  std::set<std::pair<int64_t, Group>> turns;
+  absl::Duration& level = level_[static_cast<size_t>(priority)];
+  std::set<std::pair<absl::Duration, Group>> turns;
   for (const auto& sequence : sequences_) {
     if (!sequence->Running() || sequence->request->priority != priority) continue;
     const Group group = GroupOf(*sequence);
     turns.emplace(std::max(cost_[group], level), group);
   }
   for (const auto& [cost, group] : turns) {
-    if (!PlanGroup(group, plan)) continue;
+    if (!PlanGroup(group, turns.size(), plan)) continue;
     level = cost;
     cost_[group] = cost + StepCost(*plan);
     return true;
@@ -273,7 +341,7 @@ bool Scheduler::PlanClass(Priority priority, StepPlan* plan) {
   return false;
 }
 
-bool Scheduler::PlanGroup(const Group& group, StepPlan* plan) {
+bool Scheduler::PlanGroup(const Group& group, size_t groups, StepPlan* plan) {
   plan->variant = group.variant;
   plan->reference = group.reference;
   const auto plannable = [&](const Sequence& sequence) {
@@ -284,27 +352,28 @@ bool Scheduler::PlanGroup(const Group& group, StepPlan* plan) {
     if (plannable(*sequence) && sequence->Decoding() && sequence->planned > 0)
       PlanDecode(sequence.get(), plan);
   }
-  const size_t decoding = plan->rows.size();
-  const auto planned = [&](const Sequence& sequence) {
-    return std::any_of(plan->rows.begin(), plan->rows.begin() + static_cast<ptrdiff_t>(decoding),
-                       [&](const PlannedRows& rows) { return rows.sequence == &sequence; });
-  };
+  // A decoding sequence that found no block stays plannable, and gets no row here either.
+  candidates_.clear();
   for (const auto& sequence : sequences_) {
-    if (plannable(*sequence) && !planned(*sequence)) PlanRows(sequence.get(), plan);
+    if (plannable(*sequence)) candidates_.push_back(sequence.get());
   }
+  std::stable_sort(
+      candidates_.begin(), candidates_.end(),
+      [](const Sequence* a, const Sequence* b) { return a->tenant->served < b->tenant->served; });
+  const int64_t step_rows = StepRows(*plan, groups);
+  for (Sequence* sequence : candidates_) PlanRows(sequence, step_rows, plan);
   return !plan->empty();
 }
 
 void Scheduler::PlanDecode(Sequence* sequence, StepPlan* plan) {
-  if (GrowBlocks(sequence, sequence->planned + 1)) PlanRows(sequence, plan);
+  if (GrowBlocks(sequence, sequence->planned + 1)) PlanRows(sequence, limits_.step_tokens, plan);
 }
 
-void Scheduler::PlanRows(Sequence* sequence, StepPlan* plan) {
+void Scheduler::PlanRows(Sequence* sequence, int64_t step_rows, StepPlan* plan) {
   // A sequence that could not grow waits with the blocks it has.
   const int64_t covered = static_cast<int64_t>(sequence->blocks.size()) * kBlockTokens;
   const int64_t first = sequence->planned;
-  int64_t count =
-      std::min({limits_.step_tokens - plan->Tokens(), sequence->Rows() - first, covered - first});
+  int64_t count = std::min({step_rows - plan->Tokens(), sequence->Rows() - first, covered - first});
   const int64_t logit_room = limits_.max_logit_rows - plan->LogitRows();
   if (count <= 0) return;
   // Row p scores the prompt's token p + 1.
@@ -328,9 +397,21 @@ void Scheduler::PlanRows(Sequence* sequence, StepPlan* plan) {
                         .scored_from = static_cast<int32_t>(std::min(scored_from, count)),
                         .scored_until = static_cast<int32_t>(std::min(scored_until, count)),
                         .draws = draws});
+  Charge(sequence, first + count, draws);
   if (scored_until > scored_from) sequence->next_score = first + scored_until + 1;
   sequence->planned = first + count;
   sequence->in_flight += 1;
+}
+
+// Counts the rows up to `position` for the tenant, and what they draw.
+void Scheduler::Charge(Sequence* sequence, int64_t position, bool draws) {
+  TenantShares::Tenant& tenant = *sequence->tenant;
+  const int64_t rows = std::max<int64_t>(0, position - sequence->charged);
+  const int64_t expected = std::min(rows, sequence->outstanding);
+  sequence->charged += rows;
+  sequence->outstanding -= expected;
+  tenant.outstanding -= expected;
+  tenant.served += rows + (draws ? kDrawnTokens - 1 : 0);  // a drawn token is a row itself
 }
 
 bool Scheduler::GrowBlocks(Sequence* sequence, int64_t positions) {
@@ -394,6 +475,8 @@ void Scheduler::ReleaseBlocks(Sequence* sequence) {
   pool_.Release(&sequence->reference_blocks);
   pool_.Release(&sequence->blocks);
   --running_;
+  --sequence->tenant->running;
+  sequence->tenant->outstanding -= std::exchange(sequence->outstanding, 0);
 }
 
 }  // namespace vernier

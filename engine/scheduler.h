@@ -1,18 +1,24 @@
 // Decides what each step computes: pure values in and out, no clock, device,
 // lock or log.
 //
-// Iteration-level batching with chunked prefill. A step serves one group of
-// sequences: those of one class and variant, or the paired scores of one
-// (variant, reference). Among groups that can run, the one whose steps cost the
-// least so far is next, and one that could not run is owed nothing for it
-// (start-time fair queuing; Goyal, Vin and Cheng 1996). Within a group decode
-// rows come first, then chunks of prompts, oldest first. The low class gets a
-// step only when no sequence of the normal class can use it. Cache blocks for a
-// prompt are taken when it starts to run; when a growing sequence finds none,
-// the newest of the lowest class gives up its blocks and is recomputed later (as
-// vLLM v1 does), with what it had drawn as part of its prompt. Full blocks whose
-// step has completed can be found by later sequences with the same beginning,
-// which compute what is behind it alone.
+// Iteration-level batching with chunked prefill. A step serves one group of sequences: those of one
+// class and variant, or the paired scores of one (variant, reference).
+//
+// - Turns between groups: the one whose steps cost the least so far, over its variant's weight, is
+//   next, and one that could not run is owed nothing for it (start-time fair queuing; Goyal, Vin
+//   and Cheng 1996). Costs are measured (step_costs.h). It has the bound of deficit round-robin
+//   without a quantum to choose.
+// - Within a group decode rows come first, then chunks of prompts up to the rows that keep the
+//   inter-token goal. The low class gets a step only when no sequence of the normal class can use
+//   it, or when it has aged into that class.
+// - Who starts to run, and whose prompt comes first: the oldest request of the tenant that got the
+//   fewest tokens (tenant_shares.h). One that got less than another and runs fewer sequences takes
+//   the place of the other's newest.
+// - Cache blocks for a prompt are taken when it starts to run; when a growing sequence finds none,
+//   the newest of the lowest class gives up its blocks and is recomputed later (as vLLM v1 does),
+//   with what it had drawn as part of its prompt. After max_preemptions it ends instead, and never
+//   for another tenant's sake. Full blocks whose step has completed can be found by later sequences
+//   with the same beginning, which compute what is behind it alone.
 #pragma once
 
 #include <compare>
@@ -26,6 +32,8 @@
 #include "absl/time/time.h"
 #include "engine/kv_pool.h"
 #include "engine/sequence.h"
+#include "engine/step_costs.h"
+#include "engine/tenant_shares.h"
 
 namespace vernier {
 
@@ -38,6 +46,12 @@ struct SchedulerLimits {
   int max_preemptions = 3;
   bool prefix_cache = true;
   std::vector<int64_t> guaranteed_blocks;  // by variant, see KvPool
+  std::vector<double> weights;             // by variant, of its turns; past the end 1
+  // While a sequence decodes, chunks of prompts are cut so that all groups' steps together take no
+  // longer, as far as their costs are known; but never below kLeastChunk rows.
+  absl::Duration inter_token_goal = absl::InfiniteDuration();
+  // A sequence of the low class that got no row for so long belongs to the normal class.
+  absl::Duration aging = absl::InfiniteDuration();
 };
 
 // Consecutive positions of one sequence in a pass.
@@ -69,6 +83,9 @@ struct Preemption {
   int64_t recomputed_tokens = 0;  // at most: it may find some of them when it comes back
 };
 
+// Rows of prompts in a step, however long it takes: below, a prompt would take for ever.
+inline constexpr int64_t kLeastChunk = 32;
+
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerLimits& limits);
@@ -84,6 +101,8 @@ class Scheduler {
   // The step's keys and values are written: the caller has appended what was
   // drawn to each sequence, or set its end.
   void Commit(const StepPlan& plan);
+  // What the step took: later plans are made from it.
+  void Observe(const StepPlan& plan, absl::Duration duration);
   // Sequences that ended and that no step in flight still reads; their blocks
   // are free. Each is returned once.
   std::vector<std::unique_ptr<Sequence>> TakeEnded();
@@ -107,16 +126,22 @@ class Scheduler {
   void ReadEnds(absl::Duration now);
   void ReleaseEnded();
   void AdmitWaiting();
+  void AdmitWaiting(Priority priority, std::vector<int>* blocked);
+  Sequence* AdmissionVictim(const Sequence& newcomer) const;
+  void Age(absl::Duration now);
+  absl::Duration StepCost(const StepPlan& plan) const;
+  int64_t StepRows(const StepPlan& decodes, size_t groups) const;
   bool PlanClass(Priority priority, StepPlan* plan);
-  bool PlanGroup(const Group& group, StepPlan* plan);
+  bool PlanGroup(const Group& group, size_t groups, StepPlan* plan);
   void PlanDecode(Sequence* sequence, StepPlan* plan);
-  void PlanRows(Sequence* sequence, StepPlan* plan);
+  void PlanRows(Sequence* sequence, int64_t step_rows, StepPlan* plan);
   bool Admit(Sequence* sequence);
   bool MayPass(const Sequence& sequence, const std::vector<int>& blocked) const;
   bool TakeBlocks(Sequence* sequence);
   void FindPrefix(const Sequence& sequence);
   void IndexBlocks(Sequence* sequence);
   bool Frees(const Sequence& candidate, const Sequence& beneficiary) const;
+  static void Charge(Sequence* sequence, int64_t position, bool draws);
   bool GrowBlocks(Sequence* sequence, int64_t positions);
   Sequence* Victim(const Sequence& beneficiary) const;
   void Preempt(Sequence* sequence);
@@ -125,12 +150,16 @@ class Scheduler {
   const SchedulerLimits limits_;
   KvPool pool_;
   std::vector<std::unique_ptr<Sequence>> sequences_;  // by arrival
-  std::map<Group, int64_t> cost_;  // of its steps so far, see StepCost; kept when a group is gone
+  StepCosts costs_;
+  TenantShares tenants_;
+  // Of a group's steps so far, over its weight; kept when it is gone.
+  std::map<Group, absl::Duration> cost_;
   // By class, the cost of the group that got the last turn, before it: none that
   // waited for a turn has less, so one that has could not run.
-  int64_t level_[kNumPriorities] = {};
+  absl::Duration level_[kNumPriorities] = {};
   int running_ = 0;
   std::vector<Preemption> preemptions_;
+  std::vector<Sequence*> candidates_;             // of AdmitWaiting and PlanGroup
   std::vector<int32_t> found_, reference_found_;  // by FindPrefix
 };
 

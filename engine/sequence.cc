@@ -26,6 +26,7 @@ Sequence::Sequence(std::unique_ptr<Request> taken, uint64_t arrival_order, absl:
       prompt_tokens(static_cast<int64_t>(tokens.size())),
       root(PrefixRoot(request->variant, request->tenant, request->cache_salt)),
       submitted(now),
+      last_planned(now),
       ends_(std::move(model_ends)) {
   if (request->score.has_value()) {
     next_score = std::max<int64_t>(1, request->score->first_target);
@@ -69,6 +70,30 @@ void Sequence::Count(int32_t id, bool in_prompt) {
   if (added) counts.push_back({.id = id});
   TokenCount& count = counts[entry->second];
   (in_prompt ? count.prompt : count.generated) += 1;
+}
+
+std::optional<SequenceEnd> EndFor(const Sequence& sequence, absl::Duration now) {
+  switch (sequence.request->control->end()) {
+    case EndReason::kCancelled:
+      return SequenceEnd{FinishReason::kCancelled, -1,
+                         absl::CancelledError("cancelled by the client")};
+    case EndReason::kStopMatched:
+      return SequenceEnd{FinishReason::kStop, -1, {}};
+    case EndReason::kDeadline:
+      return SequenceEnd{FinishReason::kDeadline, -1,
+                         absl::DeadlineExceededError("the deadline passed")};
+    case EndReason::kSlowConsumer:
+      return SequenceEnd{FinishReason::kSlowConsumer, -1,
+                         absl::ResourceExhaustedError("the client reads too slowly")};
+    case EndReason::kNone:
+      break;
+  }
+  if (now >= sequence.request->deadline) {
+    return SequenceEnd{FinishReason::kDeadline, -1,
+                       absl::DeadlineExceededError("the deadline passed")};
+  }
+  if (now >= sequence.request->time_limit) return SequenceEnd{FinishReason::kTimeLimit, -1, {}};
+  return std::nullopt;
 }
 
 }  // namespace vernier

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "engine/prefix_index.h"
 #include "engine/request.h"
+#include "engine/tenant_shares.h"
 
 namespace vernier {
 
@@ -68,7 +69,10 @@ struct Sequence {
   int64_t indexed = 0;        // blocks that can be found, or whose like can
   PrefixId parent, reference_parent;  // of the block behind those
   int preemptions = 0;
-  std::optional<SequenceEnd> end;  // decided; takes effect once no step is in flight
+  TenantShares::Tenant* tenant = nullptr;  // the scheduler's
+  int64_t charged = 0;                     // positions that it was charged for, or found
+  int64_t outstanding = 0;                 // of the tenant's, what is this one's
+  std::optional<SequenceEnd> end;          // decided; takes effect once no step is in flight
 
   // Tokens that a penalty touches, with how often they occurred; empty when no
   // penalty is set.
@@ -76,6 +80,7 @@ struct Sequence {
 
   absl::Duration submitted;
   absl::Duration first_planned = absl::InfiniteDuration();
+  absl::Duration last_planned;  // or submitted
   absl::Duration first_result = absl::InfiniteDuration();
   absl::Duration last_token = absl::InfiniteDuration();
   absl::Duration end_seen = absl::InfiniteDuration();
@@ -87,5 +92,8 @@ struct Sequence {
   std::vector<int32_t> banned_;                   // before min_tokens
   std::unordered_map<int32_t, size_t> count_of_;  // index into counts
 };
+
+// The end that the sequence's control, deadline or time limit mean at `now`; or nothing.
+std::optional<SequenceEnd> EndFor(const Sequence& sequence, absl::Duration now);
 
 }  // namespace vernier

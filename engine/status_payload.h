@@ -29,6 +29,7 @@ enum class RejectReason {
   kNone,
   kQueueRequests,
   kQueueTokens,
+  kTenantQuota,
   kDeadlineInfeasible,
   kDraining,
   kBreaker

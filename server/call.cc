@@ -29,6 +29,7 @@ std::unique_ptr<Request> EngineCall::MakeRequest(int run, int variant, Reservati
   auto request = std::make_unique<Request>();
   request->id = served_->next_request_id->fetch_add(1, std::memory_order_relaxed);
   request->variant = variant;
+  request->tenant = context_.tenant;
   request->deadline = context_.deadline;
   request->reservation = std::move(reservation);
   request->control = control;
@@ -67,14 +68,17 @@ bool EngineCall::ReadsTooSlowly(absl::Duration oldest_waiting) const {
 }
 
 absl::StatusOr<std::vector<Reservation>> Admit(const Served& served, const CallContext& context,
-                                               int64_t requests, int64_t prompt_tokens,
+                                               int variant, int64_t requests, int64_t prompt_tokens,
                                                int64_t max_tokens) {
-  if (context.deadline <= served.clock->Now()) {
+  const absl::Duration time_left = context.deadline - served.clock->Now();
+  if (time_left <= absl::ZeroDuration()) {
     return Rejected(RejectReason::kDeadlineInfeasible, "the deadline has passed",
                     -absl::Seconds(1));
   }
   const int64_t room = std::max<int64_t>(1, served.engine->max_context() - max_tokens);
-  auto reservations = served.engine->Reserve(requests, std::min(prompt_tokens, room), max_tokens);
+  auto reservations = served.engine->Reserve(
+      requests, std::min(prompt_tokens, room), max_tokens,
+      {.variant = variant, .tenant = context.tenant, .time_left = time_left});
   if (RejectReasonOf(reservations.status()) == RejectReason::kDraining) {
     // Another instance takes over within a moment: a retry helps.
     return Rejected(RejectReason::kDraining, "the server is draining", absl::Seconds(1));

@@ -53,6 +53,7 @@ struct CallContext {
   Method method = Method::kGenerate;
   absl::Duration arrived;                              // engine clock
   absl::Duration deadline = absl::InfiniteDuration();  // engine clock
+  std::string tenant;                                  // "": none given
 };
 
 // A call that makes engine requests. gRPC's threads call OnWritten and Cancel, at any time until
@@ -111,8 +112,9 @@ class EngineCall : public Outbox {
 };
 
 // Reserves for `requests` requests of one prompt, and refuses what cannot be in time. Any thread.
+// `variant` -1: several.
 absl::StatusOr<std::vector<Reservation>> Admit(const Served& served, const CallContext& context,
-                                               int64_t requests, int64_t prompt_tokens,
+                                               int variant, int64_t requests, int64_t prompt_tokens,
                                                int64_t max_tokens);
 
 }  // namespace vernier

@@ -53,7 +53,7 @@ void CompareCall::Start() {
   int64_t prompt = PromptBound(spec_.base, context);
   if (spec_.forced_given) prompt += spec_.forced.TokensBound();
   auto reservations =
-      Admit(*served_, context_, requests, prompt, MaxTokensBound(spec_.base, context));
+      Admit(*served_, context_, -1, requests, prompt, MaxTokensBound(spec_.base, context));
   if (!reservations.ok()) return Refuse(-1, reservations.status());
   reservations_ = *std::move(reservations);
   served_->tasks->Post([self = shared_from_this(), this] { Prepare(); });
@@ -108,6 +108,7 @@ std::unique_ptr<Request> CompareCall::FreeRequest(int index) {
   reservation.Trim(static_cast<int64_t>(prompt_.size()) + spec_.base.sampling.max_tokens);
   auto request = MakeRequest(index, part.variant, std::move(reservation), controls_[index]);
   request->priority = spec_.base.priority;
+  request->cache_salt = spec_.base.cache_salt;
   request->prompt = prompt_;
   request->sampling = spec_.base.sampling;
   request->sampling.prompt_logprobs = -1;
@@ -128,6 +129,7 @@ std::unique_ptr<Request> CompareCall::ForcedRequest(int index) {
   const int run = num_parts() + index;
   auto request = MakeRequest(run, part.variant, std::move(reservation), controls_[run]);
   request->priority = spec_.base.priority;
+  request->cache_salt = spec_.base.cache_salt;
   request->prompt = prompt_;
   request->prompt.insert(request->prompt.end(), forced_.begin(), forced_.end());
   request->score.emplace();

@@ -104,6 +104,19 @@ class Reader {
     };
   }
 
+  Take Number(double* out, double least, double most) {
+    return [this, out, least, most](const YAML::Node& node, const std::string& path) {
+      double value = 0;
+      if (!node.IsScalar() || !absl::SimpleAtod(node.Scalar(), &value)) {
+        return Error(node, absl::StrCat(path, " must be a number"));
+      }
+      if (!(value >= least && value <= most)) {
+        return Error(node, absl::StrCat(path, " is ", value, ", must be ", least, " to ", most));
+      }
+      *out = value;
+    };
+  }
+
   Take Seconds(absl::Duration* out, double least) {
     return [this, out, least](const YAML::Node& node, const std::string& path) {
       double value = 0;
@@ -181,9 +194,11 @@ void ReadVariants(Reader* reader, const YAML::Node& node, ServerConfig* config) 
     std::string kv = "fp16";
     bool has_formats = false;
     int64_t guaranteed_blocks = 0;
+    double weight = 1;
     reader->ReadMap(entry, "variants",
                     {{"name", reader->Text(&spec.name)},
                      {"kv_blocks", reader->Whole(&guaranteed_blocks, 0, int64_t{1} << 40)},
+                     {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
                      {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
                      {"formats", [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;
@@ -208,6 +223,7 @@ void ReadVariants(Reader* reader, const YAML::Node& node, ServerConfig* config) 
     }
     variants->push_back(std::move(spec));
     config->engine.guaranteed_blocks.push_back(guaranteed_blocks);
+    config->engine.weights.push_back(weight);
   }
 }
 
@@ -220,6 +236,10 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
     };
   };
   constexpr int64_t kMany = int64_t{1} << 40;
+  const auto limit = [&](AdmissionLimit* out) {
+    return section({{"max_requests", reader->Whole(&out->max_requests, 1, kMany)},
+                    {"max_tokens", reader->Whole(&out->max_tokens, 1, kMany)}});
+  };
   reader->ReadMap(
       root, "",
       {{"model", section({{"path", reader->Text(&config->model_path)},
@@ -233,19 +253,23 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
        {"health", reader->Address(&config->health)},
        {"threads", reader->Whole(&config->threads, 0, 1024)},
        {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "amx"})},
-       {"admission",
-        section(
-            {{"max_requests", reader->Whole(&engine.admission.max_requests, 1, int64_t{1} << 20)},
-             {"max_tokens", reader->Whole(&engine.admission.max_tokens, 1, kMany)}})},
-       {"engine", section({{"max_sequences", reader->Whole(&engine.max_sequences, 1, 4096)},
-                           {"step_tokens", reader->Whole(&engine.step_tokens, 1, 16384)},
-                           {"max_logit_rows", reader->Whole(&engine.max_logit_rows, 1, 4096)},
-                           {"kv_blocks", reader->Whole(&engine.kv_blocks, 0, kMany)},
-                           {"kv_bytes", reader->Whole(&engine.kv_bytes, 0, kMany)},
-                           {"max_context", reader->Whole(&engine.max_context, 0, int64_t{1} << 24)},
-                           {"prefix_cache", reader->Bool(&engine.prefix_cache)},
-                           {"max_preemptions", reader->Whole(&engine.max_preemptions, 0, 100)},
-                           {"planning_depth", reader->Whole(&engine.planning_depth, 1, 2)}})},
+       {"admission", section({{"max_requests",
+                               reader->Whole(&engine.admission.max_requests, 1, int64_t{1} << 20)},
+                              {"max_tokens", reader->Whole(&engine.admission.max_tokens, 1, kMany)},
+                              {"variant", limit(&engine.admission.variant)},
+                              {"tenant", limit(&engine.admission.tenant)}})},
+       {"engine",
+        section({{"max_sequences", reader->Whole(&engine.max_sequences, 1, 4096)},
+                 {"step_tokens", reader->Whole(&engine.step_tokens, 1, 16384)},
+                 {"max_logit_rows", reader->Whole(&engine.max_logit_rows, 1, 4096)},
+                 {"kv_blocks", reader->Whole(&engine.kv_blocks, 0, kMany)},
+                 {"kv_bytes", reader->Whole(&engine.kv_bytes, 0, kMany)},
+                 {"max_context", reader->Whole(&engine.max_context, 0, int64_t{1} << 24)},
+                 {"inter_token_seconds", reader->Seconds(&engine.inter_token_goal, 0.0001)},
+                 {"aging_seconds", reader->Seconds(&engine.aging, 0.001)},
+                 {"prefix_cache", reader->Bool(&engine.prefix_cache)},
+                 {"max_preemptions", reader->Whole(&engine.max_preemptions, 0, 100)},
+                 {"planning_depth", reader->Whole(&engine.planning_depth, 1, 2)}})},
        {"deadlines",
         section({{"default_seconds", reader->Seconds(&config->default_deadline, 0.001)},
                  {"max_seconds", reader->Seconds(&config->max_deadline, 0.001)}})},
@@ -383,6 +407,7 @@ void CheckConfig(ParsedConfig* parsed) {
 void SetVariants(absl::string_view names, ParsedConfig* parsed) {
   parsed->config.variants.clear();
   parsed->config.engine.guaranteed_blocks.clear();
+  parsed->config.engine.weights.clear();
   parsed->lines.try_emplace("variants", 0);
   for (const absl::string_view name : absl::StrSplit(names, ',')) {
     const auto format = ParseFormat(name);

@@ -212,15 +212,6 @@ absl::Status ConvertSampling(const v1::SamplingParams& sampling, GenerateSpec* s
   return ConvertStops(sampling, spec);
 }
 
-absl::Status CheckSalt(const std::string& salt) {
-  const bool good = salt.size() <= 64 && std::all_of(salt.begin(), salt.end(), [](char c) {
-                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                             (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-                    });
-  if (good) return absl::OkStatus();
-  return InvalidField({"cache_salt", absl::StrCat(salt.size(), " bytes"), "[A-Za-z0-9._-]{0,64}"});
-}
-
 absl::StatusOr<PromptInput> ConvertInput(const v1::GenerateRequest& request, const Model& model,
                                          int64_t max_context) {
   // A prompt that will be cut may be longer than the context, though not without limit.
@@ -262,6 +253,13 @@ int64_t PromptInput::TokensBound() const {
       return bound + kTemplateTokensPerMessage;
   }
   return bound;
+}
+
+bool IsTenantName(absl::string_view name) {
+  return name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '.' || c == '_' || c == '-';
+         });
 }
 
 uint64_t DrawSeed() {
@@ -327,9 +325,13 @@ absl::StatusOr<GenerateSpec> ConvertGenerate(const v1::GenerateRequest& request,
       return InvalidField({"truncate_prompt_tokens", "0", "at least 1"});
     }
   }
-  if (absl::Status status = CheckSalt(request.cache_salt()); !status.ok()) return status;
+  if (!IsTenantName(request.cache_salt())) {
+    return InvalidField({"cache_salt", absl::StrCat(request.cache_salt().size(), " bytes"),
+                         "[A-Za-z0-9._-]{0,64}"});
+  }
   if (!spec.stops.empty() && model.tokenizer == nullptr) return NeedsTokenizer(model);
   spec.request_id = PrintableLabel(request.request_id());
+  spec.cache_salt = request.cache_salt();
   spec.special_as_text = request.special_tokens_as_text();
 
   // All that can be said without the prompt's tokens; for ids they are known.

@@ -51,6 +51,7 @@ struct GenerateSpec {
   absl::Duration time_limit = absl::InfiniteDuration();
   int64_t truncate_prompt_tokens = 0;  // 0: not given
   std::string request_id;              // printable
+  std::string cache_salt;
 };
 
 struct ScoreSpec {
@@ -105,6 +106,9 @@ int64_t MaxTokensBound(const GenerateSpec& spec, int64_t max_context);
 
 // At most 128 bytes of `label`, printable ASCII alone.
 std::string PrintableLabel(absl::string_view label);
+
+// What may name a tenant or a cache_salt: [A-Za-z0-9._-]{0,64}.
+bool IsTenantName(absl::string_view name);
 
 // A new random seed.
 uint64_t DrawSeed();

@@ -23,8 +23,8 @@ GenerateCall::GenerateCall(const Served* served, const CallContext& context, Res
 
 void GenerateCall::Start() {
   const int64_t context = served_->engine->max_context();
-  auto reservations = Admit(*served_, context_, spec_.samples, PromptBound(spec_, context),
-                            MaxTokensBound(spec_, context));
+  auto reservations = Admit(*served_, context_, spec_.variant, spec_.samples,
+                            PromptBound(spec_, context), MaxTokensBound(spec_, context));
   if (!reservations.ok()) return Refuse(spec_.variant, reservations.status());
   reservations_ = *std::move(reservations);
   if (spec_.input.kind == PromptInput::Kind::kIds) {
@@ -64,6 +64,7 @@ void GenerateCall::Submit() {
     reservations_[i].Trim(prompt_tokens + spec_.sampling.max_tokens);
     auto request = MakeRequest(i, spec_.variant, std::move(reservations_[i]), controls_[i]);
     request->priority = spec_.priority;
+    request->cache_salt = spec_.cache_salt;
     request->prompt = prompt_;
     request->sampling = spec_.sampling;
     request->sampling.seed = options.seed;

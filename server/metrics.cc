@@ -62,8 +62,8 @@ constexpr End kRefusals[] = {
     {Code::kUnavailable, "rejected"},        {Code::kDeadlineExceeded, "rejected"},
     {Code::kFailedPrecondition, "rejected"}, {Code::kCancelled, "cancelled"},
 };
-constexpr const char* kRejectReasons[] = {"queue_requests", "queue_tokens", "draining",
-                                          "deadline_infeasible", "breaker"};
+constexpr const char* kRejectReasons[] = {"queue_requests", "queue_tokens",        "tenant_quota",
+                                          "draining",       "deadline_infeasible", "breaker"};
 
 // Codes that calls can end with.
 constexpr Code kEngineCodes[] = {

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "engine/status_payload.h"
 #include "kernels/base/check.h"
+#include "server/convert.h"
 #include "server/parse.h"
 #include "server/wire_status.h"
 
@@ -18,6 +19,8 @@ namespace vernier {
 namespace {
 
 constexpr size_t kMaxWaitingPlainTasks = 64;
+
+constexpr char kTenantKey[] = "x-vernier-tenant";
 
 absl::Status NotLoadedYet() { return absl::UnavailableError("the model is still loading"); }
 
@@ -197,6 +200,12 @@ absl::Status CheckArrival(const grpc::CallbackServerContext& context,
                                  limits.max_metadata_bytes),
                     -absl::Seconds(1));
   }
+  const auto tenant = context.client_metadata().find(kTenantKey);
+  if (tenant != context.client_metadata().end() &&
+      !IsTenantName({tenant->second.data(), tenant->second.size()})) {
+    return InvalidField(
+        {kTenantKey, absl::StrCat(tenant->second.size(), " bytes"), "[A-Za-z0-9._-]{0,64}"});
+  }
   const auto bytes = static_cast<int64_t>(request.Length());
   if (bytes > limits.max_message_bytes) return MessageTooLarge(bytes, limits.max_message_bytes);
   return absl::OkStatus();
@@ -213,6 +222,10 @@ CallContext ContextOf(const grpc::CallbackServerContext& context, Method method,
     left = std::min(absl::FromChrono(deadline) - absl::Now(), state.limits().max_deadline);
   }
   out.deadline = out.arrived + left;
+  const auto tenant = context.client_metadata().find(kTenantKey);
+  if (tenant != context.client_metadata().end()) {
+    out.tenant.assign(tenant->second.data(), tenant->second.size());
+  }
   return out;
 }
 

@@ -31,7 +31,7 @@ int64_t ScoreCall::WindowTokens() const {
 
 void ScoreCall::Start() {
   const int64_t tokens = std::min(spec_.input.TokensBound(), WindowTokens());
-  auto reservations = Admit(*served_, context_, 1, tokens, 0);
+  auto reservations = Admit(*served_, context_, spec_.variant, 1, tokens, 0);
   if (!reservations.ok()) return Refuse(spec_.variant, reservations.status());
   reservation_ = std::move(reservations->front());
   served_->tasks->Post([self = shared_from_this(), this] { Prepare(); });

@@ -260,7 +260,7 @@ TEST_P(LifecycleTest, DrainRefusesNewWorkAndFinishesTheOld) {
   running_.backend->Hold();
   const auto admitted = running_.Submit(StoryRequest(20));
   running_.engine->StartDrain();
-  const absl::Status refused = running_.engine->Reserve(1, 5, 5).status();
+  const absl::Status refused = running_.engine->Reserve(1, 5, 5, {}).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(RejectReasonOf(refused), RejectReason::kDraining);
   running_.backend->Release();
@@ -274,14 +274,14 @@ TEST_P(LifecycleTest, TheRoomIsFreeWhenTheEndIsTold) {
   options.admission = {.max_requests = 1, .max_tokens = 100};
   running.Start(options);
   ASSERT_NE(running.engine, nullptr);
-  auto reserved = running.engine->Reserve(1, 5, 10);
+  auto reserved = running.engine->Reserve(1, 5, 10, {});
   ASSERT_TRUE(reserved.ok()) << reserved.status();
   EXPECT_EQ((*reserved)[0].tokens(), 15);
-  EXPECT_FALSE(running.engine->Reserve(1, 5, 10).ok());
+  EXPECT_FALSE(running.engine->Reserve(1, 5, 10, {}).ok());
   bool had_room = false;
   auto sink = std::make_shared<RecordingSink>();
   sink->on_finish = [&] {
-    had_room = running.engine->Reserve(1, 90, 10).ok();
+    had_room = running.engine->Reserve(1, 90, 10, {}).ok();
     const EngineSnapshot snapshot = running.engine->Snapshot();
     EXPECT_EQ(snapshot.kv_blocks_free, snapshot.kv_blocks_total);
   };
@@ -299,11 +299,11 @@ TEST_P(LifecycleTest, TheRoomIsFreeWhenTheEndIsTold) {
 
 TEST_P(LifecycleTest, AReservationIsBoundedByTheContext) {
   constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
-  auto reserved = running_.engine->Reserve(1, kHuge, kHuge);
+  auto reserved = running_.engine->Reserve(1, kHuge, kHuge, {});
   ASSERT_TRUE(reserved.ok()) << reserved.status();
   EXPECT_EQ((*reserved)[0].tokens(), 512);
-  EXPECT_FALSE(running_.engine->Reserve(kHuge, kHuge, kHuge).ok());
-  EXPECT_FALSE(running_.engine->Reserve(-1, 1, 1).ok());
+  EXPECT_FALSE(running_.engine->Reserve(kHuge, kHuge, kHuge, {}).ok());
+  EXPECT_FALSE(running_.engine->Reserve(-1, 1, 1, {}).ok());
 }
 
 TEST_P(LifecycleTest, TheSnapshotCountsWhatWaitsAndWhatRuns) {

@@ -182,6 +182,61 @@ TEST(ReservationTest, TheRetryHintStaysWithinItsBounds) {
   EXPECT_EQ(RetryWhenFull(ledger.get(), 1), absl::Milliseconds(50));
 }
 
+TEST(ReservationTest, ATenantHasAQuotaThatOthersDoNotTouch) {
+  AdmissionLimits limits{.max_requests = 100, .max_tokens = 1000};
+  limits.tenant = {.max_requests = 2, .max_tokens = 50};
+  const auto ledger = std::make_shared<AdmissionLedger>(limits);
+  auto held = ledger->Reserve(2, 10, {.tenant = "a"});
+  ASSERT_TRUE(held.ok());
+  const absl::Status by_requests = ledger->Reserve(1, 1, {.tenant = "a"}).status();
+  EXPECT_EQ(by_requests.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RejectReasonOf(by_requests), RejectReason::kTenantQuota);
+  EXPECT_GT(*RetryAfterOf(by_requests), absl::ZeroDuration());
+  auto other = ledger->Reserve(1, 45, {.tenant = "b"});
+  ASSERT_TRUE(other.ok());
+  EXPECT_EQ(RejectReasonOf(ledger->Reserve(1, 6, {.tenant = "b"}).status()),
+            RejectReason::kTenantQuota);
+  EXPECT_LT(*RetryAfterOf(ledger->Reserve(1, 51, {.tenant = "c"}).status()), absl::ZeroDuration())
+      << "it can never fit";
+  held->clear();
+  EXPECT_TRUE(ledger->Reserve(2, 25, {.tenant = "a"}).ok());
+}
+
+TEST(ReservationTest, AVariantHasItsOwnLimit) {
+  AdmissionLimits limits{.max_requests = 100, .max_tokens = 1000};
+  limits.variant = {.max_requests = 2, .max_tokens = 50};
+  const auto ledger = std::make_shared<AdmissionLedger>(limits);
+  auto held = ledger->Reserve(2, 25, {.variant = 1});
+  ASSERT_TRUE(held.ok());
+  EXPECT_EQ(RejectReasonOf(ledger->Reserve(1, 0, {.variant = 1}).status()),
+            RejectReason::kQueueRequests);
+  (*held)[0].Trim(5);
+  (*held)[1].Release();
+  EXPECT_TRUE(ledger->Reserve(1, 45, {.variant = 1}).ok());
+  EXPECT_EQ(RejectReasonOf(ledger->Reserve(1, 46, {.variant = 1}).status()),
+            RejectReason::kQueueTokens);
+  EXPECT_TRUE(ledger->Reserve(1, 50, {.variant = 2}).ok());
+  EXPECT_TRUE(ledger->Reserve(3, 100, {}).ok()) << "several variants at once: the common limit";
+}
+
+TEST(ReservationTest, ADeadlineThatTheQueueCannotMeetIsRefusedAtTheDoor) {
+  AdmissionLimits limits{.max_requests = 100, .max_tokens = 1000};
+  limits.served_at_once = 2;
+  const auto ledger = std::make_shared<AdmissionLedger>(limits);
+  auto held = ledger->Reserve(12, 10, {});
+  ASSERT_TRUE(held.ok());
+  const AdmissionScope hurried{.time_left = absl::Seconds(5)};
+  EXPECT_TRUE(ledger->Reserve(1, 10, hurried).ok()) << "no rate is known yet";
+  for (int second = 0; second < 60; ++second) ledger->OnFinished(10, absl::Seconds(second));
+  // Ten wait, one a second ends.
+  const absl::Status late = ledger->Reserve(1, 10, hurried).status();
+  EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(RejectReasonOf(late), RejectReason::kDeadlineInfeasible);
+  EXPECT_TRUE(ledger->Reserve(1, 10, {.time_left = absl::Seconds(15)}).ok());
+  EXPECT_TRUE(ledger->Reserve(1, 10, {.tenant = "b", .time_left = absl::Seconds(5)}).ok())
+      << "a tenant that holds nothing does not wait behind the others";
+}
+
 TEST(ReservationTest, ManyThreadsNeverExceedTheLimitAndGiveAllBack) {
   const auto ledger = LedgerOf(8, 64);
   std::vector<std::thread> threads;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -48,7 +49,7 @@ class SchedulerTest : public testing::Test {
     scheduler_->Add(std::move(sequence));
     return added;
   }
-  absl::Duration Now() const { return absl::Seconds(1); }
+  absl::Duration Now() const { return now_; }
 
   // One step at depth 1: every draw gives the token 2. Returns the plan's variant.
   int Step() {
@@ -69,7 +70,15 @@ class SchedulerTest : public testing::Test {
   StepPlan plan_;
   std::vector<std::unique_ptr<Sequence>> ended_;
   uint64_t arrivals_ = 0;
+  absl::Duration now_ = absl::Seconds(1);
 };
+
+std::unique_ptr<Request> TextOf(const std::string& tenant, int64_t prompt_tokens,
+                                int64_t max_tokens) {
+  auto request = TextRequest(0, prompt_tokens, max_tokens);
+  request->tenant = tenant;
+  return request;
+}
 
 TEST_F(SchedulerTest, DecodeRowsComeBeforePromptsAndPromptsFillTheStep) {
   Create({.kv_blocks = 100, .max_context = 512, .step_tokens = 40});
@@ -213,6 +222,127 @@ TEST_F(SchedulerTest, TheLowClassGivesItsBlocksToTheNormalOne) {
   EXPECT_TRUE(other->Running());
   EXPECT_FALSE(low->Running());
   EXPECT_EQ(low->preemptions, 1);
+}
+
+TEST_F(SchedulerTest, TurnsFollowTheWeightsOfTheVariants) {
+  Create({.kv_blocks = 100, .max_context = 1024, .weights = {1, 3}});
+  Add(TextRequest(0, 3, 800));
+  Add(TextRequest(1, 3, 800));
+  std::map<int, int> turns;
+  for (int i = 0; i < 400; ++i) ++turns[Step()];
+  EXPECT_NEAR(turns[1], 300, 2);
+}
+
+TEST_F(SchedulerTest, AnExpensiveVariantGetsFewerTurns) {
+  Create({.kv_blocks = 100, .max_context = 1024});
+  Add(TextRequest(0, 3, 800));
+  Add(TextRequest(1, 3, 800));
+  std::map<int, int> turns;
+  for (int i = 0; i < 400; ++i) {
+    const int variant = Step();
+    ++turns[variant];
+    scheduler_->Observe(plan_, absl::Milliseconds(variant == 0 ? 30 : 10));
+  }
+  EXPECT_NEAR(turns[1], 300, 5);
+}
+
+TEST_F(SchedulerTest, ChunksKeepTheInterTokenGoalOnceAStepsCostIsKnown) {
+  Create({.kv_blocks = 100,
+          .max_context = 2000,
+          .step_tokens = 256,
+          .prefix_cache = false,
+          .inter_token_goal = absl::Milliseconds(80)});
+  const auto step = [&] {  // 10 ms and 1 ms a row
+    Step();
+    scheduler_->Observe(plan_, absl::Milliseconds(10 + plan_.Tokens()));
+  };
+  Add(TextRequest(0, 500, 1));  // nobody decodes: whole steps
+  step();
+  EXPECT_EQ(plan_.Tokens(), 256);
+  step();
+  Sequence* text = Add(TextRequest(0, 3, 100));
+  step();
+  step();  // a decode row alone
+  Add(TextRequest(0, 900, 1));
+  for (int i = 0; i < 5; ++i) {
+    const int64_t generated = text->Generated();
+    step();
+    EXPECT_EQ(text->Generated(), generated + 1);
+    EXPECT_LE(plan_.Tokens(), 70);
+    EXPECT_GE(plan_.Tokens(), 50);
+  }
+  // A second variant that decodes takes its turn between two steps of the first.
+  Add(TextRequest(1, 3, 100));
+  for (int i = 0; i < 20; ++i) step();
+  EXPECT_LE(plan_.Tokens(), 40);
+}
+
+TEST_F(SchedulerTest, AGoalThatCannotBeKeptStillLetsAPromptGetOn) {
+  Create({.kv_blocks = 100, .max_context = 2000, .inter_token_goal = absl::Milliseconds(1)});
+  Add(TextRequest(0, 3, 100));
+  Step();
+  scheduler_->Observe(plan_, absl::Seconds(1));
+  Add(TextRequest(0, 500, 1));
+  Step();
+  EXPECT_EQ(plan_.Tokens(), 1 + kLeastChunk);
+}
+
+TEST_F(SchedulerTest, TheLowClassAgesIntoTheNormalOne) {
+  Create({.kv_blocks = 100, .max_context = 512, .aging = absl::Seconds(10)});
+  Add(TextRequest(0, 3, 400));
+  auto request = TextRequest(0, 3, 20);
+  request->priority = Priority::kLow;
+  Sequence* low = Add(std::move(request));
+  for (int i = 0; i < 9; ++i) {
+    now_ += absl::Seconds(1);
+    Step();
+    EXPECT_EQ(low->Generated(), 0);
+  }
+  for (int i = 0; i < 5; ++i) {
+    now_ += absl::Seconds(1);
+    Step();
+  }
+  EXPECT_EQ(low->Generated(), 5);
+}
+
+TEST_F(SchedulerTest, TheTenantThatGotLeastIsNext) {
+  Create({.kv_blocks = 100, .max_context = 512, .max_sequences = 2, .prefix_cache = false});
+  for (int i = 0; i < 6; ++i) Add(TextOf("many", 40, 2));
+  for (int i = 0; i < 6; ++i) Step();  // two at a time
+  EXPECT_EQ(ended_.size(), 6u);
+  for (int i = 0; i < 6; ++i) Add(TextOf("many", 40, 2));
+  for (int i = 0; i < 3; ++i) Add(TextOf("few", 40, 2));
+  std::map<std::string, int> first;
+  for (int i = 0; i < 6; ++i) Step();
+  for (size_t i = 6; i < 12; ++i) ++first[ended_[i]->request->tenant];
+  EXPECT_EQ(first["few"], 3);
+}
+
+TEST_F(SchedulerTest, ATenantThatRunsNothingTakesAPlaceOfOneThatRunsSeveral) {
+  Create({.kv_blocks = 100, .max_context = 512, .max_sequences = 3});
+  std::vector<Sequence*> many;
+  for (int i = 0; i < 4; ++i) many.push_back(Add(TextOf("many", 40, 100)));
+  Step();
+  Sequence* few = Add(TextOf("few", 40, 100));
+  Step();
+  EXPECT_TRUE(few->Running());
+  EXPECT_FALSE(many[2]->Running());
+  EXPECT_EQ(many[2]->Generated(), 1) << "it keeps what it drew";
+  Sequence* second = Add(TextOf("few", 40, 100));
+  Step();
+  EXPECT_FALSE(second->Running()) << "it runs something already";
+}
+
+TEST_F(SchedulerTest, NobodyEndsForAnotherTenantsSake) {
+  Create({.kv_blocks = 100, .max_context = 512, .max_sequences = 2, .max_preemptions = 2});
+  Add(TextOf("many", 40, 300));
+  Sequence* victim = Add(TextOf("many", 40, 300));
+  for (int i = 0; i < 40; ++i) {
+    Step();
+    if (i % 3 == 0) Add(TextOf("few" + std::to_string(i), 40, 2));
+  }
+  EXPECT_LE(victim->preemptions, 2);
+  EXPECT_FALSE(victim->end.has_value());
 }
 
 TEST_F(SchedulerTest, APromptThatBeginsAsOneBeforeComputesTheRestAlone) {

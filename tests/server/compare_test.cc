@@ -170,7 +170,7 @@ TEST_F(CompareTest, StreamTellsWhereTextsPartAndEndsWithTheSummary) {
 }
 
 TEST_F(CompareTest, AdmissionCountsEveryRequestAtOnce) {
-  auto held = engine_.Reserve(13, 1, 1);
+  auto held = engine_.Reserve(13, 1, 1, {});
   ASSERT_TRUE(held.ok());
   auto call = StartCall<CompareCall>(Method::kCompare, Spec(CompareMode::kBoth), Shape::kUnary);
   EXPECT_EQ(client_.AwaitStatus().code(), absl::StatusCode::kResourceExhausted);

@@ -183,7 +183,7 @@ TEST_F(GenerateTest, F15PastDeadlineIsRefusedAtAdmission) {
 }
 
 TEST_F(GenerateTest, F65FullQueueIsResourceExhaustedBeforeTokenizing) {
-  auto held = engine_.Reserve(16, 1, 1);
+  auto held = engine_.Reserve(16, 1, 1, {});
   ASSERT_TRUE(held.ok());
   auto call = StartCall<GenerateCall>(Method::kGenerate, Spec("hi", 8), Shape::kUnary);
   const absl::Status status = client_.AwaitStatus();

@@ -296,7 +296,7 @@ TEST_F(GrpcTest, CancelReachesTheEngineAndIsCountedOnce) {
 }
 
 TEST_F(GrpcTest, FullQueueTellsWhenToRetry) {
-  auto held = engine_.Reserve(16, 1, 1);
+  auto held = engine_.Reserve(16, 1, 1, {});
   ASSERT_TRUE(held.ok());
   const RawOutcome outcome = Call(kStream, GoodRequest());
   EXPECT_EQ(outcome.code, 8);

@@ -31,8 +31,9 @@ class FakeEngine : public Engine {
         clock_(clock) {}
 
   absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests, int64_t prompt_tokens_bound,
-                                                   int64_t max_tokens) override {
-    return ledger_->Reserve(requests, prompt_tokens_bound + max_tokens);
+                                                   int64_t max_tokens,
+                                                   const AdmissionScope& scope) override {
+    return ledger_->Reserve(requests, prompt_tokens_bound + max_tokens, scope);
   }
   void Submit(std::unique_ptr<Request> request) override {
     {
