@@ -7,6 +7,7 @@
 #include <cmath>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -382,6 +383,15 @@ void CheckConfig(ParsedConfig* parsed) {
     error("engine.kv_blocks",
           absl::StrCat("engine.kv_blocks hold ", engine.kv_blocks * kBlockTokens,
                        " tokens, less than engine.max_context"));
+  }
+  // What is kept for variants must leave others something; exactly what is known with the model.
+  int64_t guaranteed = 0;
+  for (const int64_t blocks : engine.guaranteed_blocks) {
+    guaranteed = std::min(guaranteed + blocks, std::numeric_limits<int64_t>::max() / 4);
+  }
+  if (engine.kv_blocks > 0 && guaranteed > engine.kv_blocks) {
+    error("variants", absl::StrCat("kv_blocks of all variants are ", guaranteed,
+                                   ", more than engine.kv_blocks ", engine.kv_blocks));
   }
   if (engine.kv_blocks == 0 && engine.kv_bytes == 0) {
     error("engine.kv_bytes", "engine.kv_bytes and engine.kv_blocks are both 0");

@@ -97,6 +97,8 @@ void ScoreCall::OnFinish(int, const FinishEvent& event) {
   end.reason = event.reason;
   end.event = event;
   served_->metrics->RequestFinished(context_.method, spec_.variant, end);
+  v1::Usage* usage = reply_.mutable_usage();
+  usage->set_cached_tokens(usage->cached_tokens() + static_cast<uint64_t>(event.cached_tokens));
   failure_.Update(status);
   const Timings& timings = event.timings;
   if (window_first_ == 0) {

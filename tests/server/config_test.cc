@@ -71,10 +71,41 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"deadlines:\n  default_seconds: 20\n  max_seconds: 10\n", 6, "above max_seconds"},
         BadCase{"engine:\n  kv_blocks: 1\n  max_context: 512\n", 6, "32 tokens"},
         BadCase{"engine:\n  kv_bytes: 0\n", 6, "both 0"},
+        BadCase{"engine:\n  inter_token_seconds: 0\n", 6, "must be 0.0001 to 1e6"},
+        BadCase{"engine:\n  aging_seconds: soon\n", 6, "must be a number of seconds"},
+        BadCase{"engine:\n  prefix_cache: maybe\n", 6, "true or false"},
+        BadCase{"admission:\n  tenant:\n    max_requests: 0\n", 7, "is 0, must be 1 to"},
+        BadCase{"admission:\n  variant: 5\n", 6, "admission.variant"},
         BadCase{"admission:\n  max_tokens: 64\nengine:\n  max_context: 512\n", 6, "max_context"},
         BadCase{"listen: 127.0.0.1:9090\n", 0, "same address"},
         BadCase{"threads: 1\nthreads: 2\n", 6, "given twice"},
         BadCase{"threads: {\n", 6, "not YAML"}));
+
+TEST(ConfigTest, VariantsHaveSharesAndLimits) {
+  const ParsedConfig parsed = Check(
+      "model: {path: m}\n"
+      "variants:\n"
+      "  - {name: fp16, weight: 2.5}\n"
+      "  - {name: nf4, kv_blocks: 40}\n"
+      "admission: {tenant: {max_tokens: 7}, variant: {max_requests: 9}}\n"
+      "engine: {kv_blocks: 100, inter_token_seconds: 0.05, prefix_cache: false}\n");
+  EXPECT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
+  const EngineOptions& engine = parsed.config.engine;
+  EXPECT_EQ(engine.weights, (std::vector<double>{2.5, 1}));
+  EXPECT_EQ(engine.guaranteed_blocks, (std::vector<int64_t>{0, 40}));
+  EXPECT_EQ(engine.admission.tenant.max_tokens, 7);
+  EXPECT_EQ(engine.admission.variant.max_requests, 9);
+  EXPECT_EQ(engine.inter_token_goal, absl::Milliseconds(50));
+  EXPECT_FALSE(engine.prefix_cache);
+  for (const auto& [line, text] :
+       {std::pair(3, "{name: nf4, weight: 0}"), std::pair(3, "{name: nf4, weight: .nan}"),
+        std::pair(3, "{name: nf4, kv_blocks: -1}"), std::pair(2, "{name: nf4, kv_blocks: 101}")}) {
+    const ParsedConfig bad = Check(
+        absl::StrCat("model: {path: m}\nvariants:\n  - ", text, "\nengine: {kv_blocks: 100}\n"));
+    ASSERT_EQ(bad.errors.size(), 1u) << text;
+    EXPECT_EQ(bad.errors[0].line, line) << text;
+  }
+}
 
 TEST(ConfigTest, F51AllErrorsAreListedAtOnce) {
   const ParsedConfig parsed = Check(

@@ -193,6 +193,20 @@ TEST_F(GenerateTest, F65FullQueueIsResourceExhaustedBeforeTokenizing) {
   EXPECT_EQ(Count("RESOURCE_EXHAUSTED", "rejected"), 1);
 }
 
+TEST_F(GenerateTest, TheEngineKnowsTenantAndSalt) {
+  CallContext context = Context(Method::kGenerate);
+  context.tenant = "acme";
+  GenerateSpec spec = Spec("hi", 8);
+  spec.cache_salt = "s";
+  auto call =
+      std::make_shared<GenerateCall>(&served_, context, &client_, std::move(spec), Shape::kUnary);
+  call->Start();
+  EXPECT_EQ(engine_.Await(0)->tenant, "acme");
+  EXPECT_EQ(engine_.Await(0)->cache_salt, "s");
+  engine_.Finish(0, FinishReason::kLength, 0);
+  EXPECT_TRUE(client_.AwaitStatus().ok());
+}
+
 TEST_F(GenerateTest, DrainingServerSaysWhenToRetry) {
   engine_.StartDrain();
   auto call = StartCall<GenerateCall>(Method::kGenerate, Spec("hi", 8), Shape::kUnary);

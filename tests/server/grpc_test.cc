@@ -247,6 +247,18 @@ TEST_F(GrpcTest, F16BinaryMetadataThatIsNoBase64DoesNoHarm) {
   ExpectServes();
 }
 
+TEST_F(GrpcTest, ATenantsNameIsChecked) {
+  const auto call = [&](const std::string& name) {
+    return testing::RawCall(channel_, kGenerate, GoodRequest(), [&](grpc::ClientContext* context) {
+      context->AddMetadata("x-vernier-tenant", name);
+    });
+  };
+  EXPECT_EQ(call("acme-1.a_b").code, 0);
+  EXPECT_EQ(call("two words").code, 3);
+  EXPECT_EQ(call(std::string(65, 'a')).code, 3);
+  ExpectServes();
+}
+
 TEST_F(GrpcTest, F24CompressedMessageIsUnimplemented) {
   const RawOutcome outcome = testing::RawCall(
       channel_, kGenerate, std::string(1 << 16, 'x'),
