@@ -255,11 +255,13 @@ int64_t PromptInput::TokensBound() const {
   return bound;
 }
 
-bool IsTenantName(absl::string_view name) {
-  return name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
-           return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '.' || c == '_' || c == '-';
-         });
+absl::Status CheckName(const std::string& field, absl::string_view name) {
+  const bool good = name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
+                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                             (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+                    });
+  if (good) return absl::OkStatus();
+  return InvalidField({field, absl::StrCat(name.size(), " bytes"), "[A-Za-z0-9._-]{0,64}"});
 }
 
 uint64_t DrawSeed() {
@@ -325,9 +327,8 @@ absl::StatusOr<GenerateSpec> ConvertGenerate(const v1::GenerateRequest& request,
       return InvalidField({"truncate_prompt_tokens", "0", "at least 1"});
     }
   }
-  if (!IsTenantName(request.cache_salt())) {
-    return InvalidField({"cache_salt", absl::StrCat(request.cache_salt().size(), " bytes"),
-                         "[A-Za-z0-9._-]{0,64}"});
+  if (absl::Status status = CheckName("cache_salt", request.cache_salt()); !status.ok()) {
+    return status;
   }
   if (!spec.stops.empty() && model.tokenizer == nullptr) return NeedsTokenizer(model);
   spec.request_id = PrintableLabel(request.request_id());

@@ -107,8 +107,8 @@ int64_t MaxTokensBound(const GenerateSpec& spec, int64_t max_context);
 // At most 128 bytes of `label`, printable ASCII alone.
 std::string PrintableLabel(absl::string_view label);
 
-// What may name a tenant or a cache_salt: [A-Za-z0-9._-]{0,64}.
-bool IsTenantName(absl::string_view name);
+// INVALID_ARGUMENT unless `name` is [A-Za-z0-9._-]{0,64}, as a tenant's and a cache_salt are.
+absl::Status CheckName(const std::string& field, absl::string_view name);
 
 // A new random seed.
 uint64_t DrawSeed();

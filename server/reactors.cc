@@ -22,6 +22,13 @@ constexpr size_t kMaxWaitingPlainTasks = 64;
 
 constexpr char kTenantKey[] = "x-vernier-tenant";
 
+// As the client says it; empty: nothing said.
+absl::string_view TenantOf(const grpc::CallbackServerContext& context) {
+  const auto tenant = context.client_metadata().find(kTenantKey);
+  if (tenant == context.client_metadata().end()) return {};
+  return {tenant->second.data(), tenant->second.size()};
+}
+
 absl::Status NotLoadedYet() { return absl::UnavailableError("the model is still loading"); }
 
 // What both kinds of engine calls share: making the call, and counting it when it is refused before
@@ -200,12 +207,7 @@ absl::Status CheckArrival(const grpc::CallbackServerContext& context,
                                  limits.max_metadata_bytes),
                     -absl::Seconds(1));
   }
-  const auto tenant = context.client_metadata().find(kTenantKey);
-  if (tenant != context.client_metadata().end() &&
-      !IsTenantName({tenant->second.data(), tenant->second.size()})) {
-    return InvalidField(
-        {kTenantKey, absl::StrCat(tenant->second.size(), " bytes"), "[A-Za-z0-9._-]{0,64}"});
-  }
+  if (absl::Status status = CheckName(kTenantKey, TenantOf(context)); !status.ok()) return status;
   const auto bytes = static_cast<int64_t>(request.Length());
   if (bytes > limits.max_message_bytes) return MessageTooLarge(bytes, limits.max_message_bytes);
   return absl::OkStatus();
@@ -222,10 +224,7 @@ CallContext ContextOf(const grpc::CallbackServerContext& context, Method method,
     left = std::min(absl::FromChrono(deadline) - absl::Now(), state.limits().max_deadline);
   }
   out.deadline = out.arrived + left;
-  const auto tenant = context.client_metadata().find(kTenantKey);
-  if (tenant != context.client_metadata().end()) {
-    out.tenant.assign(tenant->second.data(), tenant->second.size());
-  }
+  out.tenant = std::string(TenantOf(context));
   return out;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <span>
 #include <utility>
@@ -24,25 +23,6 @@ struct Bytes {
 };
 using Parts = std::array<Bytes, kNumPackedRoles>;
 
-template <typename T>
-T At(const uint8_t* bytes, int64_t index) {
-  T value;
-  std::memcpy(&value, bytes + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
-  return value;
-}
-
-float FloatAt(ScalarType type, const uint8_t* bytes, int64_t index) {
-  switch (type) {
-    case ScalarType::kF16:
-      return F32FromF16(At<uint16_t>(bytes, index));
-    case ScalarType::kBF16:
-      return F32FromBF16(At<uint16_t>(bytes, index));
-    case ScalarType::kF32:
-      break;
-  }
-  return At<float>(bytes, index);
-}
-
 inline uint32_t CodeAt(const IntegerGrid& grid, const uint8_t* bytes, int64_t output,
                        int64_t column) {
   const int64_t container = (output >> grid.outputs_log2) * grid.output_stride +
@@ -50,7 +30,7 @@ inline uint32_t CodeAt(const IntegerGrid& grid, const uint8_t* bytes, int64_t ou
   if (!grid.words) return bytes[container] ^ grid.flip;
   const int64_t nth = grid.outputs_log2 != 0 ? output & ((1 << grid.outputs_log2) - 1)
                                              : column & ((1 << grid.columns_log2) - 1);
-  const uint32_t word = At<uint32_t>(bytes, container) + grid.plus;
+  const uint32_t word = ElementAt<uint32_t>(bytes, container) + grid.plus;
   return (word >> (grid.lanes[nth] * grid.bits)) & ((1u << grid.bits) - 1);
 }
 
@@ -86,7 +66,7 @@ void DecodeTile(const Integers& in, int64_t first_row, int64_t count, float* out
     for (int64_t i = 0; i < count; ++i) {
       for (int64_t k = col; k < end;) {
         const int64_t group =
-            in.group_of != nullptr ? At<int32_t>(in.group_of.get(), k) : k / layout.group;
+            in.group_of != nullptr ? ElementAt<int32_t>(in.group_of.get(), k) : k / layout.group;
         const int64_t same_end =
             in.group_of != nullptr ? k + 1 : std::min(end, (group + 1) * layout.group);
         const int32_t zero_point = zero[i * groups + group];
@@ -119,7 +99,7 @@ absl::Status CheckFinite(const Bytes& bytes, ScalarType type) {
 absl::Status CheckGroups(const GroupedIntegers& layout, int64_t cols, const Bytes& stored) {
   if (stored.data == nullptr) return absl::OkStatus();
   for (int64_t k = 0; k < cols; ++k) {
-    const int32_t group = At<int32_t>(stored.data.get(), k);
+    const int32_t group = ElementAt<int32_t>(stored.data.get(), k);
     if (group >= 0 && group < layout.groups) continue;
     return WrongPart(stored,
                      absl::StrCat("[", k, "] is ", group, ", expected 0 to ", layout.groups - 1));
@@ -131,7 +111,8 @@ absl::Status CheckShapePart(const PackedTensor& tensor, const Bytes& stored) {
   if (stored.data == nullptr) return absl::OkStatus();
   const bool wide = stored.part->type == "I64";
   const auto value = [&](int i) {
-    return wide ? At<int64_t>(stored.data.get(), i) : At<int32_t>(stored.data.get(), i);
+    return wide ? ElementAt<int64_t>(stored.data.get(), i)
+                : ElementAt<int32_t>(stored.data.get(), i);
   };
   if (value(0) == tensor.file_rows && value(1) == tensor.cols) return absl::OkStatus();
   return WrongPart(stored, absl::StrCat(" says [", value(0), ", ", value(1), "], the codes are [",
@@ -181,9 +162,9 @@ struct Nf4 {
 
 // May be slightly negative when nested: the offset is the mean, and codes are rounded.
 float AbsMaxOf(const Nf4& in, int64_t block) {
-  if (!in.layout.nested) return At<float>(in.absmax.get(), block);
-  return At<float>(in.nested_codebook.get(), in.absmax[block]) *
-             At<float>(in.nested_absmax.get(), block / in.layout.nested_block) +
+  if (!in.layout.nested) return ElementAt<float>(in.absmax.get(), block);
+  return ElementAt<float>(in.nested_codebook.get(), in.absmax[block]) *
+             ElementAt<float>(in.nested_absmax.get(), block / in.layout.nested_block) +
          in.layout.nested_offset;
 }
 
@@ -204,7 +185,7 @@ void DecodeNf4(const Nf4& in, int64_t first_row, int64_t count, float* out) {
 absl::Status CheckNotNegative(const Bytes& bytes) {
   const int64_t count = bytes.part->extent.bytes() / 4;
   for (int64_t i = 0; i < count; ++i) {
-    const float value = At<float>(bytes.data.get(), i);
+    const float value = ElementAt<float>(bytes.data.get(), i);
     if (value >= 0 && std::isfinite(value)) continue;
     return WrongPart(bytes,
                      absl::StrCat("[", i, "] is ", value, ", expected a finite number from 0"));
@@ -217,7 +198,7 @@ absl::StatusOr<Reader> OpenLayout(const PackedTensor& tensor, const Nf4Blocks& l
   auto part = [&](PackedRole role) -> const Bytes& { return parts[static_cast<size_t>(role)]; };
   const Bytes& codebook = part(PackedRole::kCodebook);
   for (int i = 0; i < 16; ++i) {
-    const float value = At<float>(codebook.data.get(), i);
+    const float value = ElementAt<float>(codebook.data.get(), i);
     if (value == kNf4Values[i]) continue;
     return WrongPart(codebook,
                      absl::StrCat("[", i, "] is ", value, ", expected NF4's ", kNf4Values[i]));

@@ -8,31 +8,12 @@
 namespace vernier {
 namespace {
 
-template <typename T>
-T At(const uint8_t* bytes, int64_t index) {
-  T value;
-  std::memcpy(&value, bytes + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
-  return value;
-}
-
-float ValueAt(ScalarType type, const uint8_t* bytes, int64_t index) {
-  switch (type) {
-    case ScalarType::kF16:
-      return F32FromF16(At<uint16_t>(bytes, index));
-    case ScalarType::kBF16:
-      return F32FromBF16(At<uint16_t>(bytes, index));
-    case ScalarType::kF32:
-      break;
-  }
-  return At<float>(bytes, index);
-}
-
 // `bytes` holds [cols, rows]: the inner loop runs along the file.
 void DecodeTransposed(const StoredTensor& tensor, const uint8_t* bytes, int64_t first_row,
                       int64_t count, float* out) {
   for (int64_t col = 0; col < tensor.cols; ++col) {
     for (int64_t i = 0; i < count; ++i) {
-      out[i * tensor.cols + col] = ValueAt(tensor.type, bytes, col * tensor.rows + first_row + i);
+      out[i * tensor.cols + col] = FloatAt(tensor.type, bytes, col * tensor.rows + first_row + i);
     }
   }
 }
@@ -44,7 +25,7 @@ void Decode(const StoredTensor& tensor, const uint8_t* bytes, int64_t first_row,
     std::memcpy(out, bytes + first * 4, static_cast<size_t>(count * tensor.cols) * 4);
     return;
   }
-  for (int64_t i = 0; i < count * tensor.cols; ++i) out[i] = ValueAt(tensor.type, bytes, first + i);
+  for (int64_t i = 0; i < count * tensor.cols; ++i) out[i] = FloatAt(tensor.type, bytes, first + i);
 }
 
 }  // namespace

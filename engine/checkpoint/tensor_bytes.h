@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/checkpoint/random_access_file.h"
+#include "kernels/tensor.h"
 
 namespace vernier {
 
@@ -30,5 +32,26 @@ absl::StatusOr<std::shared_ptr<const uint8_t[]>> ReadTensorBytes(const TensorExt
 
 // XXH3's 64 bits of the same bytes. Errors as above.
 absl::StatusOr<uint64_t> Xxh3OfTensor(const TensorExtent& extent, const std::string& name);
+
+// Element `index` of little-endian values, which need no alignment.
+template <typename T>
+T ElementAt(const uint8_t* bytes, int64_t index) {
+  T value;
+  std::memcpy(&value, bytes + index * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+// The same of floats of a type that is known only now.
+inline float FloatAt(ScalarType type, const uint8_t* bytes, int64_t index) {
+  switch (type) {
+    case ScalarType::kF16:
+      return F32FromF16(ElementAt<uint16_t>(bytes, index));
+    case ScalarType::kBF16:
+      return F32FromBF16(ElementAt<uint16_t>(bytes, index));
+    case ScalarType::kF32:
+      break;
+  }
+  return ElementAt<float>(bytes, index);
+}
 
 }  // namespace vernier

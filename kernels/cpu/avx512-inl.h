@@ -6,8 +6,8 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/kernel_table.h"
-#include "kernels/nf4_values.h"
 #include "kernels/cpu/unroll.h"
+#include "kernels/nf4_values.h"
 
 namespace vernier {
 namespace {

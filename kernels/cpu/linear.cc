@@ -53,13 +53,13 @@ ReadyPanel Prepare(const KernelTable& kernels, const PackedWeight& weight, const
   return ready;
 }
 
+void SoftCap(float cap, int64_t count, float* y) {
+  for (int64_t i = 0; i < count; ++i) y[i] = cap * std::tanh(y[i] / cap);
+}
+
 void StoreOutputs(const Projection& projection, const ReadyPanel& ready, int64_t first_row,
                   int count, float* y) {
-  if (projection.soft_cap > 0) {
-    for (int i = 0; i < count * kPanelRows; ++i) {
-      y[i] = projection.soft_cap * std::tanh(y[i] / projection.soft_cap);
-    }
-  }
+  if (projection.soft_cap > 0) SoftCap(projection.soft_cap, count * kPanelRows, y);
   for (int m = 0; m < count; ++m) {
     float* out = projection.out.row(first_row + m) + ready.first_row;
     const float* from = y + m * kPanelRows;
@@ -75,26 +75,40 @@ void StoreOutputs(const Projection& projection, const ReadyPanel& ready, int64_t
 constexpr int64_t kMaxOutputs = int64_t{kMaxDotRows} * kPanelRows;
 static_assert(kMaxOutputs % kChunk == 0);
 
+// body(projection, first, last) for the units [begin, end) of all projections, one after the other:
+// `first` and `last` count from the projection's own first. units_of(weight) is how many it has.
+template <class UnitsOf, class Body>
+void ForProjections(std::span<const Projection> projections, int64_t begin, int64_t end,
+                    const UnitsOf& units_of, const Body& body) {
+  int64_t before = 0;  // units of the projections before
+  for (const Projection& projection : projections) {
+    const int64_t first = std::max<int64_t>(begin - before, 0);
+    const int64_t last = std::min(end - before, units_of(*projection.weight));
+    if (first < last) body(projection, first, last);
+    before += units_of(*projection.weight);
+  }
+}
+
+int64_t NumPanels(const PackedWeight& weight) { return weight.num_panels(); }
+
 void ProjectByDots(const LinearRuntime& runtime, Rows x, int64_t num_rows,
                    std::span<const Projection> projections) {
   int64_t panels = 0;
   for (const Projection& projection : projections) panels += projection.weight->num_panels();
   runtime.pool->ParallelFor(panels, [&](int thread, int64_t begin, int64_t end) {
     alignas(64) float y[kMaxOutputs];
-    int64_t first = 0;  // of the projection's panels, among all
-    for (const Projection& projection : projections) {
-      const int64_t last = first + projection.weight->num_panels();
-      for (int64_t i = std::max(begin, first); i < std::min(end, last); ++i) {
-        const ReadyPanel ready = Prepare(*runtime.kernels, *projection.weight, projection.bias,
-                                         i - first, num_rows, runtime.scratch.row(thread));
+    const auto multiply = [&](const Projection& projection, int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        const ReadyPanel ready = Prepare(*runtime.kernels, *projection.weight, projection.bias, i,
+                                         num_rows, runtime.scratch.row(thread));
         for (int64_t m = 0; m < num_rows; m += ready.pass_rows) {
           const int count = static_cast<int>(std::min<int64_t>(ready.pass_rows, num_rows - m));
           ready.Multiply(x.row(m), x.stride, count, y);
           StoreOutputs(projection, ready, m, count, y);
         }
       }
-      first = last;
-    }
+    };
+    ForProjections(projections, begin, end, NumPanels, multiply);
   });
 }
 
@@ -360,28 +374,25 @@ void ProjectByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
   ForUnits(runtime, units, num_rows, cols,
            [&](const TileScratch& scratch, int64_t begin, int64_t end, int64_t first_row,
                int64_t rows, const TiledRows& tiled) {
-             int64_t first = 0;  // of the projection's units, among all
-             for (const Projection& projection : projections) {
-               const int64_t last = first + NumUnits(*projection.weight);
-               for (int64_t i = std::max(begin, first); i < std::min(end, last); i += kBatchUnits) {
-                 const int64_t count = std::min({kBatchUnits, end - i, last - i});
+             const int64_t size = tiled.groups * kSumsSize;
+             const auto multiply = [&](const Projection& projection, int64_t first, int64_t last) {
+               for (int64_t i = first; i < last; i += kBatchUnits) {
+                 const int64_t count = std::min(kBatchUnits, last - i);
                  WeightUnit batch[kBatchUnits];
                  for (int64_t j = 0; j < count; ++j) {
-                   batch[j] = {projection.weight, projection.bias, i + j - first};
+                   batch[j] = {projection.weight, projection.bias, i + j};
                  }
                  MultiplyUnits(kernels, std::span(batch, count), tiled, scratch);
-                 const int64_t size = tiled.groups * kSumsSize;
-                 for (int64_t j = 0; projection.soft_cap > 0 && j < count * size; ++j) {
-                   scratch.sums[j] =
-                       projection.soft_cap * std::tanh(scratch.sums[j] / projection.soft_cap);
+                 if (projection.soft_cap > 0) {
+                   SoftCap(projection.soft_cap, count * size, scratch.sums);
                  }
                  for (int64_t j = 0; j < count; ++j) {
                    batch[j].Store(kernels, scratch.sums + j * size, rows,
                                   projection.store == Store::kAdd, projection.out.From(first_row));
                  }
                }
-               first = last;
-             }
+             };
+             ForProjections(projections, begin, end, NumUnits, multiply);
            });
 }
 

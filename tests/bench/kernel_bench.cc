@@ -177,8 +177,7 @@ class Runner {
 // The backend's product within the derived bound of the reference's.
 absl::Status Validate(const Problem& problem, const testing::Precision& precision, Runner* runner) {
   Problem multiplied = problem;
-  const bool is_nf4 = problem.format == FormatId::kNf4 || problem.format == FormatId::kNf4Dq;
-  if (is_nf4 && precision.nf4_as_bf16) {
+  if (precision.MultipliesAsBF16(problem.format)) {
     multiplied.format = FormatId::kF32;
     multiplied.matrix = testing::RoundedToBF16(std::move(multiplied.matrix));
   }

@@ -23,6 +23,13 @@ struct Precision {
   // A derived bound may be this much of the values' root mean square before a test of it says
   // nothing.
   double largest_bound = 0.125;
+
+  double ProductError(FormatId format) const {
+    return product + (format == FormatId::kF32 || format == FormatId::kF16 ? left_out : 0);
+  }
+  bool MultipliesAsBF16(FormatId format) const {
+    return nf4_as_bf16 && (format == FormatId::kNf4 || format == FormatId::kNf4Dq);
+  }
 };
 
 // Of the matrix unit of AMX (kernels/cpu/kernel_table.h): the second part of x is rounded to 8 bits

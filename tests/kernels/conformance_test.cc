@@ -129,9 +129,8 @@ struct Pair {
 void ForEachBatch(const BackendUnderTest& under_test, const LayerValues& values,
                   absl::FunctionRef<void(const Pair&)> body) {
   const ErrorModel errors(under_test.precision, values.format);
-  const bool is_nf4 = values.format == FormatId::kNf4 || values.format == FormatId::kNf4Dq;
   const LayerValues expected =
-      is_nf4 && under_test.precision.nf4_as_bf16 ? Nf4AsBF16(values) : values;
+      under_test.precision.MultipliesAsBF16(values.format) ? Nf4AsBF16(values) : values;
   LayerOnBackend reference(Make({.kind = "reference"}), expected, kMaxRows, kPoolBlocks);
   LayerOnBackend tested(Make(under_test.options), values, kMaxRows, kPoolBlocks);
   bool is_new = true;

@@ -54,9 +54,7 @@ class ErrorModel {
  public:
   // `format` is that of the weights.
   ErrorModel(const Precision& precision, FormatId format)
-      : p_(precision),
-        product_(precision.product +
-                 (format == FormatId::kF32 || format == FormatId::kF16 ? precision.left_out : 0)) {}
+      : p_(precision), product_(precision.ProductError(format)) {}
 
   const Precision& precision() const { return p_; }
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/packed_matrices.h"
@@ -79,47 +80,49 @@ TEST(PackedTensorTest, RowsAreTheSameInAnyPieces) {
   }
 }
 
+// Quantizes each matrix of a model again, and gives it to `check` with the file's own tensors.
+void ForEachQuantizedAgain(
+    const char* model, FormatId format,
+    absl::FunctionRef<void(const QuantizedMatrix&, const TensorFile&, const std::string&)> check) {
+  const std::string path = TestDataPath(Model(model));
+  const auto checkpoint = MustOpen(path);
+  const TensorFile file(path + "/model.safetensors");
+  for (const auto& [name, module] : PackedNames(*checkpoint)) {
+    SCOPED_TRACE(name);
+    const auto source = checkpoint->OpenMatrix(name);
+    ASSERT_TRUE(source.ok()) << source.status();
+    const auto matrix = Quantize(*source, format);
+    ASSERT_TRUE(matrix.ok()) << matrix.status();
+    check(*matrix, file, module + ".weight");
+  }
+}
+
 // Each block has code 0 or 15 where its absmax is, so that values in fp32 give codes and absmax
 // again.
 TEST(PackedTensorTest, BitsAndBytesNf4IsOurNf4) {
-  const std::string path = TestDataPath(Model("tiny_qwen2_bnb_nf4"));
-  const auto checkpoint = MustOpen(path);
-  const TensorFile file(path + "/model.safetensors");
-  for (const auto& [name, module] : PackedNames(*checkpoint)) {
-    const auto source = checkpoint->OpenMatrix(name);
-    ASSERT_TRUE(source.ok()) << source.status();
-    const auto matrix = Quantize(*source, FormatId::kNf4);
-    ASSERT_TRUE(matrix.ok()) << matrix.status();
-    EXPECT_EQ(matrix->codes, file.Read<uint8_t>(module + ".weight")) << name;
-    EXPECT_EQ(matrix->scales, file.Read<float>(module + ".weight.absmax")) << name;
-  }
+  ForEachQuantizedAgain(
+      "tiny_qwen2_bnb_nf4", FormatId::kNf4,
+      [](const QuantizedMatrix& matrix, const TensorFile& file, const std::string& weight) {
+        EXPECT_EQ(matrix.codes, file.Read<uint8_t>(weight));
+        EXPECT_EQ(matrix.scales, file.Read<float>(weight + ".absmax"));
+      });
 }
 
 TEST(PackedTensorTest, NestedNf4KeepsItsCodes) {
-  const std::string path = TestDataPath(Model("tiny_qwen2_bnb_nf4_dq"));
-  const auto checkpoint = MustOpen(path);
-  const TensorFile file(path + "/model.safetensors");
-  for (const auto& [name, module] : PackedNames(*checkpoint)) {
-    const auto source = checkpoint->OpenMatrix(name);
-    ASSERT_TRUE(source.ok()) << source.status();
-    const auto matrix = Quantize(*source, FormatId::kNf4);
-    ASSERT_TRUE(matrix.ok()) << matrix.status();
-    EXPECT_EQ(matrix->codes, file.Read<uint8_t>(module + ".weight")) << name;
-    EXPECT_EQ(matrix->scales.size(), file.Read<uint8_t>(module + ".weight.absmax").size()) << name;
-  }
+  ForEachQuantizedAgain(
+      "tiny_qwen2_bnb_nf4_dq", FormatId::kNf4,
+      [](const QuantizedMatrix& matrix, const TensorFile& file, const std::string& weight) {
+        EXPECT_EQ(matrix.codes, file.Read<uint8_t>(weight));
+        EXPECT_EQ(matrix.scales.size(), file.Read<uint8_t>(weight + ".absmax").size());
+      });
 }
 
 TEST(PackedTensorTest, BitsAndBytesInt8KeepsItsCodes) {
-  const std::string path = TestDataPath(Model("tiny_qwen2_bnb_int8"));
-  const auto checkpoint = MustOpen(path);
-  const TensorFile file(path + "/model.safetensors");
-  for (const auto& [name, module] : PackedNames(*checkpoint)) {
-    const auto source = checkpoint->OpenMatrix(name);
-    ASSERT_TRUE(source.ok()) << source.status();
-    const auto matrix = Quantize(*source, FormatId::kInt8);
-    ASSERT_TRUE(matrix.ok()) << matrix.status();
-    EXPECT_EQ(matrix->codes, file.Read<uint8_t>(module + ".weight")) << name;
-  }
+  ForEachQuantizedAgain(
+      "tiny_qwen2_bnb_int8", FormatId::kInt8,
+      [](const QuantizedMatrix& matrix, const TensorFile& file, const std::string& weight) {
+        EXPECT_EQ(matrix.codes, file.Read<uint8_t>(weight));
+      });
 }
 
 // A layer that somebody quantized with GPTQ, found among tensors without a model around it.

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/quantize.h"
+#include "tests/kernels/backends_under_test.h"
 #include "tests/kernels/cpu/supported_isas.h"
 
 namespace vernier {
@@ -38,15 +39,14 @@ struct Shape {
 constexpr Shape kShapes[] = {{1, 1},   {3, 5},    {8, 16},  {9, 64},  {7, 63},   {16, 65},
                              {40, 96}, {65, 128}, {70, 48}, {5, 576}, {130, 100}};
 
-// Of what a matrix unit multiplies (kernel_table.h): the second part of x is rounded at 2^-16,
-// small parts of 2^-7 and 2^-8 are left out, and values of NF4 are rounded to bf16.
+// Of what products multiply, against the format's values; a bf16 is at most 2^-8 away.
 double OperandError(const KernelTable& kernels, FormatId format) {
   if (kernels.tiles == nullptr) return 0;
-  const bool is_nf4 = format == FormatId::kNf4 || format == FormatId::kNf4Dq;
-  return 0x1p-16 + (is_nf4 ? 0x1p-8 : 0x1p-15);
+  return testing::kAmxPrecision.ProductError(format) +
+         (testing::kAmxPrecision.MultipliesAsBF16(format) ? 0x1p-8 : 0);
 }
 
-class PackedWeightTest : public testing::TestWithParam<IsaKernels> {
+class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
  protected:
   ThreadPool pool_{2};
 
@@ -144,7 +144,7 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(AllSupported, PackedWeightTest, testing::ValuesIn(SupportedIsas()),
+INSTANTIATE_TEST_SUITE_P(AllSupported, PackedWeightTest, ::testing::ValuesIn(SupportedIsas()),
                          [](const auto& param) { return std::string(param.param.name); });
 
 TEST(PackWeightsTest, SizesAreThoseOfTheLayouts) {
@@ -186,7 +186,7 @@ TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
     const absl::Status status = PackWeights(source, {{format}}, &pool).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
     EXPECT_EQ(status, Quantize(source, format).status());
-    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("layers.0.mlp.up"));
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("layers.0.mlp.up"));
   }
 }
 
