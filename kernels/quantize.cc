@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/convert.h"
 
 namespace vernier {
 namespace {
@@ -28,9 +29,7 @@ constexpr uint8_t kNf4Zero = 7;
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return value / by + (value % by != 0); }
 
 float AbsMax(std::span<const float> values) {
-  float largest = 0;
-  for (const float v : values) largest = std::max(largest, std::fabs(v));
-  return largest;
+  return Convert().abs_max(values.data(), static_cast<int64_t>(values.size()));
 }
 
 // ---- Encoders: `values` start at flat index `first`, a multiple of the codec's alignment ----
@@ -39,13 +38,14 @@ void EncodeF32(std::span<const float> values, int64_t first, QuantizedMatrix* ou
   std::memcpy(out->codes.data() + first * 4, values.data(), values.size_bytes());
 }
 
-template <uint16_t (*kConvert)(float)>
-void Encode16(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
-  uint8_t* codes = out->codes.data() + first * 2;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const uint16_t bits = kConvert(values[i]);
-    std::memcpy(codes + i * 2, &bits, 2);
-  }
+void EncodeF16(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
+  Convert().f16_from_f32(values.data(), static_cast<int64_t>(values.size()),
+                         out->codes.data() + first * 2);
+}
+
+void EncodeBF16(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
+  Convert().bf16_from_f32(values.data(), static_cast<int64_t>(values.size()),
+                          out->codes.data() + first * 2);
 }
 
 void EncodeInt8(std::span<const float> values, int64_t first, QuantizedMatrix* out) {
@@ -62,11 +62,7 @@ void EncodeInt8(std::span<const float> values, int64_t first, QuantizedMatrix* o
       std::fill_n(codes, row.size(), uint8_t{0});
       continue;
     }
-    // In double: w * 127 could overflow fp32, and one rounding is the definition.
-    for (size_t i = 0; i < row.size(); ++i) {
-      const auto code = static_cast<int8_t>(std::lrint(row[i] * 127.0 / absmax));
-      codes[i] = static_cast<uint8_t>(code);
-    }
+    Convert().int8_codes(row.data(), out->cols, absmax, codes);
   }
 }
 
@@ -80,10 +76,9 @@ void EncodeNf4(std::span<const float> values, int64_t first, QuantizedMatrix* ou
     // Of an all-zero block the inverse is infinite and every product NaN, which lies above no
     // threshold: code 0, as on CUDA, worth -1 times the absmax of zero.
     const float inverse = 1.0f / absmax;
-    uint8_t code[kNf4Block] = {};
-    for (const float threshold : kNf4Thresholds) {
-      for (size_t i = 0; i < block.size(); ++i) code[i] += block[i] * inverse > threshold;
-    }
+    uint8_t code[kNf4Block + 1];
+    Convert().nf4_codes(block.data(), static_cast<int64_t>(block.size()), inverse,
+                        kNf4Thresholds.data(), code);
     if (block.size() % 2 != 0) code[block.size()] = kNf4Zero;
     uint8_t* packed = out->codes.data() + index / 2;
     for (size_t i = 0; i < block.size(); i += 2) {
@@ -131,17 +126,13 @@ void DecodeF32(const QuantizedMatrix& matrix, int64_t first, int64_t count, floa
   std::memcpy(out, matrix.codes.data() + first * 4, count * 4);
 }
 
-template <float (*kConvert)(uint16_t)>
-void Decode16(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
-  const uint8_t* codes = matrix.codes.data() + first * 2;
-  for (int64_t i = 0; i < count; ++i) {
-    uint16_t bits;
-    std::memcpy(&bits, codes + i * 2, 2);
-    out[i] = kConvert(bits);
-  }
+void DecodeF16(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
+  Convert().f32_from_f16(matrix.codes.data() + first * 2, count, out);
 }
 
-float F32FromBF16Bits(uint16_t bits) { return F32FromBF16(bits); }
+void DecodeBF16(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
+  Convert().f32_from_bf16(matrix.codes.data() + first * 2, count, out);
+}
 
 void DecodeInt8(const QuantizedMatrix& matrix, int64_t first, int64_t count, float* out) {
   for (int64_t i = 0; i < count; ++i) {
@@ -183,8 +174,8 @@ constexpr float kBF16Limit = std::bit_cast<float>(0x7f7f7fffu);  // below 2^128 
 
 constexpr Codec kCodecs[kNumFormats] = {
     {FormatId::kF32, 1, FLT_MAX, EncodeF32, nullptr, DecodeF32},
-    {FormatId::kF16, 1, kF16Limit, Encode16<F16FromF32>, nullptr, Decode16<F32FromF16>},
-    {FormatId::kBF16, 1, kBF16Limit, Encode16<BF16FromF32>, nullptr, Decode16<F32FromBF16Bits>},
+    {FormatId::kF16, 1, kF16Limit, EncodeF16, nullptr, DecodeF16},
+    {FormatId::kBF16, 1, kBF16Limit, EncodeBF16, nullptr, DecodeBF16},
     {FormatId::kInt8, 1, FLT_MAX, EncodeInt8, nullptr, DecodeInt8},
     {FormatId::kNf4, kNf4Block, FLT_MAX, EncodeNf4, nullptr, DecodeNf4},
     {FormatId::kNf4Dq, kNf4Block, FLT_MAX, EncodeNf4, NestScales, DecodeNf4},
@@ -198,9 +189,8 @@ const Codec& CodecOf(FormatId id) {
 
 absl::Status CheckFinite(const WeightSource& source, const Codec& codec, int64_t first,
                          std::span<const float> values) {
-  bool good = true;
-  for (const float v : values) good &= std::fabs(v) <= codec.limit;
-  if (good) return absl::OkStatus();
+  const auto count = static_cast<int64_t>(values.size());
+  if (Convert().all_within(values.data(), count, codec.limit)) return absl::OkStatus();
   size_t i = 0;
   while (std::fabs(values[i]) <= codec.limit) ++i;
   const int64_t index = first + static_cast<int64_t>(i);
@@ -218,6 +208,15 @@ absl::Status CheckShape(const WeightSource& source) {
   }
   return absl::InvalidArgumentError(absl::StrCat(source.name, ": shape [", source.rows, ", ",
                                                  source.cols, "] is not a weight's"));
+}
+
+QuantizedMatrix EmptyMatrix(FormatId format, int64_t rows, int64_t cols) {
+  const QuantFormat& row = FormatOf(format);
+  const int64_t weights = rows * cols;
+  QuantizedMatrix out{.format = format, .rows = rows, .cols = cols};
+  out.codes.resize(DivideUp(weights * row.bits, 8));
+  if (row.group != 0) out.scales.resize(row.group < 0 ? rows : DivideUp(weights, row.group));
+  return out;
 }
 
 }  // namespace
@@ -252,15 +251,26 @@ std::span<const float, 256> DynamicMap() {
   return map;
 }
 
+absl::StatusOr<QuantizedMatrix> QuantizeRows(const WeightSource& source, FormatId format,
+                                             int64_t first_row, std::span<const float> values) {
+  if (absl::Status status = CheckShape(source); !status.ok()) return status;
+  const int64_t count = static_cast<int64_t>(values.size()) / source.cols;
+  VERNIER_CHECK(count > 0 && count * source.cols == static_cast<int64_t>(values.size()));
+  const Codec& codec = CodecOf(format);
+  if (absl::Status status = CheckFinite(source, codec, first_row * source.cols, values);
+      !status.ok()) {
+    return status;
+  }
+  QuantizedMatrix out = EmptyMatrix(format, count, source.cols);
+  codec.encode(values, 0, &out);
+  if (codec.finish != nullptr) codec.finish(&out);
+  return out;
+}
+
 absl::StatusOr<QuantizedMatrix> Quantize(const WeightSource& source, FormatId format) {
   if (absl::Status status = CheckShape(source); !status.ok()) return status;
   const Codec& codec = CodecOf(format);
-  const QuantFormat& row = FormatOf(format);
-  const int64_t weights = source.rows * source.cols;
-
-  QuantizedMatrix out{.format = format, .rows = source.rows, .cols = source.cols};
-  out.codes.resize(DivideUp(weights * row.bits, 8));
-  if (row.group != 0) out.scales.resize(row.group < 0 ? source.rows : DivideUp(weights, row.group));
+  QuantizedMatrix out = EmptyMatrix(format, source.rows, source.cols);
 
   // Values of a block that the chunk's last row leaves unfinished wait at the buffer's front.
   const int64_t chunk_rows = std::clamp<int64_t>(kChunkValues / source.cols, 1, source.rows);

@@ -43,6 +43,11 @@ std::span<const float, 256> DynamicMap();
 // naming the tensor and the position of a value that is not finite.
 absl::StatusOr<QuantizedMatrix> Quantize(const WeightSource& source, FormatId format);
 
+// The same of rows that have been read, as a matrix of their own: `values` [n, source.cols] are
+// `source`'s from `first_row`, which messages count from. REQUIRES: n > 0.
+absl::StatusOr<QuantizedMatrix> QuantizeRows(const WeightSource& source, FormatId format,
+                                             int64_t first_row, std::span<const float> values);
+
 // The fp32 values of `count` rows from `first_row` into `out` [count * cols].
 void Dequantize(const QuantizedMatrix& matrix, int64_t first_row, int64_t count, float* out);
 

@@ -29,8 +29,11 @@ float F32FromF16(uint16_t bits) {
     const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
     return std::bit_cast<float>(std::bit_cast<uint32_t>(magnitude) | sign);
   }
-  const uint32_t wide = exponent == 0x1fu ? 0xffu : exponent + (127 - 15);
-  return std::bit_cast<float>(sign | (wide << 23) | (fraction << 13));
+  if (exponent == 0x1fu) {  // infinity, or NaN made quiet
+    const uint32_t quiet = fraction == 0 ? 0 : 0x400000u;
+    return std::bit_cast<float>(sign | 0x7f800000u | quiet | (fraction << 13));
+  }
+  return std::bit_cast<float>(sign | ((exponent + (127 - 15)) << 23) | (fraction << 13));
 }
 
 uint16_t F16FromF32(float value) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/convert.h"
 #include "kernels/tensor.h"
 
 namespace vernier {
@@ -26,11 +27,11 @@ void DecodeF32(const uint8_t* in, int64_t blocks, float* out) {
 }
 
 void DecodeF16(const uint8_t* in, int64_t blocks, float* out) {
-  for (int64_t i = 0; i < blocks; ++i) out[i] = F32FromF16(Load<uint16_t>(in + 2 * i));
+  Convert().f32_from_f16(in, blocks, out);
 }
 
 void DecodeBF16(const uint8_t* in, int64_t blocks, float* out) {
-  for (int64_t i = 0; i < blocks; ++i) out[i] = F32FromBF16(Load<uint16_t>(in + 2 * i));
+  Convert().f32_from_bf16(in, blocks, out);
 }
 
 // {fp16 scale, int8 codes[32]}: code * scale.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/convert.h"
 
 namespace vernier {
 namespace {
@@ -20,12 +21,19 @@ void DecodeTransposed(const StoredTensor& tensor, const uint8_t* bytes, int64_t 
 
 void Decode(const StoredTensor& tensor, const uint8_t* bytes, int64_t first_row, int64_t count,
             float* out) {
-  const int64_t first = first_row * tensor.cols;
-  if (tensor.type == ScalarType::kF32) {
-    std::memcpy(out, bytes + first * 4, static_cast<size_t>(count * tensor.cols) * 4);
-    return;
+  const uint8_t* const from = bytes + first_row * tensor.cols * ScalarBytes(tensor.type);
+  const int64_t values = count * tensor.cols;
+  switch (tensor.type) {
+    case ScalarType::kF32:
+      std::memcpy(out, from, static_cast<size_t>(values) * 4);
+      return;
+    case ScalarType::kF16:
+      Convert().f32_from_f16(from, values, out);
+      return;
+    case ScalarType::kBF16:
+      Convert().f32_from_bf16(from, values, out);
+      return;
   }
-  for (int64_t i = 0; i < count * tensor.cols; ++i) out[i] = FloatAt(tensor.type, bytes, first + i);
 }
 
 }  // namespace

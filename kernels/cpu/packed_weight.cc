@@ -42,42 +42,56 @@ void PackInt8(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* ou
 }
 
 // NF4 code 7 is the value 0: what padding decodes to.
-constexpr uint32_t kNf4Zero = 7;
+constexpr uint8_t kNf4Zero = 7;
 
-// Where the code of an input lies in its panel: a word of 32 bits and a nibble of it (dot-inl.h).
-struct Nf4Position {
-  int64_t word;
-  int nibble;
-};
-
-Nf4Position Nf4PositionOf(int64_t padded_cols, int slot, int64_t col) {
-  constexpr int64_t kPair = 2 * kNf4Chunk, kWords = 16;
-  const int64_t pair = col / kPair, first_word = pair * kPanelRows * kWords + col % kWords;
-  const auto group = static_cast<int>(col % kPair / kWords);
-  if ((pair + 1) * kPair <= padded_cols) {
-    return {first_word + slot * kWords, group / 2 + group % 2 * 4};
+// The codes of one row, a byte each: `out` [padded_cols].
+void UnpackNf4Row(const QuantizedMatrix& matrix, int64_t row, std::span<uint8_t> out) {
+  const int64_t first = row * matrix.cols, cols = matrix.cols;
+  const uint8_t* in = matrix.codes.data() + first / 2;
+  int64_t col = 0;
+  if (first % 2 != 0) out[col++] = *in++ & 15;
+  for (; col + 2 <= cols; col += 2, ++in) {
+    out[col] = *in >> 4;
+    out[col + 1] = *in & 15;
   }
-  return {first_word + slot / 2 * kWords, slot % 2 * 4 + group};
+  if (col < cols) out[col++] = *in >> 4;
+  std::fill(out.begin() + col, out.end(), kNf4Zero);
+}
+
+constexpr int kNf4Words = 16;  // of 8 codes; a row's two chunks, or two rows' last chunk
+
+// Codes [groups][kNf4Words] into the nibbles of as many words: group g's at (g / 2 + g % 2 * 4), as
+// dot-inl.h takes them out, plus `nibble`.
+template <int kGroups>
+void AddNf4Words(const uint8_t* codes, int nibble, uint8_t* words) {
+  for (int word = 0; word < kNf4Words; ++word) {
+    uint32_t bits = 0;
+    for (int group = 0; group < kGroups; ++group) {
+      const int place = kGroups == 8 ? group / 2 + group % 2 * 4 : nibble + group;
+      bits |= static_cast<uint32_t>(codes[group * kNf4Words + word]) << (4 * place);
+    }
+    uint32_t there;
+    std::memcpy(&there, words + 4 * word, sizeof(there));
+    there |= bits;
+    std::memcpy(words + 4 * word, &there, sizeof(there));
+  }
 }
 
 void PackNf4Codes(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
+  constexpr int64_t kPair = 2 * kNf4Chunk, kPairBytes = kPair / 2 * kPanelRows;
+  constexpr int64_t kWordBytes = kNf4Words * 4;
+  std::vector<uint8_t> codes(out->padded_cols);
   for (int64_t row = 0; row < matrix.rows; ++row) {
-    const int64_t packed_row = first_row + row;
-    uint8_t* panel = out->panels.data() + packed_row / kPanelRows * out->panel_bytes;
-    const int slot = static_cast<int>(packed_row % kPanelRows);
-    for (int64_t col = 0; col < out->padded_cols; ++col) {
-      uint32_t code = kNf4Zero;
-      if (col < matrix.cols) {
-        const int64_t element = row * matrix.cols + col;
-        const uint8_t byte = matrix.codes[element / 2];
-        code = element % 2 == 0 ? byte >> 4 : byte & 15;
-      }
-      const Nf4Position position = Nf4PositionOf(out->padded_cols, slot, col);
-      uint8_t* const at = panel + position.word * 4;
-      uint32_t word = 0;
-      std::memcpy(&word, at, sizeof(word));
-      word |= code << (4 * position.nibble);
-      std::memcpy(at, &word, sizeof(word));
+    UnpackNf4Row(matrix, row, codes);
+    const int64_t packed_row = first_row + row, slot = packed_row % kPanelRows;
+    uint8_t* pair = out->panels.data() + packed_row / kPanelRows * out->panel_bytes;
+    int64_t col = 0;
+    for (; col + kPair <= out->padded_cols; col += kPair, pair += kPairBytes) {
+      AddNf4Words<8>(codes.data() + col, 0, pair + slot * kWordBytes);
+    }
+    if (col < out->padded_cols) {
+      const int nibble = static_cast<int>(slot % 2 * 4);
+      AddNf4Words<4>(codes.data() + col, nibble, pair + slot / 2 * kWordBytes);
     }
   }
 }
@@ -228,16 +242,11 @@ absl::Status PackChunk(const WeightSource& source, int64_t first_row, int64_t co
   if (absl::Status status = source.read(first_row, count, values->data()); !status.ok()) {
     return status;
   }
-  WeightSource chunk = SourceOf(*values, count, source.cols);
-  chunk.name = source.name;
   for (const Target& target : targets) {
     if (target.packing->whole) continue;
-    const absl::StatusOr<QuantizedMatrix> matrix = Quantize(chunk, target.format);
-    if (!matrix.ok()) {
-      // Quantizing the whole weight fails at the same value, and names its place in the weight.
-      const absl::Status whole = Quantize(source, target.format).status();
-      return whole.ok() ? matrix.status() : whole;
-    }
+    const absl::StatusOr<QuantizedMatrix> matrix =
+        QuantizeRows(source, target.format, first_row, *values);
+    if (!matrix.ok()) return matrix.status();
     target.packing->pack(*matrix, first_row, target.weight.get());
   }
   return absl::OkStatus();
