@@ -57,10 +57,37 @@ class ProgressCounter {
   LoadProgress progress_;
 };
 
-absl::Status LoadMatrix(const Checkpoint& checkpoint, const MatrixPlan& plan, Backend* backend,
-                        Model* model) {
-  // The file's bytes live in `source`: they are gone before the next tensor is opened.
-  absl::StatusOr<WeightSource> source = checkpoint.OpenMatrix(plan.name);
+// Reads one tensor ahead of what is being packed, so that storage and processors work at once. The
+// bytes of at most two tensors are in memory.
+class MatrixReader {
+ public:
+  MatrixReader(const Checkpoint& checkpoint, const std::vector<MatrixPlan>& matrices)
+      : checkpoint_(checkpoint), matrices_(matrices) {
+    Begin();
+  }
+  // Of each matrix in turn.
+  absl::StatusOr<WeightSource> Next() {
+    absl::StatusOr<WeightSource> source = reading_.get();
+    ++index_;
+    Begin();
+    return source;
+  }
+
+ private:
+  void Begin() {
+    if (index_ == matrices_.size()) return;
+    reading_ = std::async(std::launch::async,
+                          [this, i = index_] { return checkpoint_.OpenMatrix(matrices_[i].name); });
+  }
+
+  const Checkpoint& checkpoint_;
+  const std::vector<MatrixPlan>& matrices_;
+  size_t index_ = 0;
+  std::future<absl::StatusOr<WeightSource>> reading_;  // waits when it goes
+};
+
+absl::Status LoadMatrix(const absl::StatusOr<WeightSource>& source, const MatrixPlan& plan,
+                        Backend* backend, Model* model) {
   if (!source.ok()) return source.status();
   if (source->rows != plan.rows || source->cols != plan.cols) {
     return absl::InvalidArgumentError(absl::StrCat("tensor ", plan.name, " is [", source->rows,
@@ -100,9 +127,10 @@ absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Bac
   using Clock = std::chrono::steady_clock;
   ProgressCounter progress(checkpoint, plan, report);
   if (absl::Status status = progress.Report(); !status.ok()) return status;
+  MatrixReader reader(checkpoint, plan.matrices);
   for (const MatrixPlan& matrix : plan.matrices) {
     const Clock::time_point start = Clock::now();
-    if (absl::Status status = LoadMatrix(checkpoint, matrix, backend, model); !status.ok()) {
+    if (absl::Status status = LoadMatrix(reader.Next(), matrix, backend, model); !status.ok()) {
       return status;
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
