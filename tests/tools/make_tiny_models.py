@@ -14,8 +14,8 @@ committed as tests/data/checkpoints and read by tests/engine/model and tests/eng
   tiny_qwen3   bfloat16, two layers, norms of heads, heads wider than hidden / heads, an untied head
   tiny_gemma3  bfloat16, three layers, two with a window of 9 tokens and a rotary base of their own and one without whose
                positions are scaled, GeGLU, pre- and post-norms, norms of heads, a scaled embedding, a capped and tied head
-The last three have a model.gguf too: the same weights under the names, and with the metadata, that llama.cpp's converter gives
-them, by gguf's own tables of names.
+All but tiny_mistral, whose kind of file is Llama's, have a model.gguf too: the same weights under the names, and with the metadata,
+that llama.cpp's converter gives them, by gguf's own tables of names.
 Each folder gets expected.safetensors: `ids` [sequences, tokens] int32 and float32 `logits` [sequences, tokens, vocab].
 """
 import sys
@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from transformers import (
     AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GenerationConfig, GPT2Config, GPT2LMHeadModel, LlamaConfig,
     LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 SEQUENCES = 2
 TOKENS = 48
@@ -78,17 +79,13 @@ def gemma3():
     return Gemma3ForCausalLM(config), torch.bfloat16, "1GB"
 
 
-def write_gguf(name, model, path):
-    """`model` as llama.cpp's converter writes it: its names, and one added to Gemma's norms."""
-    config = model.config
-    arch = {"tiny_qwen2": gguf.MODEL_ARCH.QWEN2, "tiny_qwen3": gguf.MODEL_ARCH.QWEN3, "tiny_gemma3": gguf.MODEL_ARCH.GEMMA3}[name]
-    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
-    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
+ARCHITECTURES = {"tiny_llama3": gguf.MODEL_ARCH.LLAMA, "tiny_gpt2": gguf.MODEL_ARCH.GPT2, "tiny_qwen2": gguf.MODEL_ARCH.QWEN2,
+                 "tiny_qwen3": gguf.MODEL_ARCH.QWEN3, "tiny_gemma3": gguf.MODEL_ARCH.GEMMA3}
+
+
+def add_rotary_layers(writer, arch, config):
+    """The metadata of every architecture with rotary positions."""
     writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     rope = config.rope_parameters
@@ -103,15 +100,46 @@ def write_gguf(name, model, path):
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
     writer.add_rope_freq_base(rope["rope_theta"])
+    if arch == gguf.MODEL_ARCH.LLAMA:
+        writer.add_rope_dimension_count(config.head_dim)
+        inverse, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+        plain = rope["rope_theta"] ** -(torch.arange(0, config.head_dim, 2).float() / config.head_dim)
+        writer.add_tensor("rope_freqs.weight", (plain / inverse).numpy())
+
+
+def as_converted(arch, config, name, values):
+    """A parameter's values as the converter stores them."""
+    if arch == gguf.MODEL_ARCH.GEMMA3 and name.endswith("norm.weight"):
+        return values + 1
+    if arch == gguf.MODEL_ARCH.GPT2 and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+        return values.T.contiguous()
+    for part, heads in (("q_proj", config.num_attention_heads), ("k_proj", getattr(config, "num_key_value_heads", 0))):
+        if arch == gguf.MODEL_ARCH.LLAMA and part in name:  # neighbours rotate together
+            return values.view(heads, 2, -1, values.shape[1]).transpose(1, 2).reshape(values.shape)
+    return values
+
+
+def write_gguf(name, model, path):
+    """`model` as llama.cpp's converter writes it."""
+    config, arch = model.config, ARCHITECTURES[name]
+    names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_head_count(config.num_attention_heads)
+    if arch == gguf.MODEL_ARCH.GPT2:
+        writer.add_feed_forward_length(4 * config.hidden_size)
+        writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    else:
+        add_rotary_layers(writer, arch, config)
     for hf_name, parameter in model.named_parameters():
-        values = parameter.data.float()
-        if arch == gguf.MODEL_ARCH.GEMMA3 and hf_name.endswith("norm.weight"):
-            values = values + 1
-        values = values.numpy()
+        values = as_converted(arch, config, hf_name, parameter.data.float()).numpy()
+        kind = None
         if values.ndim == 2:
-            values = gguf.quants.quantize(values, gguf.GGMLQuantizationType.BF16)
-        writer.add_tensor(names.get_name(hf_name, try_suffixes=(".weight", ".bias")), values,
-                          raw_dtype=gguf.GGMLQuantizationType.BF16 if values.ndim == 2 else None)
+            kind = gguf.GGMLQuantizationType.F16 if arch == gguf.MODEL_ARCH.GPT2 else gguf.GGMLQuantizationType.BF16
+            values = gguf.quants.quantize(values, kind)
+        writer.add_tensor(names.get_name(hf_name, try_suffixes=(".weight", ".bias")), values, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -140,7 +168,7 @@ def make(name, made, out):
     ids = torch.randint(0, model.config.vocab_size, (SEQUENCES, TOKENS), generator=generator)
     with torch.no_grad():
         logits = model(ids).logits
-    if name in ("tiny_qwen2", "tiny_qwen3", "tiny_gemma3"):
+    if name in ARCHITECTURES:
         write_gguf(name, model, folder / "model.gguf")
     save_file({"ids": ids.to(torch.int32), "logits": logits.contiguous()}, folder / "expected.safetensors")
     print(f"{name}: logits from {logits.min():.3f} to {logits.max():.3f}")

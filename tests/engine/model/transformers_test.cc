@@ -98,7 +98,8 @@ TEST_P(TransformersTest, ChunksGiveTheSameBits) {
 
 INSTANTIATE_TEST_SUITE_P(Models, TransformersTest,
                          ::testing::Values("tiny_llama3", "tiny_gpt2", "tiny_mistral", "tiny_qwen2",
-                                           "tiny_qwen3", "tiny_gemma3", "tiny_qwen2/model.gguf",
+                                           "tiny_qwen3", "tiny_gemma3", "tiny_llama3/model.gguf",
+                                           "tiny_gpt2/model.gguf", "tiny_qwen2/model.gguf",
                                            "tiny_qwen3/model.gguf", "tiny_gemma3/model.gguf"),
                          [](const auto& row) {
                            return absl::StrReplaceAll(row.param, {{"/", "_"}, {".", "_"}});
