@@ -11,7 +11,7 @@ from pathlib import Path
 
 # What a folder may include of ours; the longest matching row holds. The arrows of the architecture: proto <- server ->
 # engine -> kernels.
-DOOR = ["kernels/backend.h", "kernels/tensor.h", "kernels/quant_format.h", "kernels/quantize.h", "kernels/base/"]
+DOOR = ["kernels/backend.h", "kernels/convert.h", "kernels/tensor.h", "kernels/quant_format.h", "kernels/quantize.h", "kernels/base/"]
 INCLUDES = {
     "kernels/base/": ["kernels/base/"],
     "kernels/cpu/": ["kernels/"],
