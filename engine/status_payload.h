@@ -30,6 +30,7 @@ enum class RejectReason {
   kQueueRequests,
   kQueueTokens,
   kTenantQuota,
+  kPeerStreams,
   kDeadlineInfeasible,
   kDraining,
   kBreaker

@@ -20,140 +20,10 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "kernels/quant_format.h"
+#include "server/config_reader.h"
 
 namespace vernier {
 namespace {
-
-std::string Printable(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
-  return text;
-}
-
-// The values of one mapping, by key. A reader adds what is wrong to `errors`.
-class Reader {
- public:
-  using Take = std::function<void(const YAML::Node& value, const std::string& path)>;
-  using Keys = std::map<std::string, Take>;
-
-  explicit Reader(ParsedConfig* parsed) : parsed_(parsed) {}
-
-  void Error(const YAML::Node& node, const std::string& message) {
-    parsed_->errors.push_back({node.Mark().line + 1, message});
-  }
-
-  void ReadMap(const YAML::Node& node, const std::string& prefix, const Keys& keys) {
-    if (!node.IsMap()) {
-      return Error(node, absl::StrCat(prefix.empty() ? "the file" : prefix,
-                                      " must be a mapping of keys to values"));
-    }
-    std::set<std::string> seen;
-    for (const auto& entry : node) {
-      const std::string name = entry.first.IsScalar() ? entry.first.Scalar() : "";
-      const std::string path = prefix.empty() ? name : absl::StrCat(prefix, ".", name);
-      const auto take = keys.find(name);
-      if (take == keys.end()) {
-        Error(entry.first,
-              absl::StrCat("unknown key ", Shown(path), "; known here: ",
-                           absl::StrJoin(keys, ", ", [](std::string* out, const auto& key) {
-                             out->append(key.first);
-                           })));
-        continue;
-      }
-      if (!seen.insert(name).second) {
-        Error(entry.first, absl::StrCat(Shown(path), " is given twice"));
-        continue;
-      }
-      parsed_->lines.try_emplace(path, entry.first.Mark().line + 1);
-      take->second(entry.second, path);
-    }
-  }
-
-  // A value as messages may quote it.
-  static std::string Shown(const std::string& text) {
-    return text.empty() ? "(empty)" : Printable(text.substr(0, 64));
-  }
-
-  Take Text(std::string* out) {
-    return [this, out](const YAML::Node& node, const std::string& path) {
-      if (!node.IsScalar()) return Error(node, absl::StrCat(path, " must be a text"));
-      *out = node.Scalar();
-    };
-  }
-
-  Take Bool(bool* out) {
-    return [this, out](const YAML::Node& node, const std::string& path) {
-      const std::string text = node.IsScalar() ? node.Scalar() : "";
-      if (text != "true" && text != "false") {
-        return Error(node, absl::StrCat(path, " must be true or false"));
-      }
-      *out = text == "true";
-    };
-  }
-
-  template <typename Integer>
-  Take Whole(Integer* out, int64_t least, int64_t most) {
-    return [this, out, least, most](const YAML::Node& node, const std::string& path) {
-      int64_t value = 0;
-      if (!node.IsScalar() || !absl::SimpleAtoi(node.Scalar(), &value)) {
-        return Error(node, absl::StrCat(path, " must be a whole number"));
-      }
-      if (value < least || value > most) {
-        return Error(node, absl::StrCat(path, " is ", value, ", must be ", least, " to ", most));
-      }
-      *out = static_cast<Integer>(value);
-    };
-  }
-
-  Take Number(double* out, double least, double most) {
-    return [this, out, least, most](const YAML::Node& node, const std::string& path) {
-      double value = 0;
-      if (!node.IsScalar() || !absl::SimpleAtod(node.Scalar(), &value)) {
-        return Error(node, absl::StrCat(path, " must be a number"));
-      }
-      if (!(value >= least && value <= most)) {
-        return Error(node, absl::StrCat(path, " is ", value, ", must be ", least, " to ", most));
-      }
-      *out = value;
-    };
-  }
-
-  Take Seconds(absl::Duration* out, double least) {
-    return [this, out, least](const YAML::Node& node, const std::string& path) {
-      double value = 0;
-      if (!node.IsScalar() || !absl::SimpleAtod(node.Scalar(), &value)) {
-        return Error(node, absl::StrCat(path, " must be a number of seconds"));
-      }
-      if (!std::isfinite(value) || value < least || value > 1e6) {
-        return Error(node,
-                     absl::StrCat(path, " is ", value, ", must be ", least, " to 1e6 seconds"));
-      }
-      *out = absl::Seconds(value);
-    };
-  }
-
-  Take OneOf(std::string* out, std::vector<std::string> values) {
-    return [this, out, values](const YAML::Node& node, const std::string& path) {
-      const std::string text = node.IsScalar() ? node.Scalar() : "";
-      if (std::find(values.begin(), values.end(), text) == values.end()) {
-        return Error(node, absl::StrCat(path, " must be one of ", absl::StrJoin(values, ", ")));
-      }
-      *out = text;
-    };
-  }
-
-  Take Address(std::string* out) {
-    return [this, out](const YAML::Node& node, const std::string& path) {
-      if (!node.IsScalar() || !IsAddress(node.Scalar())) {
-        return Error(node, absl::StrCat(path, " must be HOST:PORT"));
-      }
-      *out = node.Scalar();
-    };
-  }
-
- private:
-  ParsedConfig* const parsed_;
-};
 
 bool IsVariantName(absl::string_view name) {
   if (name.empty() || name.size() > 63) return false;
@@ -165,7 +35,7 @@ bool IsVariantName(absl::string_view name) {
   return true;
 }
 
-void ReadFormats(Reader* reader, const YAML::Node& node, std::vector<FormatRule>* formats) {
+void ReadFormats(ConfigReader* reader, const YAML::Node& node, std::vector<FormatRule>* formats) {
   if (!node.IsSequence()) {
     return reader->Error(node, "formats must be a list of [pattern, format]");
   }
@@ -176,7 +46,8 @@ void ReadFormats(Reader* reader, const YAML::Node& node, std::vector<FormatRule>
     }
     auto format = ParseFormat(rule[1].Scalar());
     if (!format.ok()) {
-      reader->Error(rule[1], absl::StrCat("unknown format ", Reader::Shown(rule[1].Scalar())));
+      reader->Error(rule[1],
+                    absl::StrCat("unknown format ", ConfigReader::Shown(rule[1].Scalar())));
       continue;
     }
     formats->push_back({rule[0].Scalar(), *format});
@@ -186,7 +57,7 @@ void ReadFormats(Reader* reader, const YAML::Node& node, std::vector<FormatRule>
   }
 }
 
-void ReadVariants(Reader* reader, const YAML::Node& node, ServerConfig* config) {
+void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* config) {
   std::vector<VariantSpec>* variants = &config->variants;
   if (!node.IsSequence()) return reader->Error(node, "variants must be a list");
   if (node.size() == 0) return reader->Error(node, "no variant: at least one is needed");
@@ -212,14 +83,16 @@ void ReadVariants(Reader* reader, const YAML::Node& node, ServerConfig* config) 
     }
     if (std::any_of(variants->begin(), variants->end(),
                     [&](const VariantSpec& v) { return v.name == spec.name; })) {
-      reader->Error(entry, absl::StrCat("variant ", Reader::Shown(spec.name), " is given twice"));
+      reader->Error(entry,
+                    absl::StrCat("variant ", ConfigReader::Shown(spec.name), " is given twice"));
     }
     if (!has_formats) {
       // A bare format name is a variant of its own.
       if (auto format = ParseFormat(spec.name); format.ok()) {
         spec.formats = DefaultVariant(*format).formats;
       } else {
-        reader->Error(entry, absl::StrCat("variant ", Reader::Shown(spec.name), " has no formats"));
+        reader->Error(entry,
+                      absl::StrCat("variant ", ConfigReader::Shown(spec.name), " has no formats"));
       }
     }
     variants->push_back(std::move(spec));
@@ -228,10 +101,10 @@ void ReadVariants(Reader* reader, const YAML::Node& node, ServerConfig* config) 
   }
 }
 
-void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
+void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config) {
   EngineOptions& engine = config->engine;
-  std::string reflection = "auto";
-  const auto section = [&](Reader::Keys keys) {
+  std::string reflection = "auto", metrics_compat = "none";
+  const auto section = [&](ConfigReader::Keys keys) {
     return [reader, keys = std::move(keys)](const YAML::Node& node, const std::string& path) {
       reader->ReadMap(node, path, keys);
     };
@@ -252,6 +125,13 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
        {"listen", reader->Address(&config->listen)},
        {"http", reader->Address(&config->http)},
        {"health", reader->Address(&config->health)},
+       {"admin", reader->Address(&config->admin)},
+       {"tls", section(TlsKeys(reader, &config->tls))},
+       {"admin_tls", section(TlsKeys(reader, &config->admin_tls))},
+       {"keys",
+        [&](const YAML::Node& node, const std::string&) { ReadKeys(reader, node, &config->keys); }},
+       {"max_streams", reader->Whole(&config->max_streams, 1, 65536)},
+       {"max_peer_calls", reader->Whole(&config->max_peer_calls, 0, 1 << 20)},
        {"threads", reader->Whole(&config->threads, 0, 1024)},
        {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "amx"})},
        {"admission", section({{"max_requests",
@@ -277,10 +157,12 @@ void ReadRoot(Reader* reader, const YAML::Node& root, ServerConfig* config) {
        {"max_message_bytes", reader->Whole(&config->max_message_bytes, 1024, 4 << 20)},
        {"drain_seconds", reader->Seconds(&config->drain, 0)},
        {"slow_consumer_seconds", reader->Seconds(&config->slow_consumer, 0.1)},
+       {"metrics_compat", reader->OneOf(&metrics_compat, {"none", "vllm"})},
        {"reflection", reader->OneOf(&reflection, {"auto", "on", "off"})},
        {"tokenizer_threads", reader->Whole(&config->tokenizer_threads, 1, 64)},
        {"writer_threads", reader->Whole(&config->writer_threads, 1, 64)},
        {"behind_proxy", reader->Bool(&config->behind_proxy)}});
+  if (metrics_compat == "vllm") config->metrics_compat = MetricsCompat::kVllm;
   config->reflection = reflection == "on"    ? Reflection::kOn
                        : reflection == "off" ? Reflection::kOff
                                              : Reflection::kAuto;
@@ -336,6 +218,11 @@ std::string ServerConfig::EffectiveModelName() const {
   return name.empty() ? "model" : name;
 }
 
+int ServerConfig::EffectivePeerCalls() const {
+  if (max_peer_calls >= 0) return max_peer_calls;
+  return behind_proxy ? 0 : 256;
+}
+
 ParsedConfig ParseConfig(absl::string_view text) {
   ParsedConfig parsed;
   if (text.size() > kMaxConfigBytes) {
@@ -347,7 +234,7 @@ ParsedConfig ParseConfig(absl::string_view text) {
     if (const int line = LineAfterDocument(std::string(text)); line > 0) {
       parsed.errors.push_back({line, "a second document, or what is none: there must be one"});
     }
-    Reader reader(&parsed);
+    ConfigReader reader(&parsed);
     if (!root.IsNull()) ReadRoot(&reader, root, &parsed.config);
   } catch (const YAML::Exception& error) {
     parsed.readable = false;
@@ -402,10 +289,13 @@ void CheckConfig(ParsedConfig* parsed) {
   if (engine.max_sequences > engine.admission.max_requests) {
     error("engine.max_sequences", "engine.max_sequences is above admission.max_requests");
   }
-  const std::pair<std::string, std::string> listeners[] = {
-      {"listen", config.listen}, {"http", config.http}, {"health", config.health}};
-  for (int i = 0; i < 3; ++i) {
-    for (int j = 0; j < i; ++j) {
+  CheckAccess(parsed);
+  const std::pair<std::string, std::string> listeners[] = {{"listen", config.listen},
+                                                           {"http", config.http},
+                                                           {"health", config.health},
+                                                           {"admin", config.admin}};
+  for (size_t i = 0; i < std::size(listeners); ++i) {
+    for (size_t j = 0; j < i; ++j) {
       const auto& [key, address] = listeners[i];
       if (!address.empty() && address == listeners[j].second && !absl::EndsWith(address, ":0")) {
         error(key, absl::StrCat(key, " is the same address as ", listeners[j].first));

@@ -14,9 +14,12 @@
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/model/model.h"
+#include "server/access.h"
+#include "server/tls.h"
 
 namespace vernier {
 
+enum class MetricsCompat { kNone, kVllm };   // further names on the metrics page
 enum class Reflection { kAuto, kOn, kOff };  // auto: on loopback listeners
 
 struct ServerConfig {
@@ -28,6 +31,12 @@ struct ServerConfig {
   std::string listen = "127.0.0.1:50051";
   std::string http = "127.0.0.1:9090";
   std::string health;  // empty: no listener of its own
+  std::string admin;   // empty: no admin services
+  TlsFiles tls;        // of `listen`
+  TlsFiles admin_tls;
+  std::vector<AccessKey> keys;  // empty: no key is asked for
+  int max_streams = 256;        // of one connection, at once
+  int max_peer_calls = -1;      // of one client address, at once; 0: no limit; -1: the default
   EngineOptions engine;
   int threads = 0;
   std::string isa = "auto";
@@ -37,12 +46,15 @@ struct ServerConfig {
   absl::Duration slow_consumer = absl::Seconds(5);
   int64_t max_message_bytes = 1 << 20;
   Reflection reflection = Reflection::kAuto;
+  MetricsCompat metrics_compat = MetricsCompat::kNone;
   int tokenizer_threads = 1;
   int writer_threads = 2;
   bool behind_proxy = false;
 
   // As configured, else the last part of the path, lower case, without ".gguf".
   std::string EffectiveModelName() const;
+  // As configured, else 256, and behind a proxy, whose address all calls have, none.
+  int EffectivePeerCalls() const;
 };
 
 struct ConfigError {
@@ -64,10 +76,14 @@ ParsedConfig ParseConfig(absl::string_view text);
 // Appends what is wrong with the configuration as a whole: what is missing, what contradicts. After
 // flags were applied.
 void CheckConfig(ParsedConfig* parsed);
+// The part of CheckConfig about TLS, keys and the admin listener.
+void CheckAccess(ParsedConfig* parsed);
 // Sets `variants` from format names: "fp16,int8,nf4".
 void SetVariants(absl::string_view names, ParsedConfig* parsed);
 // True for HOST:PORT with a port of at most 65535.
 bool IsAddress(absl::string_view text);
+// True for 127.0.0.0/8, ::1 and localhost.
+bool IsLoopback(absl::string_view address);
 
 // NOT_FOUND, or INVALID_ARGUMENT above kMaxConfigBytes.
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path);

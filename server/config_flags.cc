@@ -8,7 +8,8 @@ namespace vernier {
 namespace {
 
 struct Flags {
-  std::string config, model, name, variants, listen, http, health, isa, backend;
+  std::string config, model, name, variants, listen, http, health, admin, isa, backend;
+  std::string metrics_compat, healthcheck;
   int threads = -1;
   int64_t kv_bytes = -1, max_context = -1;
   bool check = false, behind_proxy = false;
@@ -22,6 +23,12 @@ void Declare(CLI::App* app, Flags* flags) {
   app->add_option("--listen", flags->listen, "gRPC on HOST:PORT, port 0 picks one (listen)");
   app->add_option("--http", flags->http, "Metrics on HOST:PORT (http)");
   app->add_option("--health", flags->health, "Health alone on HOST:PORT (health)");
+  app->add_option("--admin", flags->admin, "Admin services on HOST:PORT (admin)");
+  app->add_option("--metrics-compat", flags->metrics_compat,
+                  "Also under the names of: none or vllm (metrics_compat)")
+      ->check(CLI::IsMember({"none", "vllm"}));
+  app->add_option("--healthcheck", flags->healthcheck,
+                  "Ask the daemon whose health is at HOST:PORT: end with 0 when it is ready");
   app->add_option("--threads", flags->threads, "Compute threads, 0: all processors (threads)")
       ->check(CLI::Range(0, 1024));
   app->add_option("--isa", flags->isa, "auto, portable, avx2, avx512 or amx (isa)")
@@ -56,6 +63,9 @@ void Override(const Flags& flags, ParsedConfig* parsed) {
   Address("--listen", flags.listen, &config.listen, parsed);
   Address("--http", flags.http, &config.http, parsed);
   Address("--health", flags.health, &config.health, parsed);
+  Address("--admin", flags.admin, &config.admin, parsed);
+  if (flags.metrics_compat == "vllm") config.metrics_compat = MetricsCompat::kVllm;
+  if (flags.metrics_compat == "none") config.metrics_compat = MetricsCompat::kNone;
   if (flags.threads >= 0) config.threads = flags.threads;
   if (!flags.isa.empty()) config.isa = flags.isa;
   if (!flags.backend.empty()) config.backend = flags.backend;
@@ -85,6 +95,8 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
     out.message = text.str() + errors.str();
     return out;
   }
+  out.healthcheck = flags.healthcheck;
+  if (!out.healthcheck.empty()) return out;  // of another process: no configuration is needed
   out.check_config = flags.check;
   out.config_file = flags.config;
   std::string text;

@@ -11,6 +11,7 @@ struct CommandLine {
   ParsedConfig parsed;      // file, flags over it, checked as a whole
   std::string config_file;  // for messages; "vernierd" without one
   bool check_config = false;
+  std::string healthcheck;  // not empty: only ask the daemon at this address
   // Set: print it and end with `exit_code` (help, version, a flag that is none).
   std::string message;
   int exit_code = -1;

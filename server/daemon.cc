@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/golden.h"
@@ -15,6 +16,7 @@
 #include "server/http.h"
 #include "server/liveness.h"
 #include "server/load_log.h"
+#include "server/metrics_compat.h"
 #include "server/process_stats.h"
 #include "server/replies.h"
 #include "server/server_state.h"
@@ -25,6 +27,7 @@ namespace {
 constexpr absl::Duration kWriterTick = absl::Milliseconds(250);
 constexpr absl::Duration kDialTimeout = absl::Seconds(3);
 constexpr absl::Duration kStopGrace = absl::Seconds(2);  // for last words to reach their clients
+constexpr absl::Duration kGoAwayGrace = absl::Milliseconds(250);
 
 std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
   std::vector<VariantLabels> labels;
@@ -40,17 +43,24 @@ ServerLimits LimitsOf(const ServerConfig& config) {
   limits.max_message_bytes = config.max_message_bytes;
   limits.default_deadline = config.default_deadline;
   limits.max_deadline = config.max_deadline;
+  limits.max_peer_calls = config.EffectivePeerCalls();
   return limits;
+}
+
+int PortOf(const std::string& address) {
+  int port = 0;
+  return absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port) ? port : 0;
 }
 
 class RealDaemon : public Daemon {
  public:
-  RealDaemon(const ServerConfig& config, const Clock* clock)
+  RealDaemon(const ServerConfig& config, const Clock* clock, std::function<void()> drain_asked)
       : config_(config),
         clock_(clock),
+        drain_asked_(std::move(drain_asked)),
         metrics_(config.EffectiveModelName(), LabelsOf(config),
                  config.engine.max_context > 0 ? config.engine.max_context : 100000),
-        state_(LimitsOf(config), &metrics_, &health_, clock),
+        state_(LimitsOf(config), AccessPolicy(config.keys), &metrics_, &health_, clock),
         writers_(config.writer_threads, kWriterTick),
         tasks_(config.tokenizer_threads) {}
   ~RealDaemon() override { Stop(); }
@@ -65,6 +75,7 @@ class RealDaemon : public Daemon {
     return absl::StrCat(
         "ready grpc=", grpc_address(), " http=", http_address(),
         config_.health.empty() ? "" : absl::StrCat(" health=", health_address()),
+        config_.admin.empty() ? "" : absl::StrCat(" admin=", admin_address()),
         " model=", model_->name,
         " variants=", absl::StrJoin(model_->variants, ",", [](std::string* out, const Variant& v) {
           out->append(v.name);
@@ -73,6 +84,7 @@ class RealDaemon : public Daemon {
   std::string grpc_address() const override { return grpc_->address(); }
   std::string http_address() const override { return http_->address(); }
   std::string health_address() const override { return grpc_->health_address(); }
+  std::string admin_address() const override { return grpc_->admin_address(); }
   std::string RenderPage() override { return RenderPage(PageFormat::kPrometheus, 0); }
   EngineSnapshot snapshot() const override { return engine_->Snapshot(); }
 
@@ -86,11 +98,13 @@ class RealDaemon : public Daemon {
 
   const ServerConfig config_;
   const Clock* const clock_;
+  const std::function<void()> drain_asked_;
   Metrics metrics_;
   HealthBoard health_;
   ServerState state_;
   std::atomic<uint64_t> next_request_id_{1};
   std::atomic<int64_t> peak_load_bytes_{0};
+  int grpc_port_ = 0;
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   std::atomic<bool> loaded_{false};  // the engine may be asked for a snapshot
@@ -121,12 +135,18 @@ absl::Status RealDaemon::Bind() {
   GrpcOptions grpc;
   grpc.listen = config_.listen;
   grpc.health_listen = config_.health;
-  grpc.reflection = config_.reflection == Reflection::kOn ||
-                    (config_.reflection == Reflection::kAuto && IsLoopback(config_.listen));
+  grpc.admin_listen = config_.admin;
+  grpc.tls = config_.tls;
+  grpc.admin_tls = config_.admin_tls;
+  grpc.max_streams = config_.max_streams;
+  grpc.reflection =
+      config_.reflection == Reflection::kOn || (config_.reflection == Reflection::kAuto &&
+                                                config_.keys.empty() && IsLoopback(config_.listen));
   grpc.longest_stream = config_.max_deadline;
   auto started = GrpcServer::Start(grpc, &state_);
   if (!started.ok()) return started.status();
   grpc_ = *std::move(started);
+  grpc_port_ = PortOf(grpc_->address());
   HttpOptions http;
   http.listen = config_.http;
   auto web = HttpServer::Start(
@@ -145,9 +165,15 @@ std::string RealDaemon::RenderPage(PageFormat format, int64_t connections) {
   inputs.draining = draining_.load(std::memory_order_acquire);
   inputs.now = began;
   inputs.connections = connections;
+  inputs.grpc_connections = EstablishedConnections(grpc_port_);
+  inputs.tls_failures = TlsFailures();
+  inputs.log_dropped = LogDropped();
   if (loaded_.load(std::memory_order_acquire)) inputs.engine = engine_->Snapshot();
   metrics_.SetGauges(inputs);
-  const auto families = metrics_.Collect();
+  auto families = metrics_.Collect();
+  if (config_.metrics_compat == MetricsCompat::kVllm) {
+    AppendVllmAliases(config_.EffectiveModelName(), &families);
+  }
   std::string page =
       format == PageFormat::kOpenMetrics ? RenderOpenMetrics(families) : RenderPrometheus(families);
   metrics_.ObserveRender(clock_->Now() - began);
@@ -232,12 +258,19 @@ void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
   served_.metrics = &metrics_;
   served_.next_request_id = &next_request_id_;
   served_.slow_consumer = config_.slow_consumer;
+  state_.SetControl({.backend = backend_->Describe(),
+                     .tls = config_.tls.enabled(),
+                     .client_certificates = !config_.tls.client_ca.empty(),
+                     .draining = [this] { return draining_.load(std::memory_order_acquire); },
+                     .drain = drain_asked_});
   state_.SetServed(&served_, [this] { return Describe(); });
   ready_.store(true, std::memory_order_release);
   SetHealth(true);
   liveness_ = std::make_unique<Liveness>(
       LivenessOptions{}, engine_.get(), clock_, &health_, &metrics_,
-      [address = grpc_->address()] { return DialHealth(address, kDialTimeout); },
+      [address = grpc_->address(), tls = config_.tls.enabled()] {
+        return tls ? DialTls(address, kDialTimeout) : DialHealth(address, kDialTimeout);
+      },
       [this, engine_lost = std::move(engine_lost)](const absl::Status& status) {
         SetHealth(false);
         engine_lost(status);
@@ -269,16 +302,16 @@ void RealDaemon::Stop() {
   }
   health_.Close();
   state_.watches()->WaitForNone(kStopGrace);
-  // Not longer: a client may hold its connection for ever.
-  if (grpc_ != nullptr) grpc_->Shutdown(absl::ZeroDuration());
+  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut off.
+  if (grpc_ != nullptr) grpc_->Shutdown(kGoAwayGrace);
   http_.reset();
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Bind(const ServerConfig& config,
-                                                     const Clock* clock) {
-  auto daemon = std::make_unique<RealDaemon>(config, clock);
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Bind(const ServerConfig& config, const Clock* clock,
+                                                     std::function<void()> drain_asked) {
+  auto daemon = std::make_unique<RealDaemon>(config, clock, std::move(drain_asked));
   if (absl::Status status = daemon->Bind(); !status.ok()) return status;
   return daemon;
 }

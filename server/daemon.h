@@ -28,9 +28,10 @@ inline constexpr int kExitResource = 71;
 class Daemon {
  public:
   // Opens the listeners: from here on health answers NOT_SERVING and calls UNAVAILABLE. UNAVAILABLE
-  // for an address that cannot be bound.
-  static absl::StatusOr<std::unique_ptr<Daemon>> Bind(const ServerConfig& config,
-                                                      const Clock* clock);
+  // for an address that cannot be bound, INVALID_ARGUMENT for certificates that are none.
+  // `drain_asked` is what an administrator's Drain calls, from any thread.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Bind(
+      const ServerConfig& config, const Clock* clock, std::function<void()> drain_asked = [] {});
   virtual ~Daemon() = default;  // Stop()s
 
   // Loads and warms every variant, then serves. Errors as LoadModel's and Engine::Create's, but
@@ -43,6 +44,7 @@ class Daemon {
   virtual std::string grpc_address() const = 0;
   virtual std::string http_address() const = 0;
   virtual std::string health_address() const = 0;
+  virtual std::string admin_address() const = 0;
 
   // Readiness off, new calls refused; returns when the last call has ended, `stopping` returned
   // true, or the budget of the configuration is spent.

@@ -3,8 +3,11 @@
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/impl/server_builder_plugin.h>
 #include <grpcpp/resource_quota.h>
 
+#include <atomic>
 #include <chrono>
 #include <tuple>
 #include <utility>
@@ -25,16 +28,16 @@ namespace {
 constexpr int64_t kSlackBytes = 64 << 10;
 
 // operations.md 3.2, one a row: name, value.
-void SetArguments(grpc::ServerBuilder* builder, int64_t max_message_bytes,
-                  absl::Duration longest_stream) {
+void SetArguments(grpc::ServerBuilder* builder, const GrpcOptions& options,
+                  int64_t max_message_bytes) {
   builder->SetMaxReceiveMessageSize(static_cast<int>(max_message_bytes + kSlackBytes));
   builder->AddChannelArgument("grpc.compression_enabled_algorithms_bitset", 1);
   builder->AddChannelArgument("grpc.max_metadata_size", 8192);
-  builder->AddChannelArgument("grpc.max_concurrent_streams", 256);
+  builder->AddChannelArgument("grpc.max_concurrent_streams", options.max_streams);
   builder->AddChannelArgument("grpc.max_connection_idle_ms", 300000);
   builder->AddChannelArgument("grpc.max_connection_age_ms", 3600000);
   builder->AddChannelArgument("grpc.max_connection_age_grace_ms",
-                              static_cast<int>(absl::ToInt64Milliseconds(longest_stream)));
+                              static_cast<int>(absl::ToInt64Milliseconds(options.longest_stream)));
   builder->AddChannelArgument("grpc.keepalive_time_ms", 30000);
   builder->AddChannelArgument("grpc.keepalive_timeout_ms", 10000);
   builder->AddChannelArgument("grpc.http2.min_recv_ping_interval_without_data_ms", 10000);
@@ -42,20 +45,51 @@ void SetArguments(grpc::ServerBuilder* builder, int64_t max_message_bytes,
   builder->AddChannelArgument("grpc.so_reuseport", 0);
 }
 
+std::shared_ptr<grpc::ServerCredentials> Credentials(const TlsFiles& files,
+                                                     absl::Duration refresh) {
+  if (!files.enabled()) return grpc::InsecureServerCredentials();
+  namespace tls = grpc::experimental;
+  tls::TlsServerCredentialsOptions options(std::make_shared<tls::FileWatcherCertificateProvider>(
+      files.key, files.certificate, files.client_ca,
+      static_cast<unsigned>(absl::ToInt64Seconds(refresh))));
+  options.watch_identity_key_cert_pairs();
+  if (!files.client_ca.empty()) {
+    options.watch_root_certs();
+    options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    // The chain is verified by the handshake; a client has no host name to be checked.
+    options.set_certificate_verifier(std::make_shared<tls::NoOpCertificateVerifier>());
+  }
+  return tls::TlsServerCredentials(options);
+}
+
+// gRPC's reflection library adds itself to every server of the process once it is linked.
+class WithoutReflection : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    std::erase_if(*plugins,
+                  [](const auto& plugin) { return plugin->name() == "proto_server_reflection"; });
+  }
+};
+
 class Listener {
  public:
   static absl::StatusOr<std::unique_ptr<Listener>> Start(
-      const std::string& listen, const GrpcOptions& options, const ServerLimits& limits,
-      std::vector<std::unique_ptr<grpc::Service>> services) {
+      const std::string& listen, const TlsFiles& files, const GrpcOptions& options,
+      const ServerLimits& limits, std::vector<std::unique_ptr<grpc::Service>> services) {
+    if (files.enabled()) {
+      if (absl::Status status = CheckTlsFiles(files); !status.ok()) return status;
+    }
     auto listener = std::make_unique<Listener>();
     listener->services_ = std::move(services);
     grpc::ServerBuilder builder;
-    SetArguments(&builder, limits.max_message_bytes, options.longest_stream);
+    SetArguments(&builder, options, limits.max_message_bytes);
     grpc::ResourceQuota quota("vernier");
     quota.SetMaxThreads(options.max_threads);
     builder.SetResourceQuota(quota);
+    if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
     int port = 0;
-    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(listen, Credentials(files, options.certificate_refresh), &port);
     for (const auto& service : listener->services_) builder.RegisterService(service.get());
     listener->server_ = builder.BuildAndStart();
     if (listener->server_ == nullptr || port == 0) {
@@ -81,31 +115,79 @@ class Listener {
   std::string address_;
 };
 
-class TwoListeners : public GrpcServer {
+class Listeners : public GrpcServer {
  public:
-  TwoListeners(std::unique_ptr<Listener> serving, std::unique_ptr<Listener> health)
-      : serving_(std::move(serving)), health_(std::move(health)) {}
-
-  std::string address() const override { return serving_->address(); }
-  std::string health_address() const override {
-    return health_ == nullptr ? "" : health_->address();
+  // Binds them all.
+  absl::Status Start(const GrpcOptions& options, ServerState* state) {
+    std::vector<std::unique_ptr<grpc::Service>> services = MakeServices(state);
+    services.push_back(MakeHealthService(state));
+    absl::Status status =
+        Open(options.listen, options.tls, options, *state, std::move(services), &serving_);
+    if (status.ok() && !options.health_listen.empty()) {
+      std::vector<std::unique_ptr<grpc::Service>> alone;
+      alone.push_back(MakeHealthService(state));
+      GrpcOptions bare = options;
+      bare.reflection = false;
+      status = Open(options.health_listen, {}, bare, *state, std::move(alone), &health_);
+    }
+    if (status.ok() && !options.admin_listen.empty()) {
+      status = Open(options.admin_listen, options.admin_tls, options, *state,
+                    MakeAdminServices(state), &admin_);
+    }
+    return status;
   }
+
+  std::string address() const override { return AddressOf(serving_); }
+  std::string health_address() const override { return AddressOf(health_); }
+  std::string admin_address() const override { return AddressOf(admin_); }
   void Shutdown(absl::Duration grace) override {
     serving_->Shutdown(grace);
-    if (health_ != nullptr) health_->Shutdown(absl::ZeroDuration());
+    for (const auto& listener : {health_.get(), admin_.get()}) {
+      if (listener != nullptr) listener->Shutdown(absl::ZeroDuration());
+    }
   }
 
  private:
-  std::unique_ptr<Listener> serving_;
-  std::unique_ptr<Listener> health_;
+  static absl::Status Open(const std::string& listen, const TlsFiles& files,
+                           const GrpcOptions& options, const ServerState& state,
+                           std::vector<std::unique_ptr<grpc::Service>> services,
+                           std::unique_ptr<Listener>* out) {
+    auto started = Listener::Start(listen, files, options, state.limits(), std::move(services));
+    if (!started.ok()) return started.status();
+    *out = *std::move(started);
+    return absl::OkStatus();
+  }
+  static std::string AddressOf(const std::unique_ptr<Listener>& listener) {
+    return listener == nullptr ? "" : listener->address();
+  }
+
+  std::unique_ptr<Listener> serving_, health_, admin_;
 };
+
+// Over a connection of its own.
+absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> CheckHealth(
+    const std::string& address, const std::string& name, absl::Duration timeout) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a new connection each time
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  const auto channel =
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const auto stub = grpc::health::v1::Health::NewStub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+  grpc::health::v1::HealthCheckRequest request;
+  grpc::health::v1::HealthCheckResponse reply;
+  request.set_service(name);
+  const grpc::Status status = stub->Check(&context, request, &reply);
+  if (status.ok()) return reply.status();
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+std::atomic<int64_t> tls_failures{0};
 
 }  // namespace
 
-bool IsLoopback(absl::string_view address) {
-  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "[::1]") ||
-         absl::StartsWith(address, "localhost:") || absl::StartsWith(address, "unix:");
-}
+std::string GrpcVersion() { return grpc::Version(); }
 
 bool GrpcIsOld() {
   int version[3] = {0, 0, 0};
@@ -118,47 +200,36 @@ bool GrpcIsOld() {
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions& options,
                                                               ServerState* state) {
-  // A plugin of the process: it can be switched on before the first listener, never off.
-  if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  std::vector<std::unique_ptr<grpc::Service>> services = MakeServices(state);
-  services.push_back(MakeHealthService(state));
-  auto serving = Listener::Start(options.listen, options, state->limits(), std::move(services));
-  if (!serving.ok()) return serving.status();
-  std::unique_ptr<Listener> health;
-  if (!options.health_listen.empty()) {
-    std::vector<std::unique_ptr<grpc::Service>> alone;
-    alone.push_back(MakeHealthService(state));
-    auto started =
-        Listener::Start(options.health_listen, options, state->limits(), std::move(alone));
-    if (!started.ok()) return started.status();
-    health = *std::move(started);
-  }
-  return std::make_unique<TwoListeners>(*std::move(serving), std::move(health));
+  if (options.reflection)
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();  // once counts
+  auto server = std::make_unique<Listeners>();
+  if (absl::Status status = server->Start(options, state); !status.ok()) return status;
+  return server;
 }
 
 void LogForGrpc() {
   gpr_set_log_function([](gpr_log_func_args* args) {
-    if (args->severity == GPR_LOG_SEVERITY_ERROR) {
+    if (args->severity != GPR_LOG_SEVERITY_ERROR) return;
+    if (absl::StrContains(args->message, "Handshake failed")) {
+      tls_failures.fetch_add(1, std::memory_order_relaxed);
+    } else {
       Log(LogLevel::kError, absl::StrCat("grpc: ", args->message));
     }
   });
 }
 
+int64_t TlsFailures() { return tls_failures.load(std::memory_order_relaxed); }
+
 absl::Status DialHealth(const std::string& address, absl::Duration timeout) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a new connection each time
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const auto channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-  const auto stub = grpc::health::v1::Health::NewStub(channel);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
-  grpc::health::v1::HealthCheckRequest request;
-  grpc::health::v1::HealthCheckResponse reply;
-  request.set_service("liveness");
-  const grpc::Status status = stub->Check(&context, request, &reply);
-  if (status.ok()) return absl::OkStatus();
-  return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
+  return CheckHealth(address, "liveness", timeout).status();
+}
+
+absl::Status AskReadiness(const std::string& address, absl::Duration timeout) {
+  const auto state = CheckHealth(address, "readiness", timeout);
+  if (!state.ok()) return state.status();
+  return *state == grpc::health::v1::HealthCheckResponse::SERVING
+             ? absl::OkStatus()
+             : absl::UnavailableError("not ready");
 }
 
 }  // namespace vernier

@@ -23,6 +23,8 @@ namespace vernier {
 namespace {
 
 constexpr rlim_t kLeastDescriptors = 8192;
+constexpr int kExitUnhealthy = 1;  // what a container's HEALTHCHECK wants
+constexpr absl::Duration kHealthcheckTimeout = absl::Seconds(3);
 
 // Counts SIGTERM and SIGINT, and wakes whoever waits. Signals are blocked in every thread and taken
 // by this one's alone.
@@ -40,6 +42,12 @@ class Signals {
     pthread_kill(thread_.native_handle(), SIGUSR1);
     thread_.join();
   }
+  // As if SIGTERM came. Any thread.
+  void Raise() {
+    MutexLock lock(&mutex_);
+    count_.fetch_add(1, std::memory_order_release);
+    wake_.NotifyAll();
+  }
   int count() const { return count_.load(std::memory_order_acquire); }
   void WaitForFirst() {
     MutexLock lock(&mutex_);
@@ -49,11 +57,7 @@ class Signals {
  private:
   void Run() {
     int signal = 0;
-    while (sigwait(&set_, &signal) == 0 && signal != SIGUSR1) {
-      MutexLock lock(&mutex_);
-      count_.fetch_add(1, std::memory_order_release);
-      wake_.NotifyAll();
-    }
+    while (sigwait(&set_, &signal) == 0 && signal != SIGUSR1) Raise();
   }
 
   sigset_t set_;
@@ -81,8 +85,24 @@ void LeaveForLostEngine(const absl::Status& status) {
   std::_Exit(kExitEngine);
 }
 
+// What a port that others can reach lacks.
+void WarnOfOpenPorts(const ServerConfig& config) {
+  if (config.behind_proxy || IsLoopback(config.listen)) return;
+  if (GrpcIsOld()) {
+    Log(LogLevel::kWarning,
+        absl::StrCat("gRPC ", GrpcVersion(),
+                     " has known weaknesses against hostile clients: run "
+                     "behind a proxy and say so with --behind-proxy, or keep the port private"));
+  }
+  if (!config.tls.enabled() || (config.keys.empty() && config.tls.client_ca.empty())) {
+    Log(LogLevel::kWarning, absl::StrCat("listen is ", config.listen, " without ",
+                                         config.tls.enabled() ? "keys or client_ca" : "tls",
+                                         ": whoever reaches it may use it"));
+  }
+}
+
 int Serve(const ServerConfig& config, Signals* signals) {
-  auto daemon = Daemon::Bind(config, &SteadyClock());
+  auto daemon = Daemon::Bind(config, &SteadyClock(), [signals] { signals->Raise(); });
   if (!daemon.ok()) {
     return Fail(absl::IsUnavailable(daemon.status()) ? kExitAddress : kExitUsage,
                 daemon.status().message());
@@ -123,6 +143,10 @@ int Main(int argc, char** argv) {
     std::fputs(command.message.c_str(), command.exit_code == 0 ? stdout : stderr);
     return command.exit_code;
   }
+  if (!command.healthcheck.empty()) {
+    const absl::Status ready = AskReadiness(command.healthcheck, kHealthcheckTimeout);
+    return ready.ok() ? kExitOk : Fail(kExitUnhealthy, ready.message());
+  }
   if (!command.parsed.errors.empty()) {
     std::fputs(FormatErrors(command.config_file, command.parsed.errors).c_str(), stderr);
     return kExitUsage;
@@ -136,12 +160,7 @@ int Main(int argc, char** argv) {
     return Fail(kExitResource, absl::StrCat("needs a limit of at least ", kLeastDescriptors,
                                             " open files (ulimit -Hn)"));
   }
-  if (!command.parsed.config.behind_proxy && GrpcIsOld()) {
-    Log(LogLevel::kWarning,
-        "this gRPC has known weaknesses against hostile clients: run behind a proxy and say so "
-        "with "
-        "--behind-proxy, or keep the port private");
-  }
+  WarnOfOpenPorts(command.parsed.config);
   return Serve(command.parsed.config, &signals);
 }
 

@@ -18,7 +18,7 @@ const std::vector<double> kFirstToken = {.001, .005, .01, .02, .04, .06, .08, .1
 // OpenTelemetry's boundaries a token, and seven finer ones: a small model needs 1 to 8 ms.
 const std::vector<double> kPerToken = {.0005, .001, .002, .003, .004, .005, .0075, .01, .025, .05,
                                        .075,  .1,   .15,  .2,   .3,   .4,   .5,    .75, 1,    2.5};
-const std::vector<double> kCallSeconds = {.005, .02, .1, .5, 2, 10, 60};
+const std::vector<double> kCallSeconds = {.005, .05, .5, 5, 60};
 const std::vector<double> kRelease = {.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1};
 const std::vector<double> kPositions = {0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000};
 const std::vector<double> kAgreement = {0, .5, .8, .9, .95, .98, .99, .995, .999, 1};
@@ -62,24 +62,48 @@ constexpr End kRefusals[] = {
     {Code::kUnavailable, "rejected"},        {Code::kDeadlineExceeded, "rejected"},
     {Code::kFailedPrecondition, "rejected"}, {Code::kCancelled, "cancelled"},
 };
-constexpr const char* kRejectReasons[] = {"queue_requests", "queue_tokens",        "tenant_quota",
-                                          "draining",       "deadline_infeasible", "breaker"};
+constexpr const char* kRejectReasons[] = {"queue_requests", "queue_tokens", "tenant_quota",
+                                          "peer_streams",   "draining",     "deadline_infeasible",
+                                          "breaker"};
 
 // Codes that calls can end with.
-constexpr Code kEngineCodes[] = {
-    Code::kOk,         Code::kCancelled,         Code::kInvalidArgument,    Code::kDeadlineExceeded,
-    Code::kNotFound,   Code::kResourceExhausted, Code::kFailedPrecondition, Code::kInternal,
-    Code::kUnavailable};
-constexpr Code kPlainCodes[] = {
-    Code::kOk,        Code::kInvalidArgument,    Code::kNotFound,   Code::kResourceExhausted,
-    Code::kCancelled, Code::kFailedPrecondition, Code::kUnavailable};
+constexpr Code kEngineCodes[] = {Code::kOk,
+                                 Code::kCancelled,
+                                 Code::kInvalidArgument,
+                                 Code::kDeadlineExceeded,
+                                 Code::kNotFound,
+                                 Code::kResourceExhausted,
+                                 Code::kFailedPrecondition,
+                                 Code::kInternal,
+                                 Code::kUnavailable,
+                                 Code::kUnauthenticated,
+                                 Code::kPermissionDenied};
+constexpr Code kPlainCodes[] = {Code::kOk,
+                                Code::kInvalidArgument,
+                                Code::kNotFound,
+                                Code::kResourceExhausted,
+                                Code::kCancelled,
+                                Code::kFailedPrecondition,
+                                Code::kUnavailable,
+                                Code::kUnauthenticated,
+                                Code::kPermissionDenied};
+constexpr Code kHealthCodes[] = {Code::kOk,        Code::kInvalidArgument,
+                                 Code::kNotFound,  Code::kResourceExhausted,
+                                 Code::kCancelled, Code::kUnavailable};
+// Refusals before the variant is known, over those that a variant has too.
+constexpr Code kDoorCodes[] = {Code::kNotFound, Code::kUnauthenticated, Code::kPermissionDenied};
+
+bool ServesHealth(Method method) {
+  return method == Method::kHealthCheck || method == Method::kHealthWatch;
+}
 
 }  // namespace
 
 const char* MethodName(Method method) {
   static constexpr const char* kNames[kNumMethods] = {
-      "Generate",   "GenerateStream", "Score",    "Compare",     "CompareStream", "Tokenize",
-      "Detokenize", "ListModels",     "GetModel", "HealthCheck", "HealthWatch"};
+      "Generate", "GenerateStream", "Score",       "Compare",    "CompareStream",
+      "Tokenize", "Detokenize",     "ListModels",  "GetModel",   "GetServerInfo",
+      "GetLoad",  "Drain",          "HealthCheck", "HealthWatch"};
   return kNames[static_cast<int>(method)];
 }
 
@@ -138,6 +162,12 @@ void Metrics::DeclareProcess() {
   heartbeat_ = t.AddGauge("vernier_engine_heartbeat_timestamp_seconds",
                           "Unix time of the engine loop's last sign of life.", {});
   connections_ = t.AddGauge("vernier_http_connections", "Open connections of this port.", {});
+  grpc_connections_ =
+      t.AddGauge("vernier_grpc_connections", "Established connections of the serving port.", {});
+  tls_failures_ =
+      t.AddFloatCounter("vernier_tls_failures_total", "TLS handshakes that failed.", {});
+  log_dropped_ = t.AddFloatCounter("vernier_log_dropped_total",
+                                   "Lines of the log that could not be written at once.", {});
   watchdog_trips_ = t.AddCounter("vernier_watchdog_trips_total",
                                  "Times that the engine's heartbeat was found too old.", {});
   self_dial_failures_ =
@@ -190,12 +220,17 @@ void Metrics::DeclareCalls() {
                                                   {"code", CodeName(end.code)},
                                                   {"finished_reason", end.reason}}))});
       }
-      unknown_ends_[m].push_back(
-          {Code::kNotFound, "rejected",
-           table_.AddCounter("vernier_requests_total", "Requests that ended, each once.",
-                             VariantSeries({"none", "none"}, {{"method", name},
-                                                              {"code", "NOT_FOUND"},
-                                                              {"finished_reason", "rejected"}}))});
+      for (const Code code : kDoorCodes) {
+        unknown_ends_[m].push_back(
+            {code, "rejected",
+             table_.AddCounter(
+                 "vernier_requests_total", "Requests that ended, each once.",
+                 VariantSeries({"none", "none"}, {{"method", name},
+                                                  {"code", CodeName(code)},
+                                                  {"finished_reason", "rejected"}}))});
+      }
+    } else if (ServesHealth(static_cast<Method>(m))) {
+      for (const Code code : kHealthCodes) add(code);
     } else {
       for (const Code code : kPlainCodes) add(code);
     }

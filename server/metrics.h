@@ -26,10 +26,13 @@ enum class Method {
   kDetokenize,
   kListModels,
   kGetModel,
+  kGetServerInfo,
+  kGetLoad,
+  kDrain,
   kHealthCheck,
   kHealthWatch
 };
-inline constexpr int kNumMethods = 11;
+inline constexpr int kNumMethods = 14;
 inline constexpr int kNumEngineMethods = 5;  // the first five make engine requests
 const char* MethodName(Method method);
 // As gRPC spells it: "INVALID_ARGUMENT".
@@ -57,7 +60,10 @@ struct GaugeInputs {
   absl::Duration now;  // engine clock
   int64_t kv_bytes = 0;
   int64_t workspace_bytes = 0;
-  int64_t connections = 0;
+  int64_t connections = 0;       // of the HTTP port
+  int64_t grpc_connections = 0;  // of the serving port
+  int64_t tls_failures = 0;
+  int64_t log_dropped = 0;
 };
 
 class Metrics : public EngineObserver {
@@ -140,7 +146,8 @@ class Metrics : public EngineObserver {
   Counter* calls_started_[kNumMethods];
   std::vector<CallSeries> calls_[kNumMethods];
   Gauge *pod_waiting_, *pod_running_, *pod_kv_usage_;
-  Gauge *ready_, *draining_, *heartbeat_, *connections_;
+  Gauge *ready_, *draining_, *heartbeat_, *connections_, *grpc_connections_, *tls_failures_,
+      *log_dropped_;
   Counter *watchdog_trips_, *self_dial_failures_;
   Histogram *cancel_to_free_, *render_seconds_;
   Gauge *memory_shared_, *memory_kv_, *memory_workspace_, *memory_tokenizer_, *memory_residual_;

@@ -218,6 +218,9 @@ void Metrics::SetGauges(const GaugeInputs& inputs) {
   ready_->Set(inputs.ready);
   draining_->Set(inputs.draining);
   connections_->Set(static_cast<double>(inputs.connections));
+  grpc_connections_->Set(static_cast<double>(inputs.grpc_connections));
+  tls_failures_->Set(static_cast<double>(inputs.tls_failures));
+  log_dropped_->Set(static_cast<double>(inputs.log_dropped));
   const EngineSnapshot& engine = inputs.engine;
   if (engine.variants.size() != variants_.size()) return;
   heartbeat_->Set(UnixNow() - Seconds(inputs.now - engine.heartbeat));

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace google::protobuf {
@@ -24,6 +25,17 @@ inline constexpr int64_t kMaxEntries = 1 << 16;  // of them with a length: strin
 // with the input, and that only after the limits were checked. Any thread.
 absl::Status ParseMessage(absl::string_view bytes, int64_t max_bytes,
                           google::protobuf::Message* message);
+
+// The same for bytes whose size was checked at arrival.
+template <typename Message>
+absl::StatusOr<Message> ParseAs(absl::string_view bytes) {
+  Message message;
+  if (absl::Status status = ParseMessage(bytes, static_cast<int64_t>(bytes.size()), &message);
+      !status.ok()) {
+    return status;
+  }
+  return message;
+}
 
 // What ParseMessage says of a message of `bytes` that is too large to be copied even once.
 absl::Status MessageTooLarge(int64_t bytes, int64_t max_bytes);

@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 
@@ -76,6 +77,22 @@ ProcessStats ReadProcessStats() {
   }
   stats.open_fds = CountOpenDescriptors();
   return stats;
+}
+
+int64_t EstablishedConnections(int port) {
+  // A line: number, local address and remote one (hexadecimal, ADDRESS:PORT), state; 01:
+  // established.
+  const std::string suffix = absl::StrFormat(":%04X", port);
+  int64_t count = 0;
+  for (const char* file : {"/proc/self/net/tcp", "/proc/self/net/tcp6"}) {
+    std::ifstream table(file);
+    for (std::string line; std::getline(table, line);) {
+      const std::vector<absl::string_view> fields =
+          absl::StrSplit(absl::string_view(line).substr(0, 128), ' ', absl::SkipEmpty());
+      if (fields.size() > 3 && absl::EndsWith(fields[1], suffix) && fields[3] == "01") ++count;
+    }
+  }
+  return count;
 }
 
 int64_t ResidentAnonymousBytes() {

@@ -18,6 +18,9 @@ struct ProcessStats {
 };
 ProcessStats ReadProcessStats();
 
+// Established TCP connections of the local `port`, in this network namespace.
+int64_t EstablishedConnections(int port);
+
 // RssAnon alone.
 int64_t ResidentAnonymousBytes();
 

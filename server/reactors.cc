@@ -2,32 +2,19 @@
 
 #include <google/protobuf/message.h>
 
-#include <algorithm>
-#include <chrono>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "engine/status_payload.h"
 #include "kernels/base/check.h"
-#include "server/convert.h"
-#include "server/parse.h"
+#include "server/arrival.h"
 #include "server/wire_status.h"
 
 namespace vernier {
 namespace {
 
 constexpr size_t kMaxWaitingPlainTasks = 64;
-
-constexpr char kTenantKey[] = "x-vernier-tenant";
-
-// As the client says it; empty: nothing said.
-absl::string_view TenantOf(const grpc::CallbackServerContext& context) {
-  const auto tenant = context.client_metadata().find(kTenantKey);
-  if (tenant == context.client_metadata().end()) return {};
-  return {tenant->second.data(), tenant->second.size()};
-}
 
 absl::Status NotLoadedYet() { return absl::UnavailableError("the model is still loading"); }
 
@@ -36,11 +23,11 @@ absl::Status NotLoadedYet() { return absl::UnavailableError("the model is still 
 template <typename Reactor>
 void Begin(Reactor* reactor, ServerState* state, Method method,
            const grpc::CallbackServerContext& context, const grpc::ByteBuffer& request,
-           const MakeCall& make, std::shared_ptr<EngineCall>* call) {
+           const MakeCall& make, Arrival* arrival, std::shared_ptr<EngineCall>* call) {
   state->calls()->Begin();
   state->metrics()->CallStarted(method);
-  const CallContext call_context = ContextOf(context, method, *state);
-  absl::Status status = CheckArrival(context, request, state->limits());
+  CallContext call_context;
+  absl::Status status = arrival->Check(context, method, request, &call_context);
   const Served* served = state->served();
   if (status.ok() && served == nullptr) status = NotLoadedYet();
   if (status.ok()) {
@@ -61,10 +48,10 @@ void Begin(Reactor* reactor, ServerState* state, Method method,
 class UnaryReactor : public grpc::ServerUnaryReactor, public Responder {
  public:
   UnaryReactor(ServerState* state, grpc::CallbackServerContext* context, grpc::ByteBuffer* reply)
-      : state_(state), context_(context), reply_(reply) {}
+      : state_(state), context_(context), reply_(reply), arrival_(state) {}
 
   void Start(Method method, const grpc::ByteBuffer& request, const MakeCall& make) {
-    Begin(this, state_, method, *context_, request, make, &call_);
+    Begin(this, state_, method, *context_, request, make, &arrival_, &call_);
   }
 
   void Write(const google::protobuf::Message&) override { VERNIER_CHECK(false); }
@@ -85,16 +72,17 @@ class UnaryReactor : public grpc::ServerUnaryReactor, public Responder {
   ServerState* const state_;
   grpc::CallbackServerContext* const context_;
   grpc::ByteBuffer* const reply_;
+  Arrival arrival_;
   std::shared_ptr<EngineCall> call_;
 };
 
 class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public Responder {
  public:
   StreamReactor(ServerState* state, grpc::CallbackServerContext* context)
-      : state_(state), context_(context) {}
+      : state_(state), context_(context), arrival_(state) {}
 
   void Start(Method method, const grpc::ByteBuffer& request, const MakeCall& make) {
-    Begin(this, state_, method, *context_, request, make, &call_);
+    Begin(this, state_, method, *context_, request, make, &arrival_, &call_);
   }
 
   void Write(const google::protobuf::Message& message) override {
@@ -119,6 +107,7 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public 
   ServerState* const state_;
   grpc::CallbackServerContext* const context_;
   grpc::ByteBuffer buffer_;  // of the write in flight
+  Arrival arrival_;
   std::shared_ptr<EngineCall> call_;
 };
 
@@ -126,13 +115,14 @@ class PlainReactor : public grpc::ServerUnaryReactor {
  public:
   PlainReactor(ServerState* state, Method method, grpc::CallbackServerContext* context,
                grpc::ByteBuffer* reply)
-      : state_(state), method_(method), context_(context), reply_(reply) {}
+      : state_(state), method_(method), context_(context), reply_(reply), arrival_(state) {}
 
   void Start(Work work, const grpc::ByteBuffer& request, const Answer& answer) {
     state_->calls()->Begin();
     state_->metrics()->CallStarted(method_);
-    arrived_ = state_->clock()->Now();
-    absl::Status status = CheckArrival(*context_, request, state_->limits());
+    CallContext call_context;
+    absl::Status status = arrival_.Check(*context_, method_, request, &call_context);
+    arrived_ = call_context.arrived;
     const Served* served = state_->served();
     if (status.ok() && served == nullptr) status = NotLoadedYet();
     if (!status.ok()) return End(status);
@@ -161,6 +151,7 @@ class PlainReactor : public grpc::ServerUnaryReactor {
   const Method method_;
   grpc::CallbackServerContext* const context_;
   grpc::ByteBuffer* const reply_;
+  Arrival arrival_;
   absl::Duration arrived_;
 };
 
@@ -193,39 +184,6 @@ grpc::Status FinishStatus(grpc::CallbackServerContext* context, const absl::Stat
   }
   if (wire.code == 0) return grpc::Status::OK;
   return {static_cast<grpc::StatusCode>(wire.code), wire.message, wire.details};
-}
-
-absl::Status CheckArrival(const grpc::CallbackServerContext& context,
-                          const grpc::ByteBuffer& request, const ServerLimits& limits) {
-  int64_t metadata_bytes = 0;
-  for (const auto& [key, value] : context.client_metadata()) {
-    metadata_bytes += static_cast<int64_t>(key.size() + value.size());
-  }
-  if (metadata_bytes > limits.max_metadata_bytes) {
-    return Rejected(RejectReason::kNone,
-                    absl::StrCat("the metadata has ", metadata_bytes, " bytes, limit ",
-                                 limits.max_metadata_bytes),
-                    -absl::Seconds(1));
-  }
-  if (absl::Status status = CheckName(kTenantKey, TenantOf(context)); !status.ok()) return status;
-  const auto bytes = static_cast<int64_t>(request.Length());
-  if (bytes > limits.max_message_bytes) return MessageTooLarge(bytes, limits.max_message_bytes);
-  return absl::OkStatus();
-}
-
-CallContext ContextOf(const grpc::CallbackServerContext& context, Method method,
-                      const ServerState& state) {
-  CallContext out;
-  out.method = method;
-  out.arrived = state.clock()->Now();
-  absl::Duration left = state.limits().default_deadline;
-  const auto deadline = context.deadline();
-  if (deadline != std::chrono::system_clock::time_point::max()) {
-    left = std::min(absl::FromChrono(deadline) - absl::Now(), state.limits().max_deadline);
-  }
-  out.deadline = out.arrived + left;
-  out.tenant = std::string(TenantOf(context));
-  return out;
 }
 
 grpc::ServerUnaryReactor* StartUnary(ServerState* state, Method method,

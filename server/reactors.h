@@ -20,13 +20,6 @@ grpc::ByteBuffer BufferOf(const google::protobuf::Message& message);
 // Adds the trailers to `context` and returns what Finish takes.
 grpc::Status FinishStatus(grpc::CallbackServerContext* context, const absl::Status& status,
                           int64_t delivered_tokens);
-// Size of message and metadata, before anything is copied.
-absl::Status CheckArrival(const grpc::CallbackServerContext& context,
-                          const grpc::ByteBuffer& request, const ServerLimits& limits);
-// Arrival and deadline on the engine's clock: the client's, clamped, or the default.
-CallContext ContextOf(const grpc::CallbackServerContext& context, Method method,
-                      const ServerState& state);
-
 // Makes an engine call from the request's bytes, or says why not. `variant` (-1: unknown) is for
 // counting a refusal.
 using MakeCall = std::function<absl::StatusOr<std::shared_ptr<EngineCall>>(

@@ -4,6 +4,22 @@
 
 namespace vernier {
 
+bool PeerCalls::TryBegin(const std::string& address) {
+  if (limit_ == 0) return true;
+  MutexLock lock(&mutex_);
+  int& alive = alive_[address];
+  if (alive >= limit_) return false;
+  ++alive;
+  return true;
+}
+
+void PeerCalls::End(const std::string& address) {
+  if (limit_ == 0) return;
+  MutexLock lock(&mutex_);
+  const auto entry = alive_.find(address);
+  if (--entry->second == 0) alive_.erase(entry);
+}
+
 void LiveCalls::Begin() {
   MutexLock lock(&mutex_);
   ++alive_;

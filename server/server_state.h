@@ -3,10 +3,14 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
+#include <string>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "engine/clock.h"
 #include "kernels/base/mutex.h"
+#include "server/access.h"
 #include "server/call.h"
 #include "server/health_board.h"
 #include "server/metrics.h"
@@ -19,6 +23,7 @@ struct ServerLimits {
   int64_t max_metadata_bytes = 8192;
   absl::Duration default_deadline = absl::Seconds(600);
   absl::Duration max_deadline = absl::Hours(1);
+  int max_peer_calls = 0;  // of one client address, at once; 0: no limit
 };
 
 // How many calls of a kind are alive. Thread-safe.
@@ -37,13 +42,43 @@ class LiveCalls {
   int64_t alive_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
+// How many calls each client address has. Thread-safe.
+class PeerCalls {
+ public:
+  explicit PeerCalls(int limit) : limit_(limit) {}
+  // False, and nothing changes, when `address` has as many as it may.
+  bool TryBegin(const std::string& address);
+  void End(const std::string& address);
+
+ private:
+  const int limit_;  // 0: none
+  Mutex mutex_;
+  std::map<std::string, int> alive_ ABSL_GUARDED_BY(mutex_);  // without zeros
+};
+
+// What the admin services report and do.
+struct ControlHooks {
+  std::string backend;
+  bool tls = false;
+  bool client_certificates = false;
+  std::function<bool()> draining;
+  std::function<void()> drain;  // begins, or ends, a drain; must not block
+};
+
 // Thread-safe. Everything pointed to outlives the gRPC server.
 class ServerState {
  public:
-  ServerState(ServerLimits limits, Metrics* metrics, HealthBoard* health, const Clock* clock)
-      : limits_(limits), metrics_(metrics), health_(health), clock_(clock) {}
+  ServerState(ServerLimits limits, AccessPolicy access, Metrics* metrics, HealthBoard* health,
+              const Clock* clock)
+      : limits_(limits),
+        access_(std::move(access)),
+        metrics_(metrics),
+        health_(health),
+        clock_(clock),
+        peers_(limits.max_peer_calls) {}
 
   const ServerLimits& limits() const { return limits_; }
+  const AccessPolicy& access() const { return access_; }
   Metrics* metrics() const { return metrics_; }
   HealthBoard* health() const { return health_; }
   const Clock* clock() const { return clock_; }
@@ -57,6 +92,12 @@ class ServerState {
   // REQUIRES: served() is not null.
   v1::Model Describe() const { return describe_(); }
 
+  // REQUIRES: served() is not null.
+  const ControlHooks& control() const { return control_; }
+  // Before SetServed.
+  void SetControl(ControlHooks hooks) { control_ = std::move(hooks); }
+
+  PeerCalls* peers() { return &peers_; }
   // What a drain waits for.
   LiveCalls* calls() { return &calls_; }
   // Health watches: they last until the server ends them.
@@ -64,11 +105,14 @@ class ServerState {
 
  private:
   const ServerLimits limits_;
+  const AccessPolicy access_;
   Metrics* const metrics_;
   HealthBoard* const health_;
   const Clock* const clock_;
-  std::function<v1::Model()> describe_;  // written before served_
+  std::function<v1::Model()> describe_;  // written before served_, like control_
+  ControlHooks control_;
   std::atomic<const Served*> served_{nullptr};
+  PeerCalls peers_;
   LiveCalls calls_{clock_};
   LiveCalls watches_{clock_};
 };

@@ -26,21 +26,10 @@ using WriteReactor = grpc::ServerWriteReactor<ByteBuffer>;
 // A token may stand for many bytes, and a request for many tokens.
 constexpr size_t kMaxDetokenizedBytes = 4 << 20;
 
-template <typename Message>
-absl::StatusOr<Message> Parse(const std::string& bytes) {
-  Message message;
-  // The size was checked at arrival.
-  if (absl::Status status = ParseMessage(bytes, static_cast<int64_t>(bytes.size()), &message);
-      !status.ok()) {
-    return status;
-  }
-  return message;
-}
-
 MakeCall GenerateMaker(GenerateCall::Shape shape) {
   return [shape](const Served& served, const CallContext& context, Responder* responder,
                  const std::string& bytes) -> absl::StatusOr<std::shared_ptr<EngineCall>> {
-    auto message = Parse<v1::GenerateRequest>(bytes);
+    auto message = ParseAs<v1::GenerateRequest>(bytes);
     if (!message.ok()) return message.status();
     auto spec = ConvertGenerate(*message, *served.model, served.engine->max_context());
     if (!spec.ok()) return spec.status();
@@ -51,7 +40,7 @@ MakeCall GenerateMaker(GenerateCall::Shape shape) {
 MakeCall CompareMaker(CompareCall::Shape shape) {
   return [shape](const Served& served, const CallContext& context, Responder* responder,
                  const std::string& bytes) -> absl::StatusOr<std::shared_ptr<EngineCall>> {
-    auto message = Parse<v1::CompareRequest>(bytes);
+    auto message = ParseAs<v1::CompareRequest>(bytes);
     if (!message.ok()) return message.status();
     auto spec = ConvertCompare(*message, *served.model, served.engine->max_context());
     if (!spec.ok()) return spec.status();
@@ -63,7 +52,7 @@ absl::StatusOr<std::shared_ptr<EngineCall>> MakeScore(const Served& served,
                                                       const CallContext& context,
                                                       Responder* responder,
                                                       const std::string& bytes) {
-  auto message = Parse<v1::ScoreRequest>(bytes);
+  auto message = ParseAs<v1::ScoreRequest>(bytes);
   if (!message.ok()) return message.status();
   auto spec = ConvertScore(*message, *served.model, served.engine->max_context());
   if (!spec.ok()) return spec.status();
@@ -72,7 +61,7 @@ absl::StatusOr<std::shared_ptr<EngineCall>> MakeScore(const Served& served,
 }
 
 absl::Status AnswerTokenize(const Served& served, const std::string& bytes, ByteBuffer* reply) {
-  auto message = Parse<v1::TokenizeRequest>(bytes);
+  auto message = ParseAs<v1::TokenizeRequest>(bytes);
   if (!message.ok()) return message.status();
   auto input = ConvertTokenize(*message, *served.model);
   if (!input.ok()) return input.status();
@@ -93,7 +82,7 @@ absl::Status AnswerTokenize(const Served& served, const std::string& bytes, Byte
 }
 
 absl::Status AnswerDetokenize(const Served& served, const std::string& bytes, ByteBuffer* reply) {
-  auto message = Parse<v1::DetokenizeRequest>(bytes);
+  auto message = ParseAs<v1::DetokenizeRequest>(bytes);
   if (!message.ok()) return message.status();
   const Model& model = *served.model;
   if (auto variant = ResolveVariant(message->model(), "", model); !variant.ok()) {
@@ -191,7 +180,7 @@ class ModelsService : public ModelsBase {
                                  ByteBuffer* reply) override {
     return StartPlain(state_, Method::kListModels, Work::kShort, context, request, reply,
                       [state = state_](const Served&, const std::string& bytes, ByteBuffer* out) {
-                        auto message = Parse<v1::ListModelsRequest>(bytes);
+                        auto message = ParseAs<v1::ListModelsRequest>(bytes);
                         if (!message.ok()) return message.status();
                         v1::ListModelsResponse models;
                         *models.add_models() = state->Describe();
@@ -204,7 +193,7 @@ class ModelsService : public ModelsBase {
     return StartPlain(
         state_, Method::kGetModel, Work::kShort, context, request, reply,
         [state = state_](const Served& served, const std::string& bytes, ByteBuffer* out) {
-          auto message = Parse<v1::GetModelRequest>(bytes);
+          auto message = ParseAs<v1::GetModelRequest>(bytes);
           if (!message.ok()) return message.status();
           auto found = ResolveVariant(message->model(), "", *served.model);
           if (!found.ok()) return found.status();

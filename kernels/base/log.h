@@ -4,9 +4,18 @@
 // No prompt text belongs here.
 #pragma once
 
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <climits>
+#include <cstdint>
 #include <cstdio>
 #include <ctime>
 #include <string>
+
+#include "kernels/base/mutex.h"
 
 namespace vernier {
 
@@ -32,8 +41,29 @@ inline std::string EscapeForLog(const std::string& text) {
   return out;
 }
 
-// Writes {"time":...,"level":...,"event":...} with one write call; `event` is a sentence with its
-// values.
+// Lines that were given up because they could not be written at once.
+inline std::atomic<int64_t> log_dropped{0};
+inline int64_t LogDropped() { return log_dropped.load(std::memory_order_relaxed); }
+
+// Writes all of `line` to `fd`, or what of it can be written without waiting: a pipe that poll()
+// calls writable takes PIPE_BUF bytes (pipe(7)). False when something was left.
+inline bool WriteWithoutWaiting(int fd, const std::string& line) {
+  static Mutex mutex;  // two threads must not both count on the same room
+  MutexLock lock(&mutex);
+  for (size_t done = 0; done < line.size();) {
+    pollfd ready{fd, POLLOUT, 0};
+    if (poll(&ready, 1, 0) != 1 || (ready.revents & POLLOUT) == 0) return false;
+    const size_t part = std::min<size_t>(line.size() - done, PIPE_BUF);
+    const ssize_t written = write(fd, line.data() + done, part);
+    if (written <= 0) return false;
+    done += static_cast<size_t>(written);
+  }
+  return true;
+}
+
+// Writes {"time":...,"level":...,"event":...}; `event` is a sentence with its values. Never waits:
+// a line that standard error does not take at once (full pipe, full disk, closed) is counted
+// instead.
 inline void Log(LogLevel level, const std::string& event) {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
@@ -42,10 +72,12 @@ inline void Log(LogLevel level, const std::string& event) {
   char stamp[40];
   std::strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &utc);
   static constexpr const char* kNames[] = {"info", "warning", "error"};
-  std::string line = "{\"time\":\"" + std::string(stamp) + "Z\",\"level\":\"" +
-                     kNames[static_cast<int>(level)] + "\",\"event\":\"" + EscapeForLog(event) +
-                     "\"}\n";
-  std::fwrite(line.data(), 1, line.size(), stderr);
+  const std::string line = "{\"time\":\"" + std::string(stamp) + "Z\",\"level\":\"" +
+                           kNames[static_cast<int>(level)] + "\",\"event\":\"" +
+                           EscapeForLog(event) + "\"}\n";
+  if (!WriteWithoutWaiting(STDERR_FILENO, line)) {
+    log_dropped.fetch_add(1, std::memory_order_relaxed);
+  }
 }
 
 }  // namespace vernier

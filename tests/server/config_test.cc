@@ -78,6 +78,19 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"admission:\n  variant: 5\n", 6, "admission.variant"},
         BadCase{"admission:\n  max_tokens: 64\nengine:\n  max_context: 512\n", 6, "max_context"},
         BadCase{"listen: 127.0.0.1:9090\n", 0, "same address"},
+        BadCase{"tls: {certificate: a.crt}\n", 5, "needs both"},
+        BadCase{"admin: 10.0.0.1:50053\n", 5, "must be a loopback address"},
+        BadCase{"admin_tls: {certificate: a, key: b}\n", 5, "without admin"},
+        BadCase{"max_peer_calls: -1\n", 5, "is -1"},
+        BadCase{"metrics_compat: sglang\n", 5, "must be one of none, vllm"},
+        BadCase{"keys: []\n", 5, "keys is empty"},
+        BadCase{"keys:\n  - {name: a, sha256: abc, services: [Models]}\n", 6, "64 lower-case"},
+        BadCase{"keys:\n  - {name: a, services: [Training], sha256: "
+                "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7}\n",
+                6, "unknown service Training"},
+        BadCase{"reflection: \"on\"\nkeys:\n  - {name: a, services: [Models], sha256: "
+                "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7}\n",
+                5, "cannot ask for a key"},
         BadCase{"threads: 1\nthreads: 2\n", 6, "given twice"},
         BadCase{"threads: {\n", 6, "not YAML"}));
 

@@ -12,6 +12,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "tests/server/end_to_end.h"
+#include "tests/server/metrics_page.h"
 #include "tests/testing/child_process.h"
 
 namespace vernier {
@@ -35,13 +36,14 @@ std::vector<std::string> Serving(const std::string& model, std::vector<std::stri
   return Command(arguments);
 }
 
-// The address after "grpc=".
-std::string GrpcAddress(const std::string& ready) {
+// The address after `name`, such as "http=".
+std::string AddressIn(const std::string& ready, absl::string_view name) {
   for (const absl::string_view word : absl::StrSplit(ready, ' ')) {
-    if (absl::StartsWith(word, "grpc=")) return std::string(word.substr(5));
+    if (absl::StartsWith(word, name)) return std::string(word.substr(name.size()));
   }
   return "";
 }
+std::string GrpcAddress(const std::string& ready) { return AddressIn(ready, "grpc="); }
 
 // A file that is gone with the test.
 class TemporaryFile {
@@ -297,6 +299,122 @@ TEST_F(DaemonTest, F35MemoryThatIsNotThereIsExit71) {
   const Ended ended = Run(arguments);
   EXPECT_EQ(ended.code, 71);
   EXPECT_THAT(ended.errors, HasSubstr("bytes"));
+}
+
+TEST_F(DaemonTest, F23TooFewDescriptorsAreExit71) {
+  std::vector<std::string> arguments = Serving(model_);
+  arguments.insert(arguments.begin(), {"/bin/sh", "-c", "ulimit -n 4096; exec \"$0\" \"$@\""});
+  const Ended ended = Run(arguments);
+  EXPECT_EQ(ended.code, 71);
+  EXPECT_THAT(ended.errors, HasSubstr("8192"));
+}
+
+TEST_F(DaemonTest, F53ALogThatTakesNothingDoesNotHoldUpServing) {
+  for (const char* redirect : {"exec \"$0\" \"$@\" 2>/dev/full", "exec \"$0\" \"$@\" 2>&-"}) {
+    std::vector<std::string> arguments = Serving(model_);
+    arguments.insert(arguments.begin(), {"/bin/sh", "-c", redirect});
+    ChildProcess daemon(arguments);
+    const std::string ready = daemon.ReadLine();
+    const auto channel = testing::Connect(GrpcAddress(ready));
+    EXPECT_EQ(testing::RawCall(channel, "/vernier.v1.Inference/Generate",
+                               testing::IdsRequest({1}, 2).SerializeAsString())
+                  .code,
+              0);
+    const auto page = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
+    EXPECT_GE(page.Sum("vernier_log_dropped_total"), 1);
+    EXPECT_EQ(page.Sum("vernier_grpc_connections"), 1);
+    daemon.Signal(SIGTERM);
+    EXPECT_EQ(daemon.Wait(), 0);
+  }
+}
+
+TEST_F(DaemonTest, F62KeysCloseReflectionAndAdminDrainsLikeATerm) {
+  // printf %s open-sesame | sha256sum
+  const TemporaryFile config(
+      "model: {path: " + model_ +
+      "}\nvariants: [{name: fp16}]\n"
+      "listen: 127.0.0.1:0\nhttp: 127.0.0.1:0\nadmin: 127.0.0.1:0\nengine: {kv_bytes: 4000000}\n"
+      "keys: [{name: all, services: [Control, Models], sha256: "
+      "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7}]\n");
+  ChildProcess daemon(Command({"--config", config.path()}));
+  const std::string ready = daemon.ReadLine();
+  const auto call = [&](const char* listener, const char* method, const char* key) {
+    return testing::RawCall(
+               testing::Connect(AddressIn(ready, listener)), method, "",
+               [&](grpc::ClientContext* context) { context->AddMetadata("authorization", key); })
+        .code;
+  };
+  constexpr char kKey[] = "Bearer open-sesame";
+  EXPECT_EQ(call("grpc=", "/vernier.v1.Models/ListModels", "Bearer x"), 16);
+  EXPECT_EQ(call("grpc=", "/vernier.v1.Models/ListModels", kKey), 0);
+  EXPECT_EQ(call("grpc=", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", kKey),
+            12);
+  EXPECT_EQ(call("admin=", "/vernier.v1.Control/Drain", "Bearer x"), 16);
+  EXPECT_EQ(call("admin=", "/vernier.v1.Control/Drain", kKey), 0);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+TEST_F(DaemonTest, HealthcheckEndsWithZeroWhenReady) {
+  ChildProcess daemon(Serving(model_, {"--health", "127.0.0.1:0"}));
+  const std::string address = AddressIn(daemon.ReadLine(), "health=");
+  EXPECT_EQ(Run(Command({"--healthcheck", address})).code, 0);
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+  EXPECT_EQ(Run(Command({"--healthcheck", address})).code, 1);
+}
+
+TEST_F(DaemonTest, CertificatesThatAreNoneAreExit64) {
+  const TemporaryFile config(
+      "model: {path: " + model_ +
+      "}\nvariants: [{name: fp16}]\n"
+      "tls: {certificate: /nonexistent/tls.crt, key: /nonexistent/tls.key}\n");
+  const Ended ended =
+      Run(Command({"--config", config.path(), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"}));
+  EXPECT_EQ(ended.code, 64);
+  EXPECT_THAT(ended.errors, HasSubstr("/nonexistent/tls.crt"));
+}
+
+TEST_F(DaemonTest, F61NoChildAndNoSocketButTheConfiguredOnes) {
+  ChildProcess daemon(Serving(model_, {"--health", "127.0.0.1:0", "--admin", "127.0.0.1:0"}));
+  ASSERT_THAT(daemon.ReadLine(), HasSubstr("admin="));
+  const std::string proc = "/proc/" + std::to_string(daemon.pid());
+  std::string children;
+  std::getline(std::ifstream(proc + "/task/" + std::to_string(daemon.pid()) + "/children"),
+               children);
+  EXPECT_EQ(children, "");
+  std::set<std::string> own;  // inodes of its sockets
+  for (const auto& entry : std::filesystem::directory_iterator(proc + "/fd")) {
+    const std::string target = std::filesystem::read_symlink(entry.path()).string();
+    if (absl::StartsWith(target, "socket:[")) own.insert(target.substr(8, target.size() - 9));
+  }
+  int listening = 0;
+  for (const char* table : {"/net/tcp", "/net/tcp6", "/net/udp", "/net/udp6"}) {
+    std::ifstream file(proc + table);
+    for (std::string line; std::getline(file, line);) {
+      const std::vector<std::string> fields = absl::StrSplit(line, ' ', absl::SkipEmpty());
+      if (fields.size() < 10 || own.count(fields[9]) == 0) continue;
+      EXPECT_EQ(fields[3], "0A") << line;  // listens
+      ++listening;
+    }
+  }
+  EXPECT_EQ(listening, 4);
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+TEST_F(DaemonTest, F69AfterAKillTheNextOneServesTheSamePort) {
+  std::string address;
+  {
+    ChildProcess daemon(Serving(model_));
+    address = GrpcAddress(daemon.ReadLine());
+    daemon.Signal(SIGKILL);
+    EXPECT_EQ(daemon.Wait(), 128 + SIGKILL);
+  }
+  ChildProcess next(Command({"--model", model_, "--variants", "fp16", "--listen", address, "--http",
+                             "127.0.0.1:0", "--threads", "1", "--kv-bytes", "4000000"}));
+  EXPECT_EQ(GrpcAddress(next.ReadLine()), address);
+  next.Signal(SIGTERM);
+  EXPECT_EQ(next.Wait(), 0);
 }
 
 TEST_F(DaemonTest, F52EmptyEnvironmentSuffices) {

@@ -12,11 +12,9 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpc/health/v1/health.grpc.pb.h"
-#include "server/grpc_server.h"
-#include "server/server_state.h"
+#include "tests/server/grpc_fixture.h"
 #include "tests/server/raw_call.h"
 #include "tests/server/raw_http2.h"
-#include "tests/testing/fake_engine.h"
 #include "vernier/v1/evaluation.pb.h"
 #include "vernier/v1/inference.pb.h"
 
@@ -28,8 +26,10 @@ using ::testing::HasSubstr;
 using testing::RawHttp2;
 using testing::RawOutcome;
 
-constexpr char kGenerate[] = "/vernier.v1.Inference/Generate";
-constexpr char kStream[] = "/vernier.v1.Inference/GenerateStream";
+using testing::GrpcTest;
+using testing::kGenerate;
+using testing::kStream;
+
 const char* const kMethods[] = {
     kGenerate,
     kStream,
@@ -41,79 +41,6 @@ const char* const kMethods[] = {
     "/vernier.v1.Models/ListModels",
     "/vernier.v1.Models/GetModel",
     "/grpc.health.v1.Health/Check",
-};
-
-// Answers each request with one token, unless it is to hold them.
-class AnsweringEngine : public testing::FakeEngine {
- public:
-  using FakeEngine::FakeEngine;
-  void Submit(std::unique_ptr<Request> request) override {
-    if (holds) return FakeEngine::Submit(std::move(request));
-    TokenEvent token;
-    token.id = 'a';
-    FinishEvent end;
-    end.reason = FinishReason::kLength;
-    end.completion_tokens = 1;
-    request->reservation.Release();
-    if (!request->score) request->sink->OnToken(token);
-    request->sink->OnFinish(end);
-  }
-  std::atomic<bool> holds{false};
-};
-
-class GrpcTest : public ::testing::Test {
- protected:
-  GrpcTest() {
-    served_.model = model_.get();
-    served_.engine = &engine_;
-    served_.clock = &SteadyClock();
-    served_.writers = &writers_;
-    served_.tasks = &tasks_;
-    served_.metrics = &metrics_;
-    served_.next_request_id = &next_id_;
-    state_.SetServed(&served_, [] {
-      v1::Model model;
-      model.set_name("fake");
-      return model;
-    });
-    health_.Set("readiness", true);
-    health_.Set("vernier.v1.Inference/nf4", true);
-    GrpcOptions options;
-    options.listen = options.health_listen = "127.0.0.1:0";
-    options.reflection = true;
-    auto server = GrpcServer::Start(options, &state_);
-    EXPECT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    channel_ = testing::Connect(server_->address());
-  }
-
-  static std::string GoodRequest() {
-    v1::GenerateRequest request;
-    request.mutable_token_ids()->add_ids(1);
-    request.mutable_sampling()->set_max_tokens(2);
-    return request.SerializeAsString();
-  }
-  RawOutcome Call(const std::string& method, const std::string& bytes) {
-    return testing::RawCall(channel_, method, bytes);
-  }
-  RawOutcome CallUntil(const std::string& method, const std::string& bytes,
-                       std::chrono::system_clock::time_point deadline) {
-    return testing::RawCall(channel_, method, bytes,
-                            [&](grpc::ClientContext* context) { context->set_deadline(deadline); });
-  }
-  void ExpectServes() { EXPECT_EQ(Call(kGenerate, GoodRequest()).code, 0); }
-
-  std::unique_ptr<Model> model_ = testing::FakeModel(true);
-  AnsweringEngine engine_{{16, 100000}, 64, 3, &SteadyClock()};
-  Metrics metrics_{"fake", {{"fp16", "fp16"}, {"int8", "int8"}, {"nf4", "nf4"}}, 64};
-  WriterPool writers_{2, absl::Hours(1)};
-  TaskPool tasks_{1};
-  std::atomic<uint64_t> next_id_{1};
-  Served served_;
-  HealthBoard health_;
-  ServerState state_{ServerLimits{}, &metrics_, &health_, &SteadyClock()};
-  std::unique_ptr<GrpcServer> server_;
-  std::shared_ptr<grpc::Channel> channel_;
 };
 
 TEST_F(GrpcTest, F13MalformedBytesAreInvalidForEveryMethod) {
@@ -216,6 +143,20 @@ TEST_F(GrpcTest, ErrorBeforeTheFirstTokenIsTrailersOnly) {
                                            "3"));
 }
 
+TEST_F(GrpcTest, F63AdminMethodsExistOnTheAdminListenerAlone) {
+  const auto admin = testing::Connect(server_->admin_address());
+  for (const char* method : {"/vernier.v1.Control/GetServerInfo", "/vernier.v1.Control/GetLoad"}) {
+    EXPECT_EQ(Call(method, "").code, 12) << method;
+    EXPECT_EQ(testing::RawCall(admin, method, "").code, 0) << method;
+    EXPECT_EQ(testing::RawCall(admin, method, "\xff\xff").code, 3) << method;
+  }
+  EXPECT_EQ(testing::RawCall(admin, kGenerate, GoodRequest()).code, 12);
+  EXPECT_EQ(Call("/vernier.v1.Control/Drain", "").code, 12);
+  EXPECT_EQ(drains_, 0);
+  EXPECT_EQ(testing::RawCall(admin, "/vernier.v1.Control/Drain", "").code, 0);
+  EXPECT_EQ(drains_, 1);
+}
+
 TEST_F(GrpcTest, F16LargeMetadataIsRefused) {
   RawHttp2 raw(server_->address());
   raw.SendHeaders(1, kGenerate, {{"x-large", std::string(12 << 10, 'x')}});
@@ -316,7 +257,7 @@ TEST_F(GrpcTest, FullQueueTellsWhenToRetry) {
 }
 
 TEST_F(GrpcTest, BeforeTheModelIsLoadedCallsAreUnavailable) {
-  ServerState loading(ServerLimits{}, &metrics_, &health_, &SteadyClock());
+  ServerState loading(ServerLimits{}, AccessPolicy({}), &metrics_, &health_, &SteadyClock());
   GrpcOptions options;
   options.listen = "127.0.0.1:0";
   auto server = GrpcServer::Start(options, &loading);
@@ -333,6 +274,17 @@ TEST_F(GrpcTest, SecondServerOnTheSamePortIsUnavailable) {
   GrpcOptions options;
   options.listen = server_->address();
   EXPECT_EQ(GrpcServer::Start(options, &state_).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(GrpcTest, ReflectionIsOnlyWhereItIsAskedFor) {
+  constexpr char kMethod[] = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+  const std::string list("\x3a\0", 2);
+  EXPECT_EQ(testing::RawCall(testing::Connect(server_->health_address()), kMethod, list).code, 12);
+  GrpcOptions options;
+  options.listen = "127.0.0.1:0";
+  auto server = GrpcServer::Start(options, &state_);
+  ASSERT_TRUE(server.ok());
+  EXPECT_EQ(testing::RawCall(testing::Connect((*server)->address()), kMethod, list).code, 12);
 }
 
 TEST_F(GrpcTest, ReflectionListsTheServices) {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "server/metrics_compat.h"
 #include "tests/testing/fake_engine.h"
 
 namespace vernier {
@@ -35,6 +36,28 @@ TEST(MetricsTest, SeriesFitTheBudgetAndAreUnique) {
   std::set<std::string> names;
   for (const std::string& line : series) names.insert(line.substr(0, line.rfind(' ')));
   EXPECT_EQ(names.size(), series.size());
+}
+
+TEST(MetricsTest, VllmsNamesAreOneSeriesEachAndSumTheVariants) {
+  const auto metrics = ThreeVariants();
+  RequestEnd end;
+  end.event.timings.total = absl::Seconds(1);
+  metrics->RequestFinished(Method::kGenerate, 0, end);
+  metrics->RequestFinished(Method::kGenerateStream, 2, end);
+  auto families = metrics->Collect();
+  const size_t ours = families.size();
+  AppendVllmAliases("m", &families);
+  const std::string page = RenderPrometheus(families);
+  EXPECT_THAT(page, HasSubstr("\nvllm:num_requests_waiting{model_name=\"m\",engine=\"0\"} 0\n"));
+  EXPECT_THAT(page, HasSubstr("\nvllm:e2e_request_latency_seconds_count{model_name=\"m\","
+                              "engine=\"0\"} 2\n"));
+  EXPECT_THAT(page, HasSubstr("\nvllm:e2e_request_latency_seconds_sum{model_name=\"m\","
+                              "engine=\"0\"} 2\n"));
+  for (size_t i = ours; i < families.size(); ++i) {
+    EXPECT_TRUE(absl::StartsWith(families[i].name, "vllm:")) << families[i].name;
+    EXPECT_EQ(families[i].metric.size(), 1u) << families[i].name;
+  }
+  EXPECT_EQ(families.size() - ours, 6u);  // the seventh comes with the model's KV pool
 }
 
 TEST(MetricsTest, NamesAreOursOrTheStandardOnes) {

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "tests/testing/test_data.h"
+#include "vernier/v1/control.pb.h"
 #include "vernier/v1/evaluation.pb.h"
 #include "vernier/v1/inference.pb.h"
 #include "vernier/v1/models.pb.h"
@@ -39,10 +40,11 @@ TEST(ProtocolTest, NothingThatLandedIsRemovedOrRenumbered) {
   v1::GenerateRequest::descriptor();
   v1::CompareRequest::descriptor();
   v1::Model::descriptor();
+  v1::DrainRequest::descriptor();
   std::ifstream file(testing::TestDataPath("protocol.binpb"), std::ios::binary);
   google::protobuf::FileDescriptorSet landed;
   ASSERT_TRUE(landed.ParseFromIstream(&file));
-  ASSERT_EQ(landed.file_size(), 4);
+  ASSERT_EQ(landed.file_size(), 5);
   const DescriptorPool& pool = *DescriptorPool::generated_pool();
   for (const auto& old : landed.file()) {
     for (const auto& message : old.message_type()) {

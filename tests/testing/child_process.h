@@ -57,6 +57,7 @@ class ChildProcess {
     while (read(out_, &c, 1) == 1 && c != '\n') line += c;
     return line;
   }
+  pid_t pid() const { return pid_; }
   void Signal(int signal) const { kill(pid_, signal); }
   // The exit code; 128 and the signal that killed it. -1: it never started.
   int Wait() {
