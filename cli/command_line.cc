@@ -37,6 +37,17 @@ void DeclareCommon(CLI::App* app, CommandLine* command) {
                   "Give up after so many seconds (default: never)")
       ->check(CLI::PositiveNumber)
       ->type_name("SECONDS");
+  app->add_option("--ca", command->ca, "Speak TLS, and trust these authorities (PEM)")
+      ->check(CLI::ExistingFile);
+  app->add_option("--cert", command->certificate, "Own certificate, for a server that asks (PEM)")
+      ->check(CLI::ExistingFile)
+      ->needs("--ca");
+  app->add_option("--key", command->key, "Its key (PEM)")
+      ->check(CLI::ExistingFile)
+      ->needs("--cert");
+  app->add_option("--api-key", command->api_key,
+                  "Key of the API; better given as VERNIER_API_KEY, which other users do not see")
+      ->envname("VERNIER_API_KEY");
   app->add_flag("--json", command->json, "Print one JSON object instead of text");
 }
 

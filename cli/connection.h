@@ -10,6 +10,7 @@
 #include <string>
 
 #include "cli/call_error.h"
+#include "cli/options.h"
 #include "vernier/v1/evaluation.grpc.pb.h"
 #include "vernier/v1/inference.grpc.pb.h"
 #include "vernier/v1/models.grpc.pb.h"
@@ -18,14 +19,14 @@ namespace vernier::cli {
 
 class Connection {
  public:
-  // `timeout_seconds` of every call; 0: none. Nothing is dialled before the first call.
-  Connection(const std::string& server, double timeout_seconds);
+  // Of the command's address, files, key and timeout. Nothing is dialled before the first call.
+  explicit Connection(const CommandLine& command);
 
   v1::Inference::Stub* inference() { return inference_.get(); }
   v1::Evaluation::Stub* evaluation() { return evaluation_.get(); }
   v1::Models::Stub* models() { return models_.get(); }
 
-  // Sets the deadline of a call.
+  // Sets the deadline and the key of a call.
   void Prepare(grpc::ClientContext* context) const;
   CommandResult Failure(const grpc::Status& status) const;
 
@@ -35,6 +36,7 @@ class Connection {
  private:
   const std::string server_;
   const double timeout_seconds_;
+  const std::string api_key_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::Inference::Stub> inference_;
   const std::unique_ptr<v1::Evaluation::Stub> evaluation_;

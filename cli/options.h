@@ -80,7 +80,10 @@ enum class Verb { kGenerate, kCompare, kScore, kModels, kChat, kTokenize, kTempl
 struct CommandLine {
   Verb verb = Verb::kModels;
   std::string server = "127.0.0.1:50051";
-  double timeout_seconds = 0;  // of a call; 0: none
+  double timeout_seconds = 0;    // of a call; 0: none
+  std::string ca;                // PEM file of who signed the server's certificate; empty: no TLS
+  std::string certificate, key;  // PEM files that a server with client_ca asks for
+  std::string api_key;
   bool json = false;
   GenerateOptions generate;
   CompareOptions compare;

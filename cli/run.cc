@@ -10,7 +10,7 @@ CommandResult Dispatch(const CommandLine& command, const Terminal& terminal) {
   if (command.verb == Verb::kTokenize) return Tokenize(command, terminal);
   if (command.verb == Verb::kTemplate) return RenderTemplate(command, terminal);
   if (command.verb == Verb::kInspect) return Inspect(command, terminal);
-  Connection connection(command.server, command.timeout_seconds);
+  Connection connection(command);
   switch (command.verb) {
     case Verb::kGenerate:
       return Generate(command, &connection, terminal);
