@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""The Python client against real daemons: its calls, its errors, and rolling restarts behind a proxy without a failed call.
+
+The proxy is nginx as a gateway would be: HTTP/2 to both sides, two daemons behind it. Everything is on loopback.
+"""
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+try:
+    import grpc
+    import grpc_tools  # noqa: F401
+except ImportError:
+    grpc = None
+
+ROOT = Path(__file__).resolve().parents[2]
+VERNIERD = Path(os.environ.get("VERNIER_BIN", ROOT / "build/release/bin")) / "vernierd"
+KEY, KEY_SHA256 = "open-sesame", "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7"
+RESTARTS = int(os.environ.get("VERNIER_RESTARTS", "4"))
+
+if grpc is not None:
+    sys.path.insert(0, str(ROOT / "clients/python"))
+    import generate
+    generate.generate()
+    import vernier_client
+    from vernier_client.proto.vernier.v1 import common_pb2
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Daemon:
+    """vernierd with the small model on a port that stays its own over restarts."""
+
+    def __init__(self, keys=""):
+        self.port = free_port()
+        self.config = tempfile.NamedTemporaryFile("w", suffix=".yaml")
+        self.config.write(f"model: {{path: {ROOT}/tests/data/stories260K/hf, name: stories}}\nvariants: [{{name: fp16}}, {{name: nf4}}]\n"
+                          f"listen: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:0\nthreads: 1\nengine: {{kv_bytes: 8000000}}\n"
+                          f"behind_proxy: true\n{keys}")
+        self.config.flush()
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([VERNIERD, "--config", self.config.name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)
+        words = self.process.stdout.readline().split()
+        if words[:1] != ["ready"]:
+            raise AssertionError(f"vernierd ended with {self.process.wait()}")
+        self.http = next(word[5:] for word in words if word.startswith("http="))
+
+    def calls(self):
+        """How many calls it has had since its start."""
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=30) as page:
+            return sum(float(line.split()[-1]) for line in page.read().decode().splitlines()
+                       if re.match(r'vernier_grpc_calls_started_total\{method="Generate', line))
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=60)
+        self.process.stdout.close()
+        return code
+
+
+@unittest.skipIf(grpc is None, "no Python packages grpcio and grpcio-tools")
+class ClientTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon(f"keys: [{{name: all, sha256: {KEY_SHA256}, services: [Inference, Evaluation, Models]}}]\n")
+        cls.client = vernier_client.Client(f"127.0.0.1:{cls.daemon.port}", api_key=KEY, timeout_seconds=60)
+        cls.greedy = common_pb2.SamplingParams(max_tokens=8, temperature=0, ignore_eos=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.client.close()
+        cls.daemon.stop()
+
+    def test_a_stream_says_what_the_whole_answer_says(self):
+        whole = self.client.generate([1, 403, 407], variant="nf4", sampling=self.greedy)
+        self.assertEqual((len(whole.token_ids), whole.finish_reason, whole.served_by.variant), (8, "LENGTH", "nf4"))
+        ids = [i for event in self.client.stream([1, 403, 407], variant="nf4", sampling=self.greedy) for i in event.delta.token_ids]
+        self.assertEqual(ids, whole.token_ids)
+
+    def test_models_and_compare(self):
+        self.assertEqual([v.name for v in self.client.models()[0].variants], ["fp16", "nf4"])
+        reply = self.client.compare([1, 403, 407], sampling=self.greedy)
+        self.assertEqual([r.served_by.variant for r in reply.results], ["fp16", "nf4"])
+
+    def test_an_error_names_field_value_and_limit(self):
+        with self.assertRaises(vernier_client.VernierError) as caught:
+            self.client.generate([1], sampling=common_pb2.SamplingParams(top_p=1.5))
+        self.assertEqual((caught.exception.code, caught.exception.field), (grpc.StatusCode.INVALID_ARGUMENT, "sampling.top_p"))
+        self.assertTrue(caught.exception.limit)
+
+    def test_a_wrong_key_is_told(self):
+        with vernier_client.Client(f"127.0.0.1:{self.daemon.port}", api_key="wrong") as client:
+            with self.assertRaises(vernier_client.VernierError) as caught:
+                client.models()
+        self.assertEqual(caught.exception.code, grpc.StatusCode.UNAUTHENTICATED)
+
+    def test_its_service_config_is_the_one_that_is_shipped(self):
+        shipped = yaml.safe_load((ROOT / "deploy/kustomize/base/client-config.yaml").read_text())["data"]
+        self.assertEqual(vernier_client.client.SERVICE_CONFIG, yaml.safe_load(shipped["service-config.json"]))
+        self.assertEqual(vernier_client.client.DIRECT_SERVICE_CONFIG, yaml.safe_load(shipped["service-config-direct.json"]))
+
+
+class Nginx:
+    """A proxy in front of `ports`; its files in a folder that goes with it."""
+
+    def __init__(self, ports):
+        self.port = free_port()
+        self.folder = tempfile.TemporaryDirectory()
+        self.process = subprocess.Popen([NGINX, "-c", self.configure(ports)], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+        raise AssertionError("nginx does not listen")
+
+    def use(self, ports):
+        """Sends new calls to `ports` alone, as a gateway does when the endpoints of a service change."""
+        self.configure(ports)
+        self.process.send_signal(signal.SIGHUP)
+
+    def configure(self, ports):
+        servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports)
+        config = Path(self.folder.name) / "nginx.conf"
+        config.write_text(f"""
+daemon off; worker_processes 1; {"user root;" if os.getuid() == 0 else ""} pid {self.folder.name}/pid; error_log {self.folder.name}/error.log;
+events {{ worker_connections 512; }}
+http {{
+  access_log off;
+  client_body_temp_path {self.folder.name}/body; proxy_temp_path {self.folder.name}/proxy; fastcgi_temp_path {self.folder.name}/f;
+  uwsgi_temp_path {self.folder.name}/u; scgi_temp_path {self.folder.name}/s;
+  upstream vernier {{ {servers} keepalive 8; }}
+  server {{
+    listen 127.0.0.1:{self.port} http2;
+    location / {{
+      grpc_pass grpc://vernier;
+      grpc_read_timeout 120s;
+      grpc_next_upstream error timeout http_502 http_503 non_idempotent;
+    }}
+  }}
+}}
+""")
+        return str(config)
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+
+
+@unittest.skipIf(grpc is None, "no Python packages grpcio and grpcio-tools")
+class RolloutTest(unittest.TestCase):
+    def setUp(self):
+        self.daemons = [Daemon(), Daemon()]
+        self.failures, self.calls = [], [0, 0, 0]
+
+    def tearDown(self):
+        for daemon in self.daemons:
+            daemon.stop()
+
+    def load(self, worker, stopping, target, direct):
+        """Whole answers and streams in turn until `stopping`, or a call fails."""
+        sampling = common_pb2.SamplingParams(max_tokens=24, ignore_eos=True)
+        with vernier_client.Client(target, direct=direct, timeout_seconds=60) as client:
+            while not stopping.is_set() and not self.failures:
+                try:
+                    if self.calls[worker] % 2 == 0:
+                        client.generate([1, 403], sampling=sampling)
+                    elif not list(client.stream([1, 403], sampling=sampling))[-1].HasField("finish"):
+                        self.failures.append("a stream without an end")
+                except vernier_client.VernierError as error:
+                    self.failures.append(repr(error))
+                self.calls[worker] += 1
+
+    def roll(self, target, direct, use=lambda ports: None):
+        """Restarts the daemons in turn under load. `use` takes the ports that new calls may go to: what preStop waits for."""
+        stopping = threading.Event()
+        workers = [threading.Thread(target=self.load, args=(i, stopping, target, direct)) for i in range(len(self.calls))]
+        for worker in workers:
+            worker.start()
+        try:
+            for restart in range(RESTARTS):
+                daemon, other = self.daemons[restart % 2], self.daemons[1 - restart % 2]
+                use([other.port])
+                self.wait_for_quiet(daemon, 0 if direct else 3)
+                self.assertEqual(daemon.stop(), 0)
+                daemon.start()
+                use([d.port for d in self.daemons])
+                # The next may go when clients have found this one, which minReadySeconds gives them time for.
+                while daemon.calls() < 10 and not self.failures:
+                    stopping.wait(0.05)
+        finally:
+            stopping.set()
+            for worker in workers:
+                worker.join()
+        self.assertEqual(self.failures[:1], [])
+        print(f"{RESTARTS} restarts, {sum(self.calls)} calls, 0 failures", file=sys.stderr)
+
+    @staticmethod
+    def wait_for_quiet(daemon, looks):
+        """Until `looks` looks in a row, 50 ms apart, see no new call."""
+        same, before = 0, -1
+        while same < looks:
+            now = daemon.calls()
+            same, before = (same + 1 if now == before else 0), now
+            time.sleep(0.05)
+
+    @unittest.skipIf(NGINX is None, "no nginx")
+    def test_r4_rolling_restarts_behind_a_proxy_fail_no_call(self):
+        proxy = Nginx([d.port for d in self.daemons])
+        try:
+            self.roll(f"127.0.0.1:{proxy.port}", direct=False, use=proxy.use)
+        finally:
+            proxy.close()
+
+    def test_r4_rolling_restarts_fail_no_call_of_a_client_that_balances(self):
+        self.roll("ipv4:" + ",".join(f"127.0.0.1:{d.port}" for d in self.daemons), direct=True)
+
+
+if __name__ == "__main__":
+    sys.argv[:] = sys.argv[:1] + ["-v"]
+    unittest.main()
