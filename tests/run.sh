@@ -16,6 +16,11 @@ esac
 groups=(build test)
 [ "$preset" = tidy ] && groups+=(analysis)
 deploy/packages.sh "${groups[@]}"
+# Schemas for the tests of manifests, which skip by name without them.
+if [ "$preset" = release ] && [ ! -e build/python/bin/python ]; then
+  { python3 -m venv build/python && build/python/bin/pip install -q -r tests/deploy/requirements.txt; } ||
+    { rm -rf build/python; echo "run.sh: no Python packages; tests that need them are skipped" >&2; }
+fi
 # The tests on a real model skip by name where it cannot be had.
 [ "$preset" = release ] && { deploy/fetch_model.sh >/dev/null || echo "run.sh: no model fetched; its tests are skipped" >&2; }
 

@@ -45,7 +45,7 @@ row_cancel() { # F29: clients killed at random times leave no block behind
     wait $client 2>/dev/null || true
   done
   sleep 2
-  local usage; usage=$(curl -s "http://$http/metrics" | sed -n 's/^vernier_pod_kv_cache_usage_ratio{[^}]*} //p')
+  local usage; usage=$(curl -s "http://$http/metrics" | sed -n 's/^vernier_pod_kv_cache_usage_ratio //p')
   record cancel "KV use after 300 killed clients: $usage"
   [ "$(printf '%.0f' "${usage:-1}")" = 0 ]
 }
@@ -62,6 +62,46 @@ row_drain() { # R4: SIGTERM with a running stream: it finishes, exit 0
   wait $daemon_pid || daemon_status=$?
   record drain "stream ended with $client_status, daemon with $daemon_status, $(( ($(date +%s%N) - began) / 1000000 )) ms after SIGTERM"
   [ $client_status = 0 ] && [ $daemon_status = 0 ]
+}
+
+row_scrape() { # R8: scrapes at 20 a second beside 64 silent connections, and a stream in each precision
+  start_daemon
+  local variant
+  for variant in fp16 int8 nf4; do
+    "$bin/vernier" --server "$address" generate --variant $variant --max-tokens 400 --ignore-eos --raw "a story" >/dev/null 2>&1 &
+  done
+  local figure; figure=$(python3 - "$http" <<'PYTHON'
+import socket, sys, time
+host, port = sys.argv[1].rsplit(":", 1)
+silent, times = [], []
+def connect():
+    return socket.create_connection((host, int(port)))
+for i in range(200):
+    silent = silent[-63:] + [connect()]  # the server closes them after a second: there are always new ones
+    if len(silent) < 64:
+        silent += [connect() for _ in range(64 - len(silent))]
+    began = time.monotonic()
+    with connect() as scrape:
+        scrape.sendall(b"GET /metrics HTTP/1.0\r\nHost: x\r\n\r\n")
+        bytes_read = 0
+        while part := scrape.recv(1 << 16):
+            bytes_read += len(part)
+    times.append(time.monotonic() - began)
+    assert bytes_read > 100000
+    time.sleep(max(0, 0.05 - times[-1]))
+times.sort()
+print(f"{times[len(times) // 2] * 1e3:.1f} {times[int(len(times) * 0.99) - 1] * 1e3:.1f}")
+PYTHON
+)
+  record scrape "200 scrapes, median and p99 in ms beside 64 silent connections and three streams: $figure"
+}
+
+row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a client that balances by itself
+  local python=python3 figure
+  [ ! -x build/python/bin/python ] || python=build/python/bin/python
+  figure=$(VERNIER_RESTARTS=200 "$python" tests/deploy/client_test.py 2>&1 | sed -n 's/.*\(200 restarts, .*\)/\1/p' | paste -sd';')
+  record rollout "${figure:-failed}"
+  [ "$(grep -o '0 failures' <<<"$figure" | wc -l)" = 2 ]
 }
 
 rows=$(declare -F | sed -n 's/^declare -f row_//p')
