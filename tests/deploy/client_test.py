@@ -28,6 +28,7 @@ except ImportError:
 ROOT = Path(__file__).resolve().parents[2]
 VERNIERD = Path(os.environ.get("VERNIER_BIN", ROOT / "build/release/bin")) / "vernierd"
 KEY, KEY_SHA256 = "open-sesame", "d7ecdf25eaf3deba0f2628771dbdd22d4138ab6cf38f91ed02a2ca0dec7c8ab7"
+NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 RESTARTS = int(os.environ.get("VERNIER_RESTARTS", "4"))
 
 if grpc is not None:
@@ -167,7 +168,45 @@ http {{
         self.folder.cleanup()
 
 
-NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+@unittest.skipIf(grpc is None or NGINX is None, "no nginx, or no Python packages grpcio and grpcio-tools")
+class ProxyTest(unittest.TestCase):
+    """What gRPC 1.51.1 is weak against must not get through a proxy."""
+
+    MOST_GROWTH_BYTES = 16 << 20
+    FLOOD_BYTES = 32 << 20
+
+    def test_f21_an_endless_header_block_does_not_reach_the_daemon(self):
+        daemon = Daemon()
+        proxy = Nginx([daemon.port])
+        try:
+            before = self.anonymous_bytes(daemon)
+            self.flood(proxy.port)
+            self.assertLess(self.anonymous_bytes(daemon) - before, self.MOST_GROWTH_BYTES)
+            with vernier_client.Client(f"127.0.0.1:{proxy.port}", timeout_seconds=60) as client:
+                self.assertEqual(len(client.models()), 1)
+        finally:
+            proxy.close()
+            daemon.stop()
+
+    def flood(self, port):
+        """HEADERS, then CONTINUATION (RFC 9113, 6.10) until the peer closes or has taken FLOOD_BYTES."""
+        def frame(kind, stream, payload):
+            return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + stream.to_bytes(4, "big") + payload
+        literal = b"\x00\x01x\x7f\x81\x7c" + b"y" * 16000  # not indexed: "x", 16000 bytes
+        sent = 0
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as attacker:
+            try:
+                attacker.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, b"") + frame(1, 1, b"\x83\x86\x84"))
+                while sent < self.FLOOD_BYTES:
+                    attacker.sendall(frame(9, 1, literal))
+                    sent += len(literal)
+            except OSError:
+                pass
+
+    @staticmethod
+    def anonymous_bytes(daemon):
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+) kB", status).group(1)) * 1024
 
 
 @unittest.skipIf(grpc is None, "no Python packages grpcio and grpcio-tools")
