@@ -4,7 +4,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
+#include <map>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -56,9 +59,26 @@ void ForEachStatusLine(const Use& use) {
   }
 }
 
-}  // namespace
+// A value that is read again when it is a second old. One thread.
+template <typename Value>
+class Recent {
+ public:
+  template <typename Read>
+  const Value& Get(const Read& read) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!value_.has_value() || now - read_at_ >= std::chrono::seconds(1)) {
+      value_ = read();
+      read_at_ = now;
+    }
+    return *value_;
+  }
 
-ProcessStats ReadProcessStats() {
+ private:
+  std::optional<Value> value_;
+  std::chrono::steady_clock::time_point read_at_;
+};
+
+ProcessStats ReadStatsNow() {
   static const double start = StartUnixSeconds();
   ProcessStats stats;
   stats.start_unix_seconds = start;
@@ -79,7 +99,7 @@ ProcessStats ReadProcessStats() {
   return stats;
 }
 
-int64_t EstablishedConnections(int port) {
+int64_t CountConnectionsNow(int port) {
   // A line: number, local address and remote one (hexadecimal, ADDRESS:PORT), state; 01:
   // established.
   const std::string suffix = absl::StrFormat(":%04X", port);
@@ -93,6 +113,18 @@ int64_t EstablishedConnections(int port) {
     }
   }
   return count;
+}
+
+}  // namespace
+
+ProcessStats ReadProcessStats() {
+  thread_local Recent<ProcessStats> recent;
+  return recent.Get(ReadStatsNow);
+}
+
+int64_t EstablishedConnections(int port) {
+  thread_local std::map<int, Recent<int64_t>> recent;
+  return recent[port].Get([port] { return CountConnectionsNow(port); });
 }
 
 int64_t ResidentAnonymousBytes() {

@@ -16,9 +16,10 @@ struct ProcessStats {
   int64_t threads = 0;
   double start_unix_seconds = 0;
 };
+// For a page that is rendered up to 20 times a second: the thread's last answer while it is less
+// than a second old, for reading these files can take the kernel milliseconds.
 ProcessStats ReadProcessStats();
-
-// Established TCP connections of the local `port`, in this network namespace.
+// Established TCP connections of the local `port`, in this network namespace; as old at most.
 int64_t EstablishedConnections(int port);
 
 // RssAnon alone.
