@@ -37,5 +37,18 @@ fi
 echo "installing ${#missing[@]} packages: ${missing[*]}"
 "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q >/dev/null ||
   echo "packages.sh: apt-get update failed; trying with the lists at hand" >&2
+# The tests start prometheus and nginx themselves, on ports of their own: nothing of them is to run, now or after a boot.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' | "${run[@]}" tee "$policy" >/dev/null && "${run[@]}" chmod 755 "$policy"
+  trap '"${run[@]}" rm -f "$policy"' EXIT
+fi
 "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" || {
   echo "packages.sh: apt-get could not install them; see its message above" >&2; exit 69; }
+for service in prometheus nginx; do
+  for package in "${missing[@]}"; do
+    case "$package" in
+      "$service"*) "${run[@]}" systemctl disable -q "$service" 2>/dev/null || true ;;
+    esac
+  done
+done
