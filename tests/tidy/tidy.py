@@ -24,6 +24,8 @@ INCLUDES = {
                 "kernels/quant_format.h", "kernels/tensor.h"],
     "server/main.cc": ["server/", "engine/", "kernels/make_backend.h", "kernels/base/", "kernels/backend.h"],
     "cli/": ["cli/", "engine/", "vernier/v1/", "google/rpc/", "kernels/base/"],
+    "loadtest/report/": ["loadtest/report/"],
+    "loadtest/": ["loadtest/", "vernier/v1/", "kernels/base/"],
     "cli/manifest_file.cc": ["cli/", "engine/", "kernels/make_backend.h"],
 }
 # kernels/ itself does not know its backends; make_backend.cc is the one file that opens them.
@@ -48,7 +50,8 @@ BANNED = [
     (r"\busing namespace\b", "names in full, or a using declaration", ()),
     (r"<<<", "kernels/cuda", ("kernels/cuda/",)),
     (r"^\s*try\b|\bcatch \(", "absl::Status; a library that throws is caught in the one file that calls it",
-     ("server/config", "server/http", "cli/command_line.cc", "cli/main.cc", "server/main.cc")),
+     ("server/config", "server/http", "cli/command_line.cc", "cli/main.cc", "server/main.cc",
+      "loadtest/flags.cc", "loadtest/main.cc")),
     (r"\bthrow\b", "absl::Status", ()),
     (r"\bassert\(", "VERNIER_CHECK, or a status", ()),
     (r"\b(TODO|FIXME|XXX|HACK)\b", "an issue, or the work itself", ()),
