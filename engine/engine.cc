@@ -21,6 +21,9 @@ namespace {
 // An idle loop still shows that it lives.
 constexpr auto kHeartbeat = std::chrono::milliseconds(500);
 
+// How often who waits for weights to be free is asked whether to go on.
+constexpr auto kExchangeTick = std::chrono::milliseconds(100);
+
 // A slot is an int32_t.
 constexpr int64_t kMaxBlocks = std::numeric_limits<int32_t>::max() / kBlockTokens;
 
@@ -34,7 +37,7 @@ AdmissionLimits AdmissionOf(const EngineOptions& options) {
 
 class DeviceEngine final : public Engine {
  public:
-  DeviceEngine(const EngineOptions& options, const SchedulerLimits& limits, const Model* model,
+  DeviceEngine(const EngineOptions& options, const SchedulerLimits& limits, Model* model,
                Backend* backend, EngineObserver* observer, const Clock* clock)
       : limits_(limits),
         planning_depth_(options.planning_depth),
@@ -44,6 +47,9 @@ class DeviceEngine final : public Engine {
         clock_(clock),
         ledger_(std::make_shared<AdmissionLedger>(AdmissionOf(options))),
         scheduler_(limits) {
+    for (size_t i = 0; i < model->variants.size(); ++i) {
+      if (!model->variants[i].loaded) ledger_->SetDoor(static_cast<int>(i), NotLoaded(i));
+    }
     PublishSnapshot();
     thread_ = std::thread([this] { DeviceLoop(); });
   }
@@ -94,6 +100,9 @@ class DeviceEngine final : public Engine {
 
   int64_t max_context() const override { return limits_.max_context; }
 
+  absl::Status LoadVariant(int variant, VariantWeights weights) override;
+  absl::Status UnloadVariant(int variant, const std::function<bool()>& waiting) override;
+
   void StartDrain() override { ledger_->StartDrain(); }
 
   void Stop() override {
@@ -111,7 +120,17 @@ class DeviceEngine final : public Engine {
     std::unique_ptr<Request> request;
     absl::Duration time;
   };
+  // What a variant computes with, for what it computed with; done between two steps.
+  struct Exchange {
+    int variant = 0;
+    VariantWeights* weights = nullptr;
+    bool done = false;
+  };
 
+  absl::Status NotLoaded(size_t variant) const;
+  bool ExchangeWeights(Exchange* exchange, const std::function<bool()>& waiting);
+  void TryExchange();
+  bool Computes(int variant) const;
   void DeviceLoop();
   bool TakeInbox(bool may_wait, std::vector<Submitted>* taken);
   absl::Status Check(const Request& request) const;
@@ -124,7 +143,7 @@ class DeviceEngine final : public Engine {
 
   const SchedulerLimits limits_;
   const int planning_depth_;
-  const Model* const model_;
+  Model* const model_;  // its VariantWeights are the device thread's
   Backend* const backend_;
   EngineObserver* const observer_;
   const Clock* const clock_;
@@ -135,6 +154,8 @@ class DeviceEngine final : public Engine {
   std::vector<Submitted> inbox_ ABSL_GUARDED_BY(inbox_mutex_);
   bool stopping_ ABSL_GUARDED_BY(inbox_mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(inbox_mutex_) = false;
+  Exchange* exchange_ ABSL_GUARDED_BY(inbox_mutex_) = nullptr;  // of who waits for it
+  CondVar exchanged_;
 
   mutable Mutex snapshot_mutex_;
   EngineSnapshot snapshot_ ABSL_GUARDED_BY(snapshot_mutex_);
@@ -155,6 +176,7 @@ void DeviceEngine::DeviceLoop() {
   while (TakeInbox(/*may_wait=*/scheduler_.idle() && running_ == nullptr, &taken)) {
     for (Submitted& submitted : taken) Accept(std::move(submitted));
     if (!taken.empty()) PublishSnapshot();  // a long step must not hide them
+    TryExchange();
     if (absl::Status status = RunStep(); !status.ok()) {
       Log(LogLevel::kError, absl::StrCat("the device failed: ", status.message()));
       return Close({FinishReason::kError, -1, absl::UnavailableError("the engine is lost")},
@@ -171,7 +193,9 @@ void DeviceEngine::DeviceLoop() {
 bool DeviceEngine::TakeInbox(bool may_wait, std::vector<Submitted>* taken) {
   taken->clear();
   MutexLock lock(&inbox_mutex_);
-  if (may_wait && inbox_.empty() && !stopping_) inbox_changed_.WaitFor(&inbox_mutex_, kHeartbeat);
+  if (may_wait && inbox_.empty() && !stopping_ && exchange_ == nullptr) {
+    inbox_changed_.WaitFor(&inbox_mutex_, kHeartbeat);
+  }
   taken->swap(inbox_);
   return !stopping_;
 }
@@ -194,6 +218,13 @@ absl::Status DeviceEngine::Check(const Request& request) const {
     const int64_t max_tokens = request.sampling.max_tokens;
     status.Update(check("sampling.max_tokens", max_tokens, 1, context));
     if (status.ok()) status = check("prompt", prompt, 1, context - max_tokens);
+  }
+  const int reference = request.score.has_value() ? request.score->reference_variant : -1;
+  for (const int variant : {request.variant, reference}) {
+    if (!status.ok() || variant < 0) continue;
+    if (model_->variants[static_cast<size_t>(variant)].layers.empty()) {
+      status = NotLoaded(static_cast<size_t>(variant));
+    }
   }
   for (const int32_t id : request.prompt) {
     if (!status.ok()) break;
@@ -277,6 +308,7 @@ void DeviceEngine::Close(const SequenceEnd& end, const absl::Status& device) {
     closed_ = true;
     late.swap(inbox_);
   }
+  exchanged_.NotifyAll();
   for (Submitted& submitted : late) Accept(std::move(submitted));
   scheduler_.EndAll(end);
   {
@@ -285,6 +317,79 @@ void DeviceEngine::Close(const SequenceEnd& end, const absl::Status& device) {
   }
   FinishEnded();
   PublishSnapshot();
+}
+
+absl::Status DeviceEngine::NotLoaded(size_t variant) const {
+  return absl::FailedPreconditionError(
+      absl::StrCat("variant ", model_->variants[variant].name, " is not loaded"));
+}
+
+bool DeviceEngine::Computes(int variant) const {
+  for (const auto& sequence : scheduler_.sequences()) {
+    const Request& request = *sequence->request;
+    if (request.variant == variant ||
+        (request.score.has_value() && request.score->reference_variant == variant)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// A step in flight may go on: it is another variant's.
+void DeviceEngine::TryExchange() {
+  MutexLock lock(&inbox_mutex_);
+  if (exchange_ == nullptr || Computes(exchange_->variant)) return;
+  VariantWeights& held = model_->variants[static_cast<size_t>(exchange_->variant)];
+  std::swap(held, *exchange_->weights);
+  std::exchange(exchange_, nullptr)->done = true;
+  exchanged_.NotifyAll();
+}
+
+// False when the engine has ended, or `waiting` said so first.
+bool DeviceEngine::ExchangeWeights(Exchange* exchange, const std::function<bool()>& waiting) {
+  {
+    MutexLock lock(&inbox_mutex_);
+    exchange_ = exchange;
+    inbox_changed_.NotifyOne();
+  }
+  bool wanted = true;
+  while (true) {
+    {
+      MutexLock lock(&inbox_mutex_);
+      if (!exchange->done && !closed_ && wanted) exchanged_.WaitFor(&inbox_mutex_, kExchangeTick);
+      if (exchange->done) return true;
+      if (closed_ || !wanted) {
+        exchange_ = nullptr;
+        return false;
+      }
+    }
+    wanted = waiting == nullptr || waiting();
+  }
+}
+
+absl::Status DeviceEngine::LoadVariant(int variant, VariantWeights weights) {
+  Variant& held = model_->variants[static_cast<size_t>(variant)];
+  if (held.loaded) {
+    return absl::FailedPreconditionError(absl::StrCat("variant ", held.name, " is loaded"));
+  }
+  Exchange exchange{.variant = variant, .weights = &weights};
+  if (!ExchangeWeights(&exchange, nullptr)) return Unavailable();
+  held.loaded = true;
+  ledger_->SetDoor(variant, absl::OkStatus());
+  return absl::OkStatus();
+}
+
+absl::Status DeviceEngine::UnloadVariant(int variant, const std::function<bool()>& waiting) {
+  Variant& held = model_->variants[static_cast<size_t>(variant)];
+  if (!held.loaded) return NotLoaded(static_cast<size_t>(variant));
+  held.loaded = false;
+  ledger_->SetDoor(variant, NotLoaded(static_cast<size_t>(variant)));
+  VariantWeights none;
+  Exchange exchange{.variant = variant, .weights = &none};
+  if (ExchangeWeights(&exchange, waiting)) return absl::OkStatus();
+  held.loaded = true;
+  ledger_->SetDoor(variant, absl::OkStatus());
+  return absl::CancelledError(absl::StrCat("variant ", held.name, " is still in use"));
 }
 
 void DeviceEngine::PublishSnapshot() {
@@ -404,6 +509,7 @@ absl::Status WarmUp(const Model& model, Backend* backend) {
                     .blocks = zero,
                     .logit_rows = zero};
   for (size_t variant = 0; variant < model.variants.size(); ++variant) {
+    if (!model.variants[variant].loaded) continue;
     const int index = static_cast<int>(variant);
     backend->Execute({.variant = index, .num_rows = 1}, batch,
                      [&] { ForwardPass(model, index, 0, backend); });
@@ -414,9 +520,8 @@ absl::Status WarmUp(const Model& model, Backend* backend) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
-                                                       const Model* model, Backend* backend,
-                                                       EngineObserver* observer,
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options, Model* model,
+                                                       Backend* backend, EngineObserver* observer,
                                                        const Clock* clock) {
   absl::StatusOr<SchedulerLimits> limits = LimitsFor(options, *model);
   if (!limits.ok()) return limits.status();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -82,12 +83,13 @@ struct EngineSnapshot {
 
 class Engine {
  public:
-  // `model`, `backend`, `observer` (may be null) and `clock` must outlive the engine. Allocates the
-  // workspace, warms each variant once, starts the device thread. RESOURCE_EXHAUSTED with bytes
-  // wanted when memory is short; INVALID_ARGUMENT for options that cannot hold one full context.
-  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
-                                                        const Model* model, Backend* backend,
-                                                        EngineObserver* observer,
+  // `model`, `backend`, `observer` (may be null) and `clock` must outlive the engine. It computes
+  // with the variants of `model` that are loaded; LoadVariant and UnloadVariant change those.
+  // Allocates the workspace, warms each variant once, starts the device thread. RESOURCE_EXHAUSTED
+  // with bytes wanted when memory is short; INVALID_ARGUMENT for options that cannot hold one full
+  // context.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options, Model* model,
+                                                        Backend* backend, EngineObserver* observer,
                                                         const Clock* clock);
   virtual ~Engine() = default;  // Stop()s
 
@@ -101,6 +103,16 @@ class Engine {
   virtual void Submit(std::unique_ptr<Request> request) = 0;
   virtual EngineSnapshot Snapshot() const = 0;
   virtual int64_t max_context() const = 0;
+
+  // One of these at a time, never by the device thread. REQUIRES: 0 <= variant < the model's.
+  //
+  // Gives a variant that is not loaded its weights, between two steps; then requests for it are
+  // admitted. FAILED_PRECONDITION when it is loaded, UNAVAILABLE when the engine has ended.
+  virtual absl::Status LoadVariant(int variant, VariantWeights weights) = 0;
+  // Requests for it are refused from now on; those before end as they would. Takes its weights when
+  // none computes with them any more. CANCELLED, and it is served as before, when `waiting`
+  // returned false (asked ten times a second); FAILED_PRECONDITION when it is not loaded.
+  virtual absl::Status UnloadVariant(int variant, const std::function<bool()>& waiting) = 0;
 
   // From now on Reserve answers UNAVAILABLE; admitted requests go on.
   virtual void StartDrain() = 0;

@@ -108,7 +108,7 @@ int GoldenVariant(const Model& model) {
   int most_bits = 0;
   for (size_t i = 0; i < model.variants.size(); ++i) {
     const int bits = FormatOf(model.variants[i].precision).bits;
-    if (bits < 16 || bits <= most_bits) continue;
+    if (!model.variants[i].loaded || bits < 16 || bits <= most_bits) continue;
     most_bits = bits;
     best = static_cast<int>(i);
   }

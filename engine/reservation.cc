@@ -54,6 +54,7 @@ absl::StatusOr<std::vector<Reservation>> AdmissionLedger::Reserve(int64_t reques
     if (load_.draining) {
       return Rejected(RejectReason::kDraining, "the server is draining", absl::Seconds(-1));
     }
+    if (const auto door = closed_.find(scope.variant); door != closed_.end()) return door->second;
     if (absl::Status status = CheckRoom(requests, wanted, scope); !status.ok()) return status;
     if (absl::Status status = CheckDeadline(scope); !status.ok()) return status;
     load_.requests += requests;
@@ -140,6 +141,15 @@ absl::Duration AdmissionLedger::RetryAfter(int64_t excess_tokens) const {
   if (drain_tokens_per_second_ <= 0) return absl::Seconds(1);
   return std::clamp(absl::Seconds(static_cast<double>(excess_tokens) / drain_tokens_per_second_),
                     kShortestRetry, kLongestRetry);
+}
+
+void AdmissionLedger::SetDoor(int variant, absl::Status refusal) {
+  MutexLock lock(&mutex_);
+  if (refusal.ok()) {
+    closed_.erase(variant);
+  } else {
+    closed_[variant] = std::move(refusal);
+  }
 }
 
 void AdmissionLedger::StartDrain() {

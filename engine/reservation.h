@@ -75,11 +75,13 @@ class AdmissionLedger : public std::enable_shared_from_this<AdmissionLedger> {
   explicit AdmissionLedger(AdmissionLimits limits) : limits_(limits) {}
   // All or nothing for `requests` requests of `tokens` each: one Reservation a request.
   // RESOURCE_EXHAUSTED (Rejected, with a retry hint) when full; UNAVAILABLE once draining;
-  // DEADLINE_EXCEEDED when so many wait before it that it will not be served in time, as they
-  // finish lately.
+  // SetDoor's; DEADLINE_EXCEEDED when so many wait before it that it will not be served in time, as
+  // they finish lately.
   absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests, int64_t tokens,
                                                    const AdmissionScope& scope = {});
   void StartDrain();
+  // A status that is not OK is what Reserve answers for `variant` from now on.
+  void SetDoor(int variant, absl::Status refusal);
   // What finished lately: the retry hint and the wait are computed from its rate.
   void OnFinished(int64_t tokens, absl::Duration now);
 
@@ -108,6 +110,7 @@ class AdmissionLedger : public std::enable_shared_from_this<AdmissionLedger> {
   Load load_ ABSL_GUARDED_BY(mutex_);
   std::map<int, Share> variants_ ABSL_GUARDED_BY(mutex_);         // that hold something
   std::map<std::string, Share> tenants_ ABSL_GUARDED_BY(mutex_);  // that hold something
+  std::map<int, absl::Status> closed_ ABSL_GUARDED_BY(mutex_);    // variants that are refused
   double drain_tokens_per_second_ ABSL_GUARDED_BY(mutex_) = 0;
   double drain_requests_per_second_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Duration drain_measured_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();

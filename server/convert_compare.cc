@@ -14,7 +14,9 @@ absl::StatusOr<std::vector<int>> ConvertVariants(const v1::CompareRequest& reque
                                                  const Model& model) {
   std::vector<int> variants;
   if (request.variants_size() == 0) {
-    for (size_t i = 0; i < model.variants.size(); ++i) variants.push_back(static_cast<int>(i));
+    for (size_t i = 0; i < model.variants.size(); ++i) {
+      if (model.variants[i].loaded) variants.push_back(static_cast<int>(i));
+    }
   }
   for (const std::string& name : request.variants()) {
     auto index = ResolveVariant("", name, model);

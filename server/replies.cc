@@ -127,7 +127,7 @@ v1::Model DescribeModel(const Model& model, int64_t max_context, const ServedMem
     *to->mutable_memory() = MemoryOf(model, static_cast<int>(i));
     to->set_load_seconds(from.load_seconds);
     // A tied lm_head in another format than the embedding is a second tensor.
-    if (model.config.tied_lm_head && from.lm_head.weight != from.embed.table) {
+    if (from.tied_copy_bytes > 0) {
       to->add_tied_copies("lm_head");
     }
   }

@@ -5,6 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=build/release/bin
 results=tests/soak_results.md
+reports=build/soak                 # JSON, CSV and pages of the load tests; `tests/tools/load_table.py` reads them
+seconds=${SOAK_SECONDS:-60}        # of each load; F64 in full: 600
+mkdir -p "$reports"
 
 processor() { sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; }
 record() { # ROW FIGURE
@@ -22,6 +25,32 @@ start_daemon() { # prints nothing; sets daemon_pid, address, http
   until grep -q '^ready' "$log"; do kill -0 $daemon_pid || { cat "$log"; exit 1; }; sleep 0.1; done
   address=$(sed -n 's/^ready.*grpc=\([^ ]*\).*/\1/p' "$log")
   http=$(sed -n 's/^ready.*http=\([^ ]*\).*/\1/p' "$log")
+}
+start_under_load() { # [YAML LINE...]: stories260K with one compute thread and short queues, so that refusals come soon
+  config=$(mktemp)
+  printf '%s\n' "model: {path: tests/data/stories260K/hf, name: stories260k}" "threads: 1" "behind_proxy: true" \
+    "variants: [{name: fp16, formats: [['*', fp16]]}, {name: nf4, formats: [['*', nf4]]}]" "$@" >"$config"
+  log=$(mktemp)
+  "$bin/vernierd" --config "$config" --listen 127.0.0.1:0 --http 127.0.0.1:0 >"$log" 2>&1 &
+  daemon_pid=$!
+  trap 'kill $daemon_pid 2>/dev/null || true' EXIT
+  until grep -q '^ready' "$log"; do kill -0 $daemon_pid || { cat "$log"; exit 1; }; sleep 0.1; done
+  address=$(sed -n 's/^ready.*grpc=\([^ ]*\).*/\1/p' "$log")
+  http=$(sed -n 's/^ready.*http=\([^ ]*\).*/\1/p' "$log")
+}
+load() { # NAME VERB FLAG...: one load test, its reports in $reports/NAME.*
+  local name=$1 verb=$2; shift 2
+  "$bin/vernier-loadtest" "$verb" --server "$address" --metrics "$http" --quiet \
+    --json "$reports/$name.json" --csv "$reports/$name.csv" --html "$reports/$name.html" "$@"
+}
+figure() { # NAME PYTHON: of the report's runs `r`, each with figures, tenants, timeline
+  python3 -c 'import json, sys; r = json.load(open(sys.argv[1]))["runs"]; knee = json.load(open(sys.argv[1]))["knee"]; print(eval(sys.argv[2]))' "$reports/$1.json" "$2"
+}
+holds() { # PYTHON: fails where it is not true
+  python3 -c 'import sys; sys.exit(not eval(sys.argv[1]))' "$1" || { echo "soak.sh: not so: $1" >&2; return 1; }
+}
+metric() { # REGEX of a series' name: the value of the first that matches
+  curl -s "http://$http/metrics" | awk -v name="^$1([{}]|\$)" '$1 ~ name { print $NF; exit }'
 }
 rss_kb() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$daemon_pid/status"; }
 
@@ -102,6 +131,61 @@ row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a c
   figure=$(VERNIER_RESTARTS=200 "$python" tests/deploy/client_test.py 2>&1 | sed -n 's/.*\(200 restarts, .*\)/\1/p' | paste -sd';')
   record rollout "${figure:-failed}"
   [ "$(grep -o '0 failures' <<<"$figure" | wc -l)" = 2 ]
+}
+
+row_overload() { # F64: 1x, 2x, 5x, 10x of capacity, Poisson, then bursts: goodput, refusals, memory
+  start_under_load "admission: {max_requests: 96}" "engine: {max_sequences: 32}"
+  local shape=(--length-scale 0.25 --slo-ttft 2 --slo-tpot 0.1 --warmup 5)
+  load capacity sweep "${shape[@]}" --from 20 --seconds 20 --growth 1.5 --attainment 0.95 --max-runs 10
+  local peak; peak=$(figure capacity 'max(x["figures"]["goodput_per_second"] for x in r)')
+  local process
+  for process in poisson gamma; do
+    load "overload_$process" sweep "${shape[@]}" --arrivals $process --cv 3 --seconds "$seconds" \
+      --rates "$(python3 -c "print(','.join(str($peak * x) for x in (1, 2, 5, 10)))")"
+    record "overload ($process)" "peak goodput $(printf %.1f "$peak")/s; at 1x, 2x, 5x, 10x of it: $(figure overload_$process \
+      "', '.join('%.0f %%' % (100 * x['figures']['goodput_per_second'] / $peak) for x in r)"); refusals p99 $(figure overload_$process \
+      "', '.join('%.1f' % (1e3 * x['figures']['refusal_p99_seconds']) for x in r)") ms; TTFT p99 $(figure overload_$process \
+      "', '.join('%.2f' % x['figures']['first_token_p99_seconds'] for x in r)") s; resident $(figure overload_$process \
+      "'%.1f to %.1f MiB' % (r[0]['timeline'][-1]['resident_bytes'] / 2**20, r[-1]['timeline'][-1]['resident_bytes'] / 2**20)")"
+  done
+  holds "$(figure overload_poisson "[x['figures']['goodput_per_second'] / $peak for x in r]")[1] >= 0.95"
+}
+
+row_cancels() { # F29: 10,000 cancels at random times, 64 at once
+  start_under_load "engine: {max_sequences: 48, kv_blocks: 256}"
+  load cancels_before run --concurrency 64 --requests 2000 --warmup 0 --length-scale 0.2 --cancel 1 --seconds 600
+  local rss files threads; rss=$(rss_kb) files=$(metric process_open_fds) threads=$(metric process_threads)
+  load cancels run --concurrency 64 --requests 10000 --warmup 0 --length-scale 0.2 --cancel 1 --seconds 3600 --seed 2
+  sleep 1
+  record cancels "$(figure cancels 'int(r[0]["figures"]["cancelled"])') of 10,000 cancelled: KV use $(metric vernier_pod_kv_cache_usage_ratio), waiting $(metric vernier_pod_requests_waiting), running $(metric vernier_pod_requests_running), RssAnon $(( $(rss_kb) - rss )) kB, descriptors $(( $(metric process_open_fds) - files )), threads $(( $(metric process_threads) - threads )) more than before"
+  holds "$(metric vernier_pod_kv_cache_usage_ratio) == 0 and $(metric vernier_pod_requests_running) == 0"
+}
+
+row_flood() { # F66: a tenant with 1 request/s alone, then beside one that sends 50
+  start_under_load "admission: {max_requests: 256, tenant: {max_requests: 192}}" "engine: {max_sequences: 32}"
+  load flood_alone run --tenants victim --rate 1 --prompt-tokens 200 --output-tokens 40 --seconds "$seconds" --warmup 2
+  load flood run --tenants victim=1,flood=50 --rate 51 --prompt-tokens 200 --output-tokens 40 --seconds "$seconds" --warmup 2
+  record flood "victim's TTFT p50 and p99: alone $(figure flood_alone '"%.0f and %.0f ms" % tuple(1e3 * r[0]["figures"]["first_token_%s_seconds" % p] for p in ("p50", "p99"))'), beside the flood $(figure flood '"%.0f and %.0f ms" % tuple(1e3 * r[0]["tenants"]["victim"]["first_token_%s_seconds" % p] for p in ("p50", "p99"))'); of the flood $(figure flood '"%d of %d refused" % (r[0]["tenants"]["flood"]["refused"], r[0]["tenants"]["flood"]["sent"])')"
+}
+
+row_retries() { # F67: clients with the shipped policy at 3x
+  start_under_load "admission: {max_requests: 96}" "engine: {max_sequences: 32}"
+  local rate=${SOAK_RATE:-200} before calls sent
+  before=$(metric 'vernier_grpc_calls_started_total[{][^}]*GenerateStream[^}]*')
+  load retries run --length-scale 0.25 --rate "$rate" --seconds "$seconds" --warmup 0 --retry-policy deploy/retry_policy.json
+  calls=$(( $(metric 'vernier_grpc_calls_started_total[{][^}]*GenerateStream[^}]*') - before ))
+  sent=$(figure retries 'int(r[0]["figures"]["sent"])')
+  record retries "$(figure retries 'int(r[0]["figures"]["refused"])') of $sent refused in the end; $(( calls - sent )) retries; waiting after it: $(metric vernier_pod_requests_waiting)"
+  holds "$calls - $sent <= 0.1 * $sent"
+}
+
+row_prefix() { # a prompt of 2,016 tokens on SmolLM2 in nf4, and again with all but 32 of them cached
+  start_daemon
+  local shape=(--variants nf4 --concurrency 1 --output-tokens 2 --warmup 0 --seconds 3600)
+  load prefix_cold run "${shape[@]}" --requests 5 --prompt-tokens 2016
+  load prefix_first run "${shape[@]}" --requests 1 --prompt-tokens 32 --shared-prefix 1984
+  load prefix_hit run "${shape[@]}" --requests 10 --prompt-tokens 32 --shared-prefix 1984
+  record prefix "TTFT p50: $(figure prefix_cold '"%.2f" % r[0]["figures"]["first_token_p50_seconds"]') s cold, $(figure prefix_hit '"%.3f" % r[0]["figures"]["first_token_p50_seconds"]') s with $(figure prefix_hit 'int(r[0]["figures"]["cached_tokens_per_second"] * r[0]["figures"]["seconds"] / r[0]["figures"]["completed"])') of 2,016 tokens cached"
 }
 
 rows=$(declare -F | sed -n 's/^declare -f row_//p')

@@ -26,7 +26,7 @@ struct NormSlot {
 };
 
 // Every matrix of a variant under its canonical name, as the forward pass wants it.
-std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, Variant* variant) {
+std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, VariantWeights* variant) {
   const int64_t hidden = config.hidden;
   const int64_t inner = config.intermediate;
   const int64_t q_rows = int64_t{config.attention.num_heads} * config.attention.head_dim;
@@ -58,7 +58,7 @@ std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, Variant* variant)
   return slots;
 }
 
-std::vector<NormSlot> NormSlots(const ModelConfig& config, Variant* variant) {
+std::vector<NormSlot> NormSlots(const ModelConfig& config, VariantWeights* variant) {
   std::vector<NormSlot> slots;
   for (size_t i = 0; i < variant->layers.size(); ++i) {
     LayerWeights* layer = &variant->layers[i];
@@ -95,7 +95,7 @@ class Planner {
  public:
   explicit Planner(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-  absl::Status AddVariant(const VariantSpec& spec, int index, Variant* variant) {
+  absl::Status AddVariant(const VariantSpec& spec, int index, VariantWeights* variant) {
     const ModelConfig& config = checkpoint_.config();
     for (const MatrixSlot& slot : MatrixSlots(config, variant)) {
       const absl::StatusOr<FormatId> format = FormatFor(spec, slot.name);
@@ -181,7 +181,8 @@ bool MatchesPattern(absl::string_view pattern, absl::string_view name) {
 }
 
 absl::StatusOr<LoadPlan> PlanLoad(const Checkpoint& checkpoint,
-                                  const std::vector<VariantSpec>& specs, Model* model) {
+                                  const std::vector<VariantSpec>& specs,
+                                  const std::vector<VariantWeights*>& variants) {
   const ModelConfig& config = checkpoint.config();
   // A config that claims more layers than the file has must not size anything.
   if (config.num_layers < 0 ||
@@ -192,7 +193,8 @@ absl::StatusOr<LoadPlan> PlanLoad(const Checkpoint& checkpoint,
   }
   Planner planner(checkpoint);
   for (size_t i = 0; i < specs.size(); ++i) {
-    Variant* variant = &model->variants[i];
+    VariantWeights* variant = variants[i];
+    if (variant == nullptr) continue;
     variant->layers.resize(config.num_layers);
     if (absl::Status status = planner.AddVariant(specs[i], static_cast<int>(i), variant);
         !status.ok()) {

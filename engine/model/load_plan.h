@@ -1,5 +1,5 @@
-// What LoadModel will read, in which formats, and what will point to it: decided before a byte is
-// read.
+// What will be read of a checkpoint, in which formats, and what will point to it: decided before a
+// byte is read.
 #pragma once
 
 #include <cstdint>
@@ -43,11 +43,12 @@ struct LoadPlan {
   std::vector<VectorPlan> vectors;
 };
 
-// Plans every tensor of `model->variants`, one for each of `specs` and without layers yet: gives
-// them their layers, norm kinds and epsilons, and points at them. REQUIRES: the variants are not
-// moved while the plan lives. INVALID_ARGUMENT naming a tensor that is missing or left without a
-// format.
+// Plans every tensor of those `variants` that are not null, one for each of `specs`: gives them
+// their layers, norm kinds and epsilons, and points at them. REQUIRES: they are without layers, and
+// not moved while the plan lives. INVALID_ARGUMENT naming a tensor that is missing or left without
+// a format.
 absl::StatusOr<LoadPlan> PlanLoad(const Checkpoint& checkpoint,
-                                  const std::vector<VariantSpec>& specs, Model* model);
+                                  const std::vector<VariantSpec>& specs,
+                                  const std::vector<VariantWeights*>& variants);
 
 }  // namespace vernier

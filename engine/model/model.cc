@@ -1,7 +1,7 @@
 #include "engine/model/model.h"
 
+#include <algorithm>
 #include <array>
-#include <chrono>
 #include <future>
 #include <set>
 #include <unordered_map>
@@ -10,13 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/load_plan.h"
-#include "kernels/base/check.h"
+#include "engine/model/load_tensors.h"
 #include "kernels/base/log.h"
 
 namespace vernier {
 namespace {
-
-using ProgressFunction = std::function<bool(const LoadProgress&)>;
 
 bool IsVariantName(absl::string_view name) {
   if (name.empty() || name.size() > 63) return false;
@@ -29,141 +27,23 @@ bool IsVariantName(absl::string_view name) {
   return is_alphanumeric(name[0]);
 }
 
-// Counts tensors and asks whether to go on.
-class ProgressCounter {
- public:
-  ProgressCounter(const Checkpoint& checkpoint, const LoadPlan& plan,
-                  const ProgressFunction& report)
-      : report_(report) {
-    for (const TensorInfo& tensor : checkpoint.tensors()) bytes_of_[tensor.name] = tensor.bytes;
-    progress_.tensors_total = static_cast<int64_t>(plan.matrices.size() + plan.vectors.size());
-    for (const MatrixPlan& matrix : plan.matrices) progress_.bytes_total += bytes_of_[matrix.name];
-    for (const VectorPlan& vector : plan.vectors) progress_.bytes_total += bytes_of_[vector.name];
-  }
-  absl::Status Report() const {
-    if (report_ == nullptr || report_(progress_)) return absl::OkStatus();
-    return absl::CancelledError(absl::StrCat("loading was cancelled after ", progress_.tensors_done,
-                                             " of ", progress_.tensors_total, " tensors"));
-  }
-  absl::Status Done(const std::string& tensor) {
-    ++progress_.tensors_done;
-    progress_.bytes_done += bytes_of_[tensor];
-    return Report();
-  }
-
- private:
-  const ProgressFunction& report_;
-  std::unordered_map<std::string, int64_t> bytes_of_;
-  LoadProgress progress_;
-};
-
-// Reads one tensor ahead of what is being packed, so that storage and processors work at once. The
-// bytes of at most two tensors are in memory.
-class MatrixReader {
- public:
-  MatrixReader(const Checkpoint& checkpoint, const std::vector<MatrixPlan>& matrices)
-      : checkpoint_(checkpoint), matrices_(matrices) {
-    Begin();
-  }
-  // Of each matrix in turn.
-  absl::StatusOr<WeightSource> Next() {
-    absl::StatusOr<WeightSource> source = reading_.get();
-    ++index_;
-    Begin();
-    return source;
-  }
-
- private:
-  void Begin() {
-    if (index_ == matrices_.size()) return;
-    reading_ = std::async(std::launch::async,
-                          [this, i = index_] { return checkpoint_.OpenMatrix(matrices_[i].name); });
-  }
-
-  const Checkpoint& checkpoint_;
-  const std::vector<MatrixPlan>& matrices_;
-  size_t index_ = 0;
-  std::future<absl::StatusOr<WeightSource>> reading_;  // waits when it goes
-};
-
-absl::Status LoadMatrix(const absl::StatusOr<WeightSource>& source, const MatrixPlan& plan,
-                        Backend* backend, Model* model) {
-  if (!source.ok()) return source.status();
-  if (source->rows != plan.rows || source->cols != plan.cols) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", plan.name, " is [", source->rows,
-                                                   ", ", source->cols, "], the config makes it [",
-                                                   plan.rows, ", ", plan.cols, "]"));
-  }
-  absl::StatusOr<std::vector<Weight>> packed = backend->CreateWeights(*source, plan.formats);
-  if (!packed.ok()) return packed.status();
-  VERNIER_CHECK(packed->size() == plan.formats.size());
-  const size_t first = model->weights.size();
-  for (Weight& weight : *packed) {
-    model->weights.push_back(std::make_unique<Weight>(std::move(weight)));
-  }
-  for (const MatrixPlan::Use& use : plan.uses) {
-    *use.target = model->weights[first + use.format].get();
-  }
-  return absl::OkStatus();
-}
-
-absl::Status LoadVector(const Checkpoint& checkpoint, const VectorPlan& plan, Backend* backend,
-                        Model* model) {
-  const absl::StatusOr<std::vector<float>> values = checkpoint.ReadVector(plan.name);
-  if (!values.ok()) return values.status();
-  if (static_cast<int64_t>(values->size()) != plan.size) {
-    return absl::InvalidArgumentError(absl::StrCat("tensor ", plan.name, " has ", values->size(),
-                                                   " values, the config makes it ", plan.size));
-  }
-  absl::StatusOr<Vector> vector = backend->CreateVector(*values);
-  if (!vector.ok()) return vector.status();
-  model->vectors.push_back(std::make_unique<Vector>(*std::move(vector)));
-  for (const Vector** target : plan.targets) *target = model->vectors.back().get();
-  return absl::OkStatus();
-}
-
-absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Backend* backend,
-                         const ProgressFunction& report, Model* model) {
-  using Clock = std::chrono::steady_clock;
-  ProgressCounter progress(checkpoint, plan, report);
-  if (absl::Status status = progress.Report(); !status.ok()) return status;
-  MatrixReader reader(checkpoint, plan.matrices);
-  for (const MatrixPlan& matrix : plan.matrices) {
-    const Clock::time_point start = Clock::now();
-    if (absl::Status status = LoadMatrix(reader.Next(), matrix, backend, model); !status.ok()) {
-      return status;
-    }
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    for (const MatrixPlan::Use& use : matrix.uses) {
-      model->variants[use.variant].load_seconds +=
-          seconds / static_cast<double>(matrix.uses.size());
-    }
-    if (absl::Status status = progress.Done(matrix.name); !status.ok()) return status;
-  }
-  for (const VectorPlan& vector : plan.vectors) {
-    if (absl::Status status = LoadVector(checkpoint, vector, backend, model); !status.ok()) {
-      return status;
-    }
-    if (absl::Status status = progress.Done(vector.name); !status.ok()) return status;
-  }
-  return absl::OkStatus();
-}
-
 absl::Status LoadRotary(Backend* backend, Model* model) {
   if (model->config.learned_positions) return absl::OkStatus();
-  auto load = [&](const std::vector<float>& frequencies, Rotary* rotary) {
+  // No checkpoint has a tensor of these names.
+  auto load = [&](const char* name, const std::vector<float>& frequencies, Rotary* rotary) {
     absl::StatusOr<Vector> vector = backend->CreateVector(frequencies);
     if (!vector.ok()) return vector.status();
-    model->vectors.push_back(std::make_unique<Vector>(*std::move(vector)));
-    rotary->inverse_frequencies = model->vectors.back().get();
+    auto& own = model->vectors[name] = std::make_unique<const Vector>(*std::move(vector));
+    rotary->inverse_frequencies = own.get();
     return absl::OkStatus();
   };
-  if (absl::Status status = load(model->config.inverse_frequencies, &model->rotary); !status.ok()) {
+  if (absl::Status status = load(" rotary", model->config.inverse_frequencies, &model->rotary);
+      !status.ok()) {
     return status;
   }
   model->window_rotary = model->rotary;
   if (model->config.window_inverse_frequencies.empty()) return absl::OkStatus();
-  return load(model->config.window_inverse_frequencies, &model->window_rotary);
+  return load(" window rotary", model->config.window_inverse_frequencies, &model->window_rotary);
 }
 
 // What the file has of text: absent or unsupported parts leave a reason, broken ones are errors.
@@ -203,7 +83,7 @@ absl::Status LoadText(const TokenizerSource& source, Model* model) {
   return absl::OkStatus();
 }
 
-FormatId PrecisionOf(const Variant& variant) {
+FormatId PrecisionOf(const VariantWeights& variant) {
   std::array<int64_t, kNumFormats> bytes{};
   for (const LayerWeights& layer : variant.layers) {
     for (const Linear* linear :
@@ -219,31 +99,50 @@ FormatId PrecisionOf(const Variant& variant) {
   return most;
 }
 
-// Sums what each variant holds alone and what it shares. Vectors serve every variant.
-void AccountMemory(const LoadPlan& plan, Model* model) {
-  std::unordered_map<const Weight*, std::set<int>> users;
-  for (const MatrixPlan& matrix : plan.matrices) {
-    for (const MatrixPlan::Use& use : matrix.uses) users[*use.target].insert(use.variant);
-  }
-  int64_t vector_bytes = 0;
-  for (const auto& vector : model->vectors) {
-    vector_bytes += vector->size * static_cast<int64_t>(sizeof(float));
-  }
-  auto account = [&](int64_t bytes, const std::set<int>& variants) {
-    const bool shared = variants.size() > 1;
-    model->memory.weight_bytes += bytes;
-    if (shared) model->memory.shared_weight_bytes += bytes;
-    for (const int i : variants) {
-      (shared ? model->variants[i].shared_bytes : model->variants[i].own_bytes) += bytes;
+}  // namespace
+
+std::vector<const Weight*> WeightsOf(const VariantWeights& variant) {
+  std::set<const Weight*> weights = {variant.embed.table, variant.embed.positions,
+                                     variant.lm_head.weight};
+  for (const LayerWeights& layer : variant.layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      weights.insert(linear->weight);
     }
-  };
-  std::set<int> everyone;
-  for (size_t i = 0; i < model->variants.size(); ++i) everyone.insert(static_cast<int>(i));
-  account(vector_bytes, everyone);
-  for (const auto& [weight, variants] : users) account(weight->bytes, variants);
+  }
+  weights.erase(nullptr);
+  return {weights.begin(), weights.end()};
 }
 
-}  // namespace
+void AccountMemory(Model* model) {
+  std::unordered_map<const Weight*, std::set<size_t>> users;
+  std::set<size_t> everyone;
+  std::vector<int64_t> own(model->variants.size()), shared(model->variants.size());
+  for (size_t i = 0; i < model->variants.size(); ++i) {
+    if (!model->variants[i].layers.empty()) everyone.insert(i);
+    for (const Weight* weight : WeightsOf(model->variants[i])) users[weight].insert(i);
+  }
+  int64_t all_bytes = 0, shared_bytes = 0, vector_bytes = 0;
+  const auto account = [&](int64_t bytes, const std::set<size_t>& variants) {
+    all_bytes += bytes;
+    if (variants.size() > 1) shared_bytes += bytes;
+    for (const size_t i : variants) (variants.size() > 1 ? shared : own)[i] += bytes;
+  };
+  for (const auto& [name, vector] : model->vectors) {
+    vector_bytes += vector->size * static_cast<int64_t>(sizeof(float));
+  }
+  account(vector_bytes, everyone);
+  for (const auto& [weight, variants] : users) account(weight->bytes, variants);
+  for (size_t i = 0; i < model->variants.size(); ++i) {
+    Variant& variant = model->variants[i];
+    const bool copied = model->config.tied_lm_head && variant.lm_head.weight != variant.embed.table;
+    variant.tied_copy_bytes = copied ? variant.lm_head.weight->bytes : 0;
+    variant.own_bytes = own[i];
+    variant.shared_bytes = shared[i];
+  }
+  model->memory.weight_bytes = all_bytes;
+  model->memory.shared_weight_bytes = shared_bytes;
+}
 
 VariantSpec DefaultVariant(FormatId format) {
   const QuantFormat& row = FormatOf(format);
@@ -271,6 +170,9 @@ absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {
           absl::StrCat("variant ", variant.name, " has no format rule"));
     }
   }
+  if (std::none_of(variants.begin(), variants.end(), [](const auto& v) { return v.at_start; })) {
+    return absl::InvalidArgumentError("no variant is loaded at the start");
+  }
   return absl::OkStatus();
 }
 
@@ -288,7 +190,7 @@ int Model::FindVariant(absl::string_view variant_name) const {
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, const std::string& name,
                                                  const std::vector<VariantSpec>& variants,
                                                  Backend* backend,
-                                                 const ProgressFunction& progress) {
+                                                 const LoadProgressFunction& progress) {
   const absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint = Checkpoint::Open(path);
   if (!checkpoint.ok()) return checkpoint.status();
   return LoadModelFrom(**checkpoint, name, variants, backend, progress);
@@ -298,7 +200,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
                                                      const std::string& name,
                                                      const std::vector<VariantSpec>& variants,
                                                      Backend* backend,
-                                                     const ProgressFunction& progress) {
+                                                     const LoadProgressFunction& progress) {
   if (absl::Status status = CheckVariants(variants); !status.ok()) return status;
   auto model = std::make_unique<Model>();
   model->name = name;
@@ -307,15 +209,20 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
   model->config = checkpoint.config();
   model->memory.disk_bytes = checkpoint.disk_bytes();
   model->variants.resize(variants.size());
+  std::vector<VariantWeights*> loaded;
   for (size_t i = 0; i < variants.size(); ++i) {
-    model->variants[i].name = variants[i].name;
-    model->variants[i].kv = variants[i].kv;
+    Variant& variant = model->variants[i];
+    variant.name = variants[i].name;
+    variant.kv = variants[i].kv;
+    variant.precision = variants[i].formats.back().format;
+    variant.loaded = variants[i].at_start;
+    loaded.push_back(variants[i].at_start ? &variant : nullptr);
   }
   // What is cheap to refuse comes before what takes long.
   if (absl::Status status = LoadText(checkpoint.tokenizer_source(), model.get()); !status.ok()) {
     return status;
   }
-  absl::StatusOr<LoadPlan> plan = PlanLoad(checkpoint, variants, model.get());
+  absl::StatusOr<LoadPlan> plan = PlanLoad(checkpoint, variants, loaded);
   if (!plan.ok()) return plan.status();
 
   // Hashing is bound by one core, packing by memory: side by side. The future waits when it goes.
@@ -335,11 +242,9 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
     model->golden = manifest->golden;
   }
 
-  AccountMemory(*plan, model.get());
+  AccountMemory(model.get());
   for (Variant& variant : model->variants) {
-    variant.precision = PrecisionOf(variant);
-    const bool copied = model->config.tied_lm_head && variant.lm_head.weight != variant.embed.table;
-    if (copied) variant.tied_copy_bytes = variant.lm_head.weight->bytes;
+    if (variant.loaded) variant.precision = PrecisionOf(variant);
   }
   return model;
 }

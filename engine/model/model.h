@@ -1,14 +1,18 @@
 // One checkpoint held in several precisions: shared tensors, variants, and what each costs in
 // memory.
 //
-// Immutable after LoadModel, so any thread may read it.
+// Any thread may read it. Only what a variant computes with (VariantWeights: the device thread's),
+// who owns that (`weights`: the VariantLoader's) and what is Renewed change after LoadModel.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -32,6 +36,7 @@ struct VariantSpec {
   std::string name;                 // [a-z0-9][a-z0-9._+-]{0,62}
   std::vector<FormatRule> formats;  // the last one must match everything
   ScalarType kv = ScalarType::kF16;
+  bool at_start = true;  // false: not loaded until it is asked for (variant_loader.h)
 };
 
 // The spec that a bare format name on a command line means: embeddings and lm_head in fp16, the
@@ -39,7 +44,7 @@ struct VariantSpec {
 VariantSpec DefaultVariant(FormatId format);
 
 // INVALID_ARGUMENT naming the first variant with a malformed or repeated name or without a rule, or
-// when there is none.
+// when there is none, or none that is loaded at the start.
 absl::Status CheckVariants(const std::vector<VariantSpec>& variants);
 
 struct LayerWeights {
@@ -50,25 +55,52 @@ struct LayerWeights {
   Linear gate, up, down;  // gate.weight null: no gate
 };
 
-struct Variant {
-  std::string name;
-  FormatId precision = FormatId::kF16;  // of most of its bytes among the layers' linears
-  ScalarType kv = ScalarType::kF16;
+// What a variant computes with: pointers into the Model.
+struct VariantWeights {
   EmbedArgs embed;
-  std::vector<LayerWeights> layers;
+  std::vector<LayerWeights> layers;  // none: the variant is not loaded
   Norm final_norm;
   Linear lm_head;
-  int64_t own_bytes = 0;     // packed weights and vectors that no other variant uses
-  int64_t shared_bytes = 0;  // that others use too
+};
+
+// Every weight that is pointed to, each once.
+std::vector<const Weight*> WeightsOf(const VariantWeights& variant);
+
+// A number that one thread renews while others read it.
+template <typename T>
+class Renewed {
+ public:
+  Renewed(T value = {}) : value_(value) {}  // NOLINT: it is its value
+  Renewed(const Renewed& other) : value_(static_cast<T>(other)) {}
+  Renewed& operator=(const Renewed& other) { return *this = static_cast<T>(other); }
+  Renewed& operator=(T value) {
+    value_.store(value, std::memory_order_release);
+    return *this;
+  }
+  operator T() const { return value_.load(std::memory_order_acquire); }  // NOLINT
+
+ private:
+  std::atomic<T> value_;
+};
+
+struct Variant : VariantWeights {
+  std::string name;
+  // Of most of its bytes among the layers' linears; of its last rule where it is not loaded at the
+  // start.
+  FormatId precision = FormatId::kF16;
+  ScalarType kv = ScalarType::kF16;
+  Renewed<bool> loaded = true;        // false: requests for it are refused
+  Renewed<int64_t> own_bytes = 0;     // packed weights and vectors that no other variant uses
+  Renewed<int64_t> shared_bytes = 0;  // that others use too
   // Of the second tensor of a tied lm_head whose format is not the embedding's; part of the above.
-  int64_t tied_copy_bytes = 0;
+  Renewed<int64_t> tied_copy_bytes = 0;
   // Reading and packing; a tensor's time is divided equally among the variants that use it.
-  double load_seconds = 0;
+  Renewed<double> load_seconds = 0;
 };
 
 struct ModelMemory {
-  int64_t shared_weight_bytes = 0;
-  int64_t weight_bytes = 0;  // shared and own
+  Renewed<int64_t> shared_weight_bytes = 0;
+  Renewed<int64_t> weight_bytes = 0;  // shared and own
   int64_t tokenizer_bytes = 0;
   int64_t disk_bytes = 0;
 };
@@ -95,13 +127,17 @@ struct Model {
   std::string no_tokenizer_reason, no_chat_reason;
   ModelMemory memory;
 
-  // Owners of what the variants point to.
-  std::vector<std::unique_ptr<Weight>> weights;
-  std::vector<std::unique_ptr<Vector>> vectors;
+  // Owners of what the variants point to, by the checkpoint's names: a weight once a format, a
+  // vector once for all variants.
+  std::map<std::pair<std::string, FormatId>, std::unique_ptr<const Weight>> weights;
+  std::map<std::string, std::unique_ptr<const Vector>> vectors;
 
   // -1 when there is none.
   int FindVariant(absl::string_view variant_name) const;
 };
+
+// Fills in what each variant that is loaded costs: its own bytes and those it shares.
+void AccountMemory(Model* model);
 
 struct LoadProgress {
   int64_t tensors_done = 0;
@@ -109,22 +145,27 @@ struct LoadProgress {
   int64_t bytes_done = 0;  // of those tensors in the file
   int64_t bytes_total = 0;
 };
+// False: stop.
+using LoadProgressFunction = std::function<bool(const LoadProgress&)>;
 
-// Reads each tensor once and packs it into every format that a variant wants. Peak memory is the
-// result plus the two largest tensors. Errors name the tensor: those of the checkpoint,
-// INVALID_ARGUMENT for values that are not finite, a shape that the config contradicts, a rule set
-// that leaves a weight without a format or a tokenizer larger than the vocabulary; the same naming
-// the file and the tensor for what a manifest beside the model contradicts, and for a file that
-// changes meanwhile; those of CheckVariants; CANCELLED when `progress` (null: none; called before
-// the first tensor and after each) returns false. A tokenizer or chat template that is missing or
-// not supported is no error: the reason is in the result.
-absl::StatusOr<std::unique_ptr<Model>> LoadModel(
-    const std::string& path, const std::string& name, const std::vector<VariantSpec>& variants,
-    Backend* backend, const std::function<bool(const LoadProgress&)>& progress);
+// Reads each tensor once and packs it into every format that a variant which is loaded at the start
+// wants. Peak memory is the result plus the two largest tensors. Errors name the tensor: those of
+// the checkpoint, INVALID_ARGUMENT for values that are not finite, a shape that the config
+// contradicts, a rule set that leaves a weight without a format or a tokenizer larger than the
+// vocabulary; the same naming the file and the tensor for what a manifest beside the model
+// contradicts, and for a file that changes meanwhile; those of CheckVariants; CANCELLED when
+// `progress` (null: none; called before the first tensor and after each) returns false. A tokenizer
+// or chat template that is missing or not supported is no error: the reason is in the result.
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, const std::string& name,
+                                                 const std::vector<VariantSpec>& variants,
+                                                 Backend* backend,
+                                                 const LoadProgressFunction& progress);
 
 // The same from a checkpoint that is open already.
-absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(
-    const Checkpoint& checkpoint, const std::string& name, const std::vector<VariantSpec>& variants,
-    Backend* backend, const std::function<bool(const LoadProgress&)>& progress);
+absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoint,
+                                                     const std::string& name,
+                                                     const std::vector<VariantSpec>& variants,
+                                                     Backend* backend,
+                                                     const LoadProgressFunction& progress);
 
 }  // namespace vernier

@@ -50,6 +50,10 @@ class FakeEngine : public Engine {
     return snapshot;
   }
   int64_t max_context() const override { return max_context_; }
+  absl::Status LoadVariant(int, VariantWeights) override { return absl::OkStatus(); }
+  absl::Status UnloadVariant(int, const std::function<bool()>&) override {
+    return absl::OkStatus();
+  }
   void StartDrain() override { ledger_->StartDrain(); }
   void Stop() override {}
 

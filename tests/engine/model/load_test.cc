@@ -184,8 +184,8 @@ TEST_F(LoadTest, BytesAddUp) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   const Model& model = **loaded;
   int64_t everything = 0, own = 0;
-  for (const auto& weight : model.weights) everything += weight->bytes;
-  for (const auto& vector : model.vectors) everything += vector->size * 4;
+  for (const auto& [key, weight] : model.weights) everything += weight->bytes;
+  for (const auto& [name, vector] : model.vectors) everything += vector->size * 4;
   for (const Variant& variant : model.variants) own += variant.own_bytes;
   EXPECT_EQ(model.memory.weight_bytes, everything);
   EXPECT_EQ(own + model.memory.shared_weight_bytes, everything);
@@ -216,7 +216,7 @@ TEST_F(LoadTest, PeakIsTheResultAndTheTwoLargestTensors) {
   const auto model = LoadFormats({FormatId::kF16, FormatId::kInt8, FormatId::kNf4});
   ASSERT_TRUE(model.ok()) << model.status();
   int64_t result = 0;
-  for (const auto& weight : (*model)->weights) result += weight->bytes;
+  for (const auto& [key, weight] : (*model)->weights) result += weight->bytes;
   std::vector<int64_t> files;
   for (const auto& [name, shape] : checkpoint_.matrices) {
     files.push_back(checkpoint_.FileBytes(name));
@@ -233,7 +233,7 @@ TEST_F(LoadTest, Nf4AloneKeepsNoOtherCopyOfAQuantizedTensor) {
     EXPECT_THAT(formats, ElementsAre(name == "embed" ? FormatId::kF16 : FormatId::kNf4)) << name;
   }
   int64_t result = 0;
-  for (const auto& weight : (*model)->weights) result += weight->bytes;
+  for (const auto& [key, weight] : (*model)->weights) result += weight->bytes;
   EXPECT_EQ(ledger_.live_bytes, result);
   model->reset();
   EXPECT_EQ(ledger_.live_bytes, 0);
