@@ -136,7 +136,7 @@ row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a c
 row_overload() { # F64: 1x, 2x, 5x, 10x of capacity, Poisson, then bursts: goodput, refusals, memory
   start_under_load "admission: {max_requests: 96}" "engine: {max_sequences: 32}"
   local shape=(--length-scale 0.25 --slo-ttft 2 --slo-tpot 0.1 --warmup 5)
-  load capacity sweep "${shape[@]}" --from 20 --seconds 20 --growth 1.5 --attainment 0.95 --max-runs 10
+  load capacity sweep "${shape[@]}" --from 40 --seconds 15 --growth 1.5 --attainment 0.95 --max-runs 8
   local peak; peak=$(figure capacity 'max(x["figures"]["goodput_per_second"] for x in r)')
   local process
   for process in poisson gamma; do
@@ -179,6 +179,15 @@ row_retries() { # F67: clients with the shipped policy at 3x
   holds "$calls - $sent <= 0.1 * $sent"
 }
 
+row_simulation() { # R14: the scheduler's simulation over other seeds
+  local seeds=${SOAK_SEEDS:-20} seed
+  for seed in $(seq "$seeds"); do
+    VERNIER_SIMULATION_SEED=$((seed * 100000)) "$bin/simulation_test" --gtest_filter='*Scheduler*' --gtest_brief=1 >/dev/null || {
+      echo "VERNIER_SIMULATION_SEED=$((seed * 100000)) fails" >&2; return 1; }
+  done
+  record simulation "$seeds seeds, none failed"
+}
+
 row_prefix() { # a prompt of 2,016 tokens on SmolLM2 in nf4, and again with all but 32 of them cached
   start_daemon
   local shape=(--variants nf4 --concurrency 1 --output-tokens 2 --warmup 0 --seconds 3600)
@@ -190,7 +199,10 @@ row_prefix() { # a prompt of 2,016 tokens on SmolLM2 in nf4, and again with all 
 
 rows=$(declare -F | sed -n 's/^declare -f row_//p')
 [ $# -gt 0 ] || { echo "rows:" $rows; exit 0; }
+failed=
 for row in "$@"; do
   declare -F "row_$row" >/dev/null || { echo "soak.sh: no row '$row'; rows:" $rows >&2; exit 64; }
-  "row_$row"
+  "row_$row" || failed="$failed $row"
+  kill ${daemon_pid:-} 2>/dev/null || true
 done
+[ -z "$failed" ] || { echo "soak.sh: failed:$failed" >&2; exit 1; }

@@ -62,7 +62,7 @@ TEST(LoadTest, TenantsThatAlwaysWantMoreGetEqualShares) {
     EXPECT_GT(outcome.refused, 0) << "it wants more";
     served.push_back(static_cast<double>(outcome.tokens));
   }
-  EXPECT_GE(JainIndex(served), 0.95)
+  EXPECT_GE(loadtest::JainIndex(served), 0.95)
       << served[0] << " " << served[1] << " " << served[2] << " " << served[3];
 }
 
@@ -129,6 +129,59 @@ TEST(LoadTest, TenThousandCancelsLeaveNothingBehind) {
   EXPECT_GT(result.outcomes[0].ended, 8'000);
   EXPECT_GT(result.outcomes[0].sent, 9'500);
   EXPECT_GT(result.outcomes[1].completed, 100);
+}
+
+// The same requests to four replicas; each holds the first texts of a quarter of them, or of all.
+TEST(LoadTest, RoutingByPrefixComputesLess) {
+  LoadOptions options = Options();
+  options.replicas = 4;
+  options.limits.kv_blocks = 400;
+  // 40 texts of 30 blocks: all of them do not fit one replica, a quarter does.
+  options.sources = {{.requests_per_second = 20,
+                      .prompt_tokens = 50,
+                      .output_tokens = 20,
+                      .prefix_tokens = 960,
+                      .prefixes = 40}};
+  const LoadResult spread = RunLoad(options);
+  options.routing = Routing::kPrefix;
+  const LoadResult together = RunLoad(options);
+  EXPECT_EQ(spread.outcomes[0].completed, together.outcomes[0].completed);
+  EXPECT_GT(together.outcomes[0].cached_tokens, 1.5 * spread.outcomes[0].cached_tokens);
+  const auto median = [&](const LoadResult& result) {
+    return ReportOf(options, result, absl::Seconds(5), {}).all.first_token.p50;
+  };
+  EXPECT_LT(median(together), median(spread));
+}
+
+TEST(LoadTest, MoreReplicasServeMore) {
+  LoadOptions options = Options();
+  options.sources = {{.requests_per_second = 40}};
+  double one = 0;
+  for (const Routing routing : {Routing::kRoundRobin, Routing::kLeastRequests}) {
+    options.routing = routing;
+    options.replicas = 1;
+    one = ReportOf(options, RunLoad(options), absl::Seconds(10), {}).all.Goodput();
+    options.replicas = 4;
+    const auto four = ReportOf(options, RunLoad(options), absl::Seconds(10), {});
+    EXPECT_GT(four.all.Goodput(), 2 * one);
+    EXPECT_EQ(four.all.refused, 0);
+  }
+}
+
+TEST(LoadTest, TheReportCountsWhatTheSourcesCount) {
+  LoadOptions options = Options();
+  options.sources = {{.tenant = "a", .requests_per_second = 30, .cancelled = 20},
+                     {.tenant = "b", .requests_per_second = 5}};
+  const LoadResult result = RunLoad(options);
+  const loadtest::RunReport run = ReportOf(options, result, absl::ZeroDuration(), {});
+  ASSERT_EQ(run.tenants.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(run.tenants[i].summary.sent, result.outcomes[i].sent);
+    EXPECT_EQ(run.tenants[i].summary.completed, result.outcomes[i].completed);
+    EXPECT_EQ(run.tenants[i].summary.refused, result.outcomes[i].refused);
+    EXPECT_EQ(run.tenants[i].summary.cancelled, result.outcomes[i].ended);
+  }
+  EXPECT_GT(run.all.inter_token.count, 0);
 }
 
 TEST(LoadTest, TheSameSeedGivesTheSameRun) {

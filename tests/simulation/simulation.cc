@@ -41,6 +41,18 @@ void Simulation::Finish() {
   EXPECT_EQ(ledger_->load().tokens, 0);
 }
 
+void Simulation::EndEveryClient(EndReason reason) {
+  for (const auto& sequence : scheduler_.sequences()) {
+    const bool started = sequence->Running();
+    const Phase phase = started
+                            ? (sequence->computed < sequence->prompt_tokens ? kInPrompt : kInText)
+                            : (sequence->preemptions > 0 ? kPreempted : kWaiting);
+    ++counts_.ended_in[phase];
+  }
+  for (const auto& client : clients_) client->control()->End(reason);
+  Iterate();
+}
+
 void Simulation::EndAll() {
   scheduler_.EndAll({FinishReason::kDrain, -1, absl::UnavailableError("stopped")});
   if (running_ != nullptr) scheduler_.Commit(std::exchange(running_, nullptr)->plan);
@@ -75,6 +87,9 @@ void Simulation::CancelSome() {
 // One turn of DeviceEngine::RunStep.
 void Simulation::Iterate() {
   now_ += absl::Milliseconds(Below(&random_, 5));
+  if (options_.clock_jumps > 0 && Chance(&random_, options_.clock_jumps)) {
+    now_ += absl::Milliseconds(Below(&random_, 3'600'000));
+  }
   std::vector<std::shared_ptr<Client>> due;
   for (const auto& client : clients_) {
     if (client->MustEnd(now_)) due.push_back(client);

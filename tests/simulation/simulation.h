@@ -22,7 +22,12 @@ struct SimulationOptions {
   TrafficMix traffic;
   int planning_depth = 1;
   uint64_t seed = 0;
+  // Per cent of turns before which the clock jumps, by up to an hour: a process that was stopped.
+  int clock_jumps = 0;
 };
+
+// Where a sequence is when it is ended from outside.
+enum Phase { kWaiting, kPreempted, kInPrompt, kInText, kNumPhases };
 
 // What happened, so that a test can show that the run reached what it is for.
 struct SimulationCounts {
@@ -32,7 +37,8 @@ struct SimulationCounts {
   int64_t paired_steps = 0;
   int64_t low_steps = 0;
   int64_t cached_tokens = 0;
-  int64_t ended[16] = {};  // by FinishReason
+  int64_t ended_in[kNumPhases] = {};  // by EndEveryClient
+  int64_t ended[16] = {};             // by FinishReason
   int64_t Ended(FinishReason reason) const { return ended[static_cast<int>(reason)]; }
 };
 
@@ -44,6 +50,8 @@ class Simulation {
   void Run(int64_t steps);
   // No more traffic: everyone must come to an end, and everything be given back.
   void Finish();
+  // Ends every client's request from outside; one turn later they must have ended.
+  void EndEveryClient(EndReason reason);
   // Ends everyone from outside, as the engine does when it stops, whatever is in flight.
   void EndAll();
 
