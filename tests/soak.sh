@@ -50,7 +50,7 @@ holds() { # PYTHON: fails where it is not true
   python3 -c 'import sys; sys.exit(not eval(sys.argv[1]))' "$1" || { echo "soak.sh: not so: $1" >&2; return 1; }
 }
 metric() { # REGEX of a series' name: the value of the first that matches
-  curl -s "http://$http/metrics" | awk -v name="^$1([{}]|\$)" '$1 ~ name { print $NF; exit }'
+  curl -s "http://$http/metrics" | awk -v name="^$1([{}]|\$)" '$1 ~ name && !found++ { print $NF }'
 }
 rss_kb() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$daemon_pid/status"; }
 
