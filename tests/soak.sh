@@ -179,6 +179,16 @@ row_retries() { # F67: clients with the shipped policy at 3x
   holds "$calls - $sent <= 0.1 * $sent"
 }
 
+row_stopped() { # F43: SIGSTOP for 12 s under load: what expired ends DEADLINE_EXCEEDED, and nothing else happens
+  start_under_load
+  load stopped run --concurrency 8 --requests 100000 --seconds 30 --warmup 0 --deadline 5 --prompt-tokens 20 --output-tokens 250 --give-up 20 &
+  local client=$!
+  sleep 6; kill -STOP $daemon_pid; sleep 12; kill -CONT $daemon_pid
+  wait $client
+  record stopped "after 12 s of SIGSTOP: $(figure stopped '"%d completed, %d by their deadline, %d failed, %d unfinished" % tuple(r[0]["figures"][k] for k in ("completed", "deadline", "failed", "unfinished"))'); watchdog trips $(metric vernier_watchdog_trips_total), KV use $(metric vernier_pod_kv_cache_usage_ratio)"
+  holds "$(figure stopped '[r[0]["figures"]["failed"], r[0]["figures"]["unfinished"]]') == [0, 0] and $(metric vernier_watchdog_trips_total) == 0"
+}
+
 row_simulation() { # R14: the scheduler's simulation over other seeds
   local seeds=${SOAK_SEEDS:-20} seed
   for seed in $(seq "$seeds"); do

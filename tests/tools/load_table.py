@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Writes what the load tests of tests/soak.sh measured into loadtest/README.md, between its markers.
+
+Usage: load_table.py [NOTE]. Reads build/soak/*.json as `vernier-loadtest --json` wrote them; NOTE says what else ran on the
+machine. A run that is not there leaves no table.
+"""
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORTS = ROOT / "build" / "soak"
+README = ROOT / "loadtest" / "README.md"
+BEGIN, END = "<!-- load:begin -->", "<!-- load:end -->"
+
+
+def read(name):
+    path = REPORTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def row(cells):
+    return "| " + " | ".join(str(c) for c in cells) + " |"
+
+
+def table(head, rows):
+    return [row(head), "|" + "---:|" * len(head), *[row(r) for r in rows], ""]
+
+
+def overload(process, peak):
+    report = read(f"overload_{process}")
+    if report is None:
+        return []
+    rows = []
+    for run in report["runs"]:
+        f, last = run["figures"], run["timeline"][-1]
+        rows.append([
+            f"{run['offered_per_second'] / peak:.0f}x", f"{f['offered_per_second']:.0f}", f"{100 * f['refused'] / f['sent']:.0f} %",
+            f"{f['goodput_per_second']:.1f}", f"{100 * f['goodput_per_second'] / peak:.0f} %",
+            f"{f['first_token_p50_seconds']:.2f}", f"{f['first_token_p99_seconds']:.2f}", f"{1e3 * f['per_token_p99_seconds']:.0f}",
+            f"{1e3 * f['refusal_p50_seconds']:.1f}", f"{1e3 * f['refusal_p99_seconds']:.1f}",
+            f"{last['resident_bytes'] / 2**20:.1f}"])
+    name = {"poisson": "Poisson arrivals", "gamma": "Bursts (gamma, CV 3)"}[process]
+    return [f"{name}, {report['workload'].split(';')[0]}; SLO {report['slo']['first_token_seconds']:g} s to the first token and "
+            f"{report['slo']['per_token_seconds']:g} s a token:", ""] + table(
+        ["load", "offered/s", "refused", "goodput/s", "of the peak", "TTFT p50, s", "p99, s", "TPOT p99, ms", "refusal p50, ms", "p99, ms",
+         "resident, MiB"], rows)
+
+
+def first(name):
+    report = read(name)
+    return report and report["runs"][0]
+
+
+def lines():
+    out = []
+    capacity = read("capacity")
+    if capacity:
+        peak = max(r["figures"]["goodput_per_second"] for r in capacity["runs"])
+        out += overload("poisson", peak) + overload("gamma", peak)
+    cancels = first("cancels")
+    if cancels:
+        end, begin = cancels["timeline"][-1], cancels["timeline"][0]
+        out.append(f"- {cancels['figures']['sent']:.0f} calls, 64 at once, {cancels['figures']['cancelled']:.0f} of them cancelled at a "
+                   f"random token: resident memory {begin['resident_bytes'] / 2**20:.1f} MiB in the first second, "
+                   f"{end['resident_bytes'] / 2**20:.1f} MiB in the last; descriptors {begin['open_files']:.0f} and "
+                   f"{end['open_files']:.0f}, threads {begin['threads']:.0f} and {end['threads']:.0f}.")
+    alone, flood = first("flood_alone"), first("flood")
+    if alone and flood:
+        victim, other = flood["tenants"]["victim"], flood["tenants"]["flood"]
+        out.append(f"- A tenant with 1 request a second waits {1e3 * alone['figures']['first_token_p99_seconds']:.0f} ms at p99 for its "
+                   f"first token alone ({alone['figures']['sent']:.0f} requests), and {1e3 * victim['first_token_p99_seconds']:.0f} ms "
+                   f"({victim['sent']:.0f} requests) beside one that sends 50 ({1e3 * other['first_token_p99_seconds']:.0f} ms, "
+                   f"{100 * other['refused'] / other['sent']:.0f} % refused).")
+    retries = first("retries")
+    if retries:
+        f = retries["figures"]
+        out.append(f"- Clients with the shipped retry policy at {f['offered_per_second']:.0f} requests/s: {f['refused']:.0f} of "
+                   f"{f['sent']:.0f} were refused in the end; `tests/soak.sh retries` counts the calls that the server saw.")
+    cold, hit = first("prefix_cold"), first("prefix_hit")
+    if cold and hit:
+        a, b = cold["figures"]["first_token_p50_seconds"], hit["figures"]["first_token_p50_seconds"]
+        out.append(f"- SmolLM2-135M, a prompt of 2,016 tokens: {a:.2f} s to the first token, {b:.3f} s with all but its last 32 in the "
+                   f"prefix cache, {a / b:.0f} times less.")
+    return out
+
+
+def main():
+    note = sys.argv[1] if len(sys.argv) > 1 else ""
+    some = next((r for r in map(read, ["capacity", "cancels", "flood"]) if r), None)
+    if some is None:
+        sys.exit("load_table.py: no report in build/soak; run tests/soak.sh overload cancels flood retries prefix")
+    head = [f"{some['server']}, server and client on one machine: {some['processor']}, {some['date']}; written by "
+            f"`tests/tools/load_table.py` from the reports of `tests/soak.sh`.{' ' + note if note else ''}", ""]
+    text = README.read_text()
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(before + BEGIN + "\n" + "\n".join(head + lines()).rstrip() + "\n" + END + after)
+
+
+if __name__ == "__main__":
+    main()
