@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <tuple>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -72,6 +73,17 @@ void DeclareVerbs(CLI::App* app, CommandLine* command) {
                &command->score);
   add(Verb::kModels, "models", "What is served, and its memory")
       ->footer("\nExample:\n  vernier models --json | jq '.models[0].variants[].memory'");
+  for (const auto& [verb, name, text] :
+       {std::tuple(Verb::kLoad, "load",
+                   "Load a configured variant; --server is the admin listener"),
+        std::tuple(Verb::kUnload, "unload", "Free a variant's memory; --server likewise"),
+        std::tuple(Verb::kPlan, "plan",
+                   "Memory that loading a variant needs; --server likewise")}) {
+    add(verb, name, text)
+        ->add_option("VARIANT", command->control_variant, "Its name in the configuration")
+        ->required()
+        ->type_name("");
+  }
   DeclareTokenize(add(Verb::kTokenize, "tokenize", "Token ids and pieces of a text, offline"),
                   &command->tokenize);
   DeclareTemplate(add(Verb::kTemplate, "template", "A chat template rendered over data, offline"),

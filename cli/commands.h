@@ -15,6 +15,12 @@ CommandResult Compare(const CommandLine& command, Connection* connection, const 
 CommandResult Score(const CommandLine& command, Connection* connection, const Terminal& terminal);
 CommandResult ListModels(const CommandLine& command, Connection* connection,
                          const Terminal& terminal);
+CommandResult LoadVariant(const CommandLine& command, Connection* connection,
+                          const Terminal& terminal);
+CommandResult UnloadVariant(const CommandLine& command, Connection* connection,
+                            const Terminal& terminal);
+CommandResult PlanMemory(const CommandLine& command, Connection* connection,
+                         const Terminal& terminal);
 CommandResult Chat(const CommandLine& command, Connection* connection, const Terminal& terminal);
 
 // Parses, runs, and says on stderr what went wrong; returns the exit code.

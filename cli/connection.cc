@@ -50,7 +50,8 @@ Connection::Connection(const CommandLine& command)
       channel_(Dial(command)),
       inference_(v1::Inference::NewStub(channel_)),
       evaluation_(v1::Evaluation::NewStub(channel_)),
-      models_(v1::Models::NewStub(channel_)) {}
+      models_(v1::Models::NewStub(channel_)),
+      control_(v1::ModelControl::NewStub(channel_)) {}
 
 void Connection::Prepare(grpc::ClientContext* context) const {
   if (!api_key_.empty()) context->AddMetadata("authorization", "Bearer " + api_key_);

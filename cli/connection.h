@@ -13,6 +13,7 @@
 #include "cli/options.h"
 #include "vernier/v1/evaluation.grpc.pb.h"
 #include "vernier/v1/inference.grpc.pb.h"
+#include "vernier/v1/model_control.grpc.pb.h"
 #include "vernier/v1/models.grpc.pb.h"
 
 namespace vernier::cli {
@@ -25,6 +26,7 @@ class Connection {
   v1::Inference::Stub* inference() { return inference_.get(); }
   v1::Evaluation::Stub* evaluation() { return evaluation_.get(); }
   v1::Models::Stub* models() { return models_.get(); }
+  v1::ModelControl::Stub* control() { return control_.get(); }
 
   // Sets the deadline and the key of a call.
   void Prepare(grpc::ClientContext* context) const;
@@ -41,6 +43,7 @@ class Connection {
   const std::unique_ptr<v1::Inference::Stub> inference_;
   const std::unique_ptr<v1::Evaluation::Stub> evaluation_;
   const std::unique_ptr<v1::Models::Stub> models_;
+  const std::unique_ptr<v1::ModelControl::Stub> control_;
 };
 
 }  // namespace vernier::cli

@@ -75,7 +75,19 @@ struct InspectOptions {
   bool golden = false;
 };
 
-enum class Verb { kGenerate, kCompare, kScore, kModels, kChat, kTokenize, kTemplate, kInspect };
+enum class Verb {
+  kGenerate,
+  kCompare,
+  kScore,
+  kModels,
+  kChat,
+  kTokenize,
+  kTemplate,
+  kInspect,
+  kLoad,
+  kUnload,
+  kPlan
+};
 
 struct CommandLine {
   Verb verb = Verb::kModels;
@@ -92,6 +104,7 @@ struct CommandLine {
   TokenizeOptions tokenize;
   TemplateOptions chat_template;
   InspectOptions inspect;
+  std::string control_variant;  // of load, unload and plan
 };
 
 }  // namespace vernier::cli

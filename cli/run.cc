@@ -18,6 +18,12 @@ CommandResult Dispatch(const CommandLine& command, const Terminal& terminal) {
       return Compare(command, &connection, terminal);
     case Verb::kScore:
       return Score(command, &connection, terminal);
+    case Verb::kLoad:
+      return LoadVariant(command, &connection, terminal);
+    case Verb::kUnload:
+      return UnloadVariant(command, &connection, terminal);
+    case Verb::kPlan:
+      return PlanMemory(command, &connection, terminal);
     case Verb::kChat:
       return Chat(command, &connection, terminal);
     default:

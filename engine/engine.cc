@@ -402,6 +402,7 @@ void DeviceEngine::PublishSnapshot() {
   }
   const KvPool& pool = scheduler_.pool();
   for (size_t variant = 0; variant < snapshot.variants.size(); ++variant) {
+    snapshot.variants[variant].loaded = model_->variants[variant].loaded;
     snapshot.variants[variant].kv_blocks = pool.used(static_cast<int>(variant));
   }
   snapshot.kv_blocks_total = pool.total();

@@ -69,6 +69,10 @@ absl::string_view ServiceOf(Method method) {
     case Method::kGetLoad:
     case Method::kDrain:
       return "Control";
+    case Method::kLoadVariant:
+    case Method::kUnloadVariant:
+    case Method::kPlanMemory:
+      return "ModelControl";
     case Method::kHealthCheck:
     case Method::kHealthWatch:
       break;

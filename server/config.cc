@@ -71,6 +71,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                     {{"name", reader->Text(&spec.name)},
                      {"kv_blocks", reader->Whole(&guaranteed_blocks, 0, int64_t{1} << 40)},
                      {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
+                     {"at_start", reader->Bool(&spec.at_start)},
                      {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
                      {"formats", [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;

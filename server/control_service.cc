@@ -99,6 +99,7 @@ class ControlService : public ControlBase {
 std::vector<std::unique_ptr<grpc::Service>> MakeAdminServices(ServerState* state) {
   std::vector<std::unique_ptr<grpc::Service>> services;
   services.push_back(std::make_unique<ControlService>(state));
+  services.push_back(MakeModelControlService(state));
   return services;
 }
 

@@ -13,10 +13,12 @@
 #include "kernels/base/log.h"
 #include "kernels/quant_format.h"
 #include "server/grpc_server.h"
+#include "server/host_memory.h"
 #include "server/http.h"
 #include "server/liveness.h"
 #include "server/load_log.h"
 #include "server/metrics_compat.h"
+#include "server/model_control.h"
 #include "server/process_stats.h"
 #include "server/replies.h"
 #include "server/server_state.h"
@@ -68,6 +70,7 @@ class RealDaemon : public Daemon {
   absl::Status Bind();
   absl::Status Load(std::unique_ptr<Backend> backend, const std::function<bool()>& stopping,
                     std::function<void(const absl::Status&)> engine_lost) override;
+  void SetPacker(std::unique_ptr<Backend> packer) override { packer_ = std::move(packer); }
   void Drain(const std::function<bool()>& stopping) override;
   void Stop() override;
 
@@ -94,6 +97,7 @@ class RealDaemon : public Daemon {
   v1::Model Describe() const;
   // Before anybody is served; a request of it counts in the metrics as any other.
   absl::Status TestGolden();
+  void MakeModelControl();
   void Serve(std::function<void(const absl::Status&)> engine_lost, int64_t before_load_bytes);
 
   const ServerConfig config_;
@@ -110,11 +114,13 @@ class RealDaemon : public Daemon {
   std::atomic<bool> loaded_{false};  // the engine may be asked for a snapshot
 
   // Destroyed from the last to the first: calls hold on to what stands above them.
+  std::unique_ptr<Backend> packer_;  // until ModelControl has it
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Engine> engine_;
   WriterPool writers_;
   TaskPool tasks_;
+  std::unique_ptr<ModelControl> models_;
   Served served_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;
@@ -125,7 +131,9 @@ void RealDaemon::SetHealth(bool serving) {
   health_.Set("readiness", serving);
   health_.Set("", serving);
   for (const VariantSpec& spec : config_.variants) {
-    health_.Set(absl::StrCat("vernier.v1.Inference/", spec.name), serving);
+    const int variant = model_ == nullptr ? -1 : model_->FindVariant(spec.name);
+    const bool loaded = variant < 0 || model_->variants[static_cast<size_t>(variant)].loaded;
+    health_.Set(absl::StrCat("vernier.v1.Inference/", spec.name), serving && loaded);
   }
 }
 
@@ -243,6 +251,16 @@ absl::Status RealDaemon::TestGolden() {
   return absl::OkStatus();
 }
 
+void RealDaemon::MakeModelControl() {
+  if (packer_ == nullptr) return;
+  models_ = std::make_unique<ModelControl>(
+      ModelControlOptions{.model_path = config_.model_path,
+                          .specs = config_.variants,
+                          .available_bytes = AvailableMemoryBytes,
+                          .draining = [this] { return draining_.load(std::memory_order_acquire); }},
+      model_.get(), engine_.get(), std::move(packer_), &health_, &metrics_);
+}
+
 void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
                        int64_t before_load_bytes) {
   const BackendMemory memory = backend_->Memory();
@@ -258,10 +276,12 @@ void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
   served_.metrics = &metrics_;
   served_.next_request_id = &next_request_id_;
   served_.slow_consumer = config_.slow_consumer;
+  MakeModelControl();
   state_.SetControl({.backend = backend_->Describe(),
                      .tls = config_.tls.enabled(),
                      .client_certificates = !config_.tls.client_ca.empty(),
                      .draining = [this] { return draining_.load(std::memory_order_acquire); },
+                     .models = models_.get(),
                      .drain = drain_asked_});
   state_.SetServed(&served_, [this] { return Describe(); });
   ready_.store(true, std::memory_order_release);
@@ -295,6 +315,7 @@ void RealDaemon::Stop() {
   ready_.store(false, std::memory_order_release);
   SetHealth(false);
   liveness_.reset();
+  models_.reset();
   if (engine_ != nullptr) {
     engine_->StartDrain();
     engine_->Stop();

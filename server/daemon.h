@@ -34,9 +34,13 @@ class Daemon {
       const ServerConfig& config, const Clock* clock, std::function<void()> drain_asked = [] {});
   virtual ~Daemon() = default;  // Stop()s
 
-  // Loads and warms every variant, then serves. Errors as LoadModel's and Engine::Create's, but
-  // OUT_OF_RANGE for engine options that the model does not fit; CANCELLED when `stopping` returned
-  // true. `engine_lost` is called once, from another thread, should the engine die.
+  // Before Load: packs the weights of variants that are loaded while others serve, with layouts as
+  // the backend of Load. Without one the admin's LoadVariant is FAILED_PRECONDITION.
+  virtual void SetPacker(std::unique_ptr<Backend> packer) = 0;
+  // Loads and warms every variant that is to be there at the start, then serves. Errors as
+  // LoadModel's and Engine::Create's, but OUT_OF_RANGE for engine options that the model does not
+  // fit; CANCELLED when `stopping` returned true. `engine_lost` is called once, from another
+  // thread, should the engine die.
   virtual absl::Status Load(std::unique_ptr<Backend> backend, const std::function<bool()>& stopping,
                             std::function<void(const absl::Status&)> engine_lost) = 0;
   // "ready grpc=... http=... model=... variants=..."

@@ -114,6 +114,12 @@ int Serve(const ServerConfig& config, Signals* signals) {
   auto backend = MakeBackend(options);
   if (!backend.ok()) return Fail(kExitUsage, backend.status().message());
   Log(LogLevel::kInfo, absl::StrCat("loading ", config.model_path, " on ", (*backend)->Describe()));
+  if (!config.admin.empty()) {
+    options.threads = 1;  // the others serve meanwhile
+    auto packer = MakeBackend(options);
+    if (!packer.ok()) return Fail(kExitUsage, packer.status().message());
+    (*daemon)->SetPacker(*std::move(packer));
+  }
   const auto stopping = [signals] { return signals->count() > 0; };
   if (absl::Status status = (*daemon)->Load(*std::move(backend), stopping, LeaveForLostEngine);
       !status.ok()) {

@@ -55,7 +55,8 @@ constexpr End kEngineEnds[] = {
     {Code::kResourceExhausted, "slow_consumer"},
     {Code::kUnavailable, "drain"},
     {Code::kInternal, "error"},
-    {Code::kResourceExhausted, "error"},  // preempted too often
+    {Code::kFailedPrecondition, "error"},  // its variant was unloaded before it began
+    {Code::kResourceExhausted, "error"},   // preempted too often
 };
 constexpr End kRefusals[] = {
     {Code::kInvalidArgument, "rejected"},    {Code::kResourceExhausted, "rejected"},
@@ -101,9 +102,9 @@ bool ServesHealth(Method method) {
 
 const char* MethodName(Method method) {
   static constexpr const char* kNames[kNumMethods] = {
-      "Generate", "GenerateStream", "Score",       "Compare",    "CompareStream",
-      "Tokenize", "Detokenize",     "ListModels",  "GetModel",   "GetServerInfo",
-      "GetLoad",  "Drain",          "HealthCheck", "HealthWatch"};
+      "Generate",    "GenerateStream", "Score",      "Compare",       "CompareStream", "Tokenize",
+      "Detokenize",  "ListModels",     "GetModel",   "GetServerInfo", "GetLoad",       "Drain",
+      "LoadVariant", "UnloadVariant",  "PlanMemory", "HealthCheck",   "HealthWatch"};
   return kNames[static_cast<int>(method)];
 }
 
@@ -302,7 +303,7 @@ void Metrics::DeclareVariant(PerVariant* v, const std::vector<VariantLabels>& al
       table_.AddGauge("vernier_memory_bytes",
                       "Memory by component; with the residual they sum to the growth of RssAnon.",
                       {{"component", "weights"}, {"variant", v->labels.name}});
-  for (const char* state : {"loading", "ready", "draining", "tripped", "failed"}) {
+  for (const char* state : {"loading", "ready", "draining", "tripped", "failed", "unloaded"}) {
     v->states.push_back(
         gauge("vernier_variant_state", "1 for the state it is in.", {{"state", state}}));
   }

@@ -29,10 +29,13 @@ enum class Method {
   kGetServerInfo,
   kGetLoad,
   kDrain,
+  kLoadVariant,
+  kUnloadVariant,
+  kPlanMemory,
   kHealthCheck,
   kHealthWatch
 };
-inline constexpr int kNumMethods = 14;
+inline constexpr int kNumMethods = 17;
 inline constexpr int kNumEngineMethods = 5;  // the first five make engine requests
 const char* MethodName(Method method);
 // As gRPC spells it: "INVALID_ARGUMENT".
@@ -73,6 +76,8 @@ class Metrics : public EngineObserver {
 
   // Once, when the model is loaded: info series and load figures.
   void SetModel(const Model& model, const std::string& kv_type, int64_t kv_blocks);
+  // What each variant costs, after one came or went.
+  void RenewMemory(const Model& model);
   // RssAnon before the load, and at ready: what the tracked components are reconciled with.
   void SetResident(int64_t before_load_bytes, int64_t at_ready_bytes, int64_t kv_bytes,
                    int64_t workspace_bytes, const Model& model);

@@ -178,15 +178,22 @@ void Metrics::SetModel(const Model& model, const std::string& kv_type, int64_t k
                                  {"kv_dtype", ScalarName(variant.kv)},
                                  {"source", model.source}}))
         ->Set(1);
+  }
+  RenewMemory(model);
+}
+
+void Metrics::RenewMemory(const Model& model) {
+  for (size_t i = 0; i < model.variants.size(); ++i) {
+    const Variant& variant = model.variants[i];
     variants_[i].load_seconds->Set(variant.load_seconds);
     variants_[i].load_bytes->Set(static_cast<double>(variant.own_bytes + variant.shared_bytes));
     variants_[i].weight_bytes->Set(static_cast<double>(variant.own_bytes));
   }
+  memory_shared_->Set(static_cast<double>(model.memory.shared_weight_bytes));
 }
 
 void Metrics::SetResident(int64_t before_load_bytes, int64_t at_ready_bytes, int64_t kv_bytes,
                           int64_t workspace_bytes, const Model& model) {
-  memory_shared_->Set(static_cast<double>(model.memory.shared_weight_bytes));
   memory_tokenizer_->Set(static_cast<double>(model.memory.tokenizer_bytes));
   memory_kv_->Set(static_cast<double>(kv_bytes));
   memory_workspace_->Set(static_cast<double>(workspace_bytes));
@@ -238,7 +245,11 @@ void Metrics::SetGauges(const GaugeInputs& inputs) {
     v.kv_usage->Set(static_cast<double>(load.kv_blocks) / total);
     waiting += load.waiting;
     running += load.running;
-    const size_t state = !engine.device.ok() ? 4 : inputs.draining ? 2 : inputs.ready ? 1 : 0;
+    const size_t state = !load.loaded          ? 5
+                         : !engine.device.ok() ? 4
+                         : inputs.draining     ? 2
+                         : inputs.ready        ? 1
+                                               : 0;
     for (size_t s = 0; s < v.states.size(); ++s) v.states[s]->Set(s == state);
   }
   pod_waiting_->Set(static_cast<double>(waiting));

@@ -102,6 +102,20 @@ void FillTokenDetail(const Tokenizer* tokenizer, int32_t id, float logprob, cons
   }
 }
 
+v1::Variant DescribeVariant(const Model& model, int variant, v1::VariantState state) {
+  const Variant& from = model.variants[static_cast<size_t>(variant)];
+  v1::Variant out;
+  out.set_name(from.name);
+  out.set_precision(FormatOf(from.precision).name);
+  out.set_kv_type(ScalarName(from.kv));
+  out.set_state(from.loaded ? state : v1::UNLOADED);
+  *out.mutable_memory() = MemoryOf(model, variant);
+  out.set_load_seconds(from.load_seconds);
+  // A tied lm_head in another format than the embedding is a second tensor.
+  if (from.tied_copy_bytes > 0) out.add_tied_copies("lm_head");
+  return out;
+}
+
 v1::Model DescribeModel(const Model& model, int64_t max_context, const ServedMemory& memory,
                         const std::string& backend, v1::VariantState state) {
   v1::Model out;
@@ -118,18 +132,7 @@ v1::Model DescribeModel(const Model& model, int64_t max_context, const ServedMem
   out.set_has_chat_template(model.chat_template != nullptr);
   out.set_no_chat_reason(model.no_chat_reason);
   for (size_t i = 0; i < model.variants.size(); ++i) {
-    const Variant& from = model.variants[i];
-    v1::Variant* to = out.add_variants();
-    to->set_name(from.name);
-    to->set_precision(FormatOf(from.precision).name);
-    to->set_kv_type(ScalarName(from.kv));
-    to->set_state(state);
-    *to->mutable_memory() = MemoryOf(model, static_cast<int>(i));
-    to->set_load_seconds(from.load_seconds);
-    // A tied lm_head in another format than the embedding is a second tensor.
-    if (from.tied_copy_bytes > 0) {
-      to->add_tied_copies("lm_head");
-    }
+    *out.add_variants() = DescribeVariant(model, static_cast<int>(i), state);
   }
   out.set_disk_bytes(model.memory.disk_bytes);
   out.set_weight_bytes(model.memory.weight_bytes);

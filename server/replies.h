@@ -31,6 +31,7 @@ struct ServedMemory {
   int64_t resident_bytes = 0;
   int64_t peak_load_bytes = 0;
 };
+v1::Variant DescribeVariant(const Model& model, int variant, v1::VariantState state);
 v1::Model DescribeModel(const Model& model, int64_t max_context, const ServedMemory& memory,
                         const std::string& backend, v1::VariantState state);
 

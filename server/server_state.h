@@ -18,6 +18,8 @@
 
 namespace vernier {
 
+class ModelControl;
+
 struct ServerLimits {
   int64_t max_message_bytes = 1 << 20;
   int64_t max_metadata_bytes = 8192;
@@ -62,7 +64,8 @@ struct ControlHooks {
   bool tls = false;
   bool client_certificates = false;
   std::function<bool()> draining;
-  std::function<void()> drain;  // begins, or ends, a drain; must not block
+  ModelControl* models = nullptr;  // null: variants cannot be loaded here
+  std::function<void()> drain;     // begins, or ends, a drain; must not block
 };
 
 // Thread-safe. Everything pointed to outlives the gRPC server.

@@ -16,8 +16,9 @@ namespace vernier {
 
 // Inference, Evaluation and Models. `state` outlives them.
 std::vector<std::unique_ptr<grpc::Service>> MakeServices(ServerState* state);
-// Control: what the admin listener has, and no other.
+// Control and ModelControl: what the admin listener has, and no other.
 std::vector<std::unique_ptr<grpc::Service>> MakeAdminServices(ServerState* state);
+std::unique_ptr<grpc::Service> MakeModelControlService(ServerState* state);
 // grpc.health.v1.Health of our own: gRPC's needs a service beside it, and knows no liveness.
 std::unique_ptr<grpc::Service> MakeHealthService(ServerState* state);
 

@@ -172,7 +172,7 @@ row_retries() { # F67: clients with the shipped policy at 3x
   start_under_load "admission: {max_requests: 96}" "engine: {max_sequences: 32}"
   local rate=${SOAK_RATE:-200} before calls sent
   before=$(metric 'vernier_grpc_calls_started_total[{][^}]*GenerateStream[^}]*')
-  load retries run --length-scale 0.25 --rate "$rate" --seconds "$seconds" --warmup 0 --retry-policy deploy/retry_policy.json
+  load retries run --length-scale 0.25 --rate "$rate" --seconds "$seconds" --warmup 0 --retry-policy deploy/helm/vernier/files/service-config.json
   calls=$(( $(metric 'vernier_grpc_calls_started_total[{][^}]*GenerateStream[^}]*') - before ))
   sent=$(figure retries 'int(r[0]["figures"]["sent"])')
   record retries "$(figure retries 'int(r[0]["figures"]["refused"])') of $sent refused in the end; $(( calls - sent )) retries; waiting after it: $(metric vernier_pod_requests_waiting)"

@@ -55,6 +55,12 @@ inline RunningDaemon StartDaemon(const ServerConfig& config) {
   auto backend = MakeBackend(options);
   EXPECT_TRUE(backend.ok()) << backend.status();
   if (!backend.ok()) return running;
+  if (!config.admin.empty()) {
+    options.threads = 1;
+    auto packer = MakeBackend(options);
+    EXPECT_TRUE(packer.ok()) << packer.status();
+    if (packer.ok()) (*bound)->SetPacker(*std::move(packer));
+  }
   const absl::Status loaded = (*bound)->Load(
       *std::move(backend), [] { return false; },
       [](const absl::Status& status) { ADD_FAILURE() << "engine lost: " << status; });
