@@ -100,6 +100,10 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
     config->engine.guaranteed_blocks.push_back(guaranteed_blocks);
     config->engine.weights.push_back(weight);
   }
+  if (!variants->empty() && std::none_of(variants->begin(), variants->end(),
+                                         [](const VariantSpec& v) { return v.at_start; })) {
+    reader->Error(node, "no variant is there at the start");
+  }
 }
 
 void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config) {

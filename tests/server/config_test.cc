@@ -94,6 +94,16 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"threads: 1\nthreads: 2\n", 6, "given twice"},
         BadCase{"threads: {\n", 6, "not YAML"}));
 
+TEST(ConfigTest, OneVariantIsThereAtTheStart) {
+  const ParsedConfig good =
+      Check("model: {path: m}\nvariants:\n  - {name: fp16}\n  - {name: nf4, at_start: false}\n");
+  EXPECT_TRUE(good.errors.empty()) << FormatErrors("f", good.errors);
+  EXPECT_TRUE(good.config.variants[0].at_start);
+  EXPECT_FALSE(good.config.variants[1].at_start);
+  const ParsedConfig bad = Check("model: {path: m}\nvariants:\n  - {name: nf4, at_start: false}\n");
+  EXPECT_THAT(FormatErrors("f", bad.errors), HasSubstr("f:3: no variant is there at the start"));
+}
+
 TEST(ConfigTest, VariantsHaveSharesAndLimits) {
   const ParsedConfig parsed = Check(
       "model: {path: m}\n"
