@@ -79,6 +79,8 @@ constexpr Code kEngineCodes[] = {Code::kOk,
                                  Code::kUnavailable,
                                  Code::kUnauthenticated,
                                  Code::kPermissionDenied};
+// Of ModelControl's calls, which are few: whatever fails counts as the last.
+constexpr Code kControlCodes[] = {Code::kOk, Code::kFailedPrecondition};
 constexpr Code kPlainCodes[] = {Code::kOk,
                                 Code::kInvalidArgument,
                                 Code::kNotFound,
@@ -93,6 +95,11 @@ constexpr Code kHealthCodes[] = {Code::kOk,        Code::kInvalidArgument,
                                  Code::kCancelled, Code::kUnavailable};
 // Refusals before the variant is known, over those that a variant has too.
 constexpr Code kDoorCodes[] = {Code::kNotFound, Code::kUnauthenticated, Code::kPermissionDenied};
+
+bool ControlsModels(Method method) {
+  return method == Method::kLoadVariant || method == Method::kUnloadVariant ||
+         method == Method::kPlanMemory;
+}
 
 bool ServesHealth(Method method) {
   return method == Method::kHealthCheck || method == Method::kHealthWatch;
@@ -232,6 +239,8 @@ void Metrics::DeclareCalls() {
       }
     } else if (ServesHealth(static_cast<Method>(m))) {
       for (const Code code : kHealthCodes) add(code);
+    } else if (ControlsModels(static_cast<Method>(m))) {
+      for (const Code code : kControlCodes) add(code);
     } else {
       for (const Code code : kPlainCodes) add(code);
     }

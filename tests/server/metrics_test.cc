@@ -104,7 +104,10 @@ TEST(MetricsTest, ARequestIsCountedExactlyOnce) {
 TEST(MetricsTest, PodLevelIsOneSeriesEach) {
   const auto metrics = ThreeVariants();
   GaugeInputs inputs;
-  inputs.engine.variants = {{1, 2, 10, 3}, {1, 0, 5, 1}, {0, 0, 0, 0}};
+  inputs.engine.variants = {
+      {.waiting = 1, .running = 2, .queued_prompt_tokens = 10, .kv_blocks = 3},
+      {.waiting = 1, .queued_prompt_tokens = 5, .kv_blocks = 1},
+      {}};
   inputs.engine.kv_blocks_total = 10;
   inputs.engine.kv_blocks_free = 6;
   metrics->SetGauges(inputs);

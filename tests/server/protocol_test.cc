@@ -9,6 +9,7 @@
 #include "vernier/v1/control.pb.h"
 #include "vernier/v1/evaluation.pb.h"
 #include "vernier/v1/inference.pb.h"
+#include "vernier/v1/model_control.pb.h"
 #include "vernier/v1/models.pb.h"
 
 namespace vernier {
@@ -41,10 +42,11 @@ TEST(ProtocolTest, NothingThatLandedIsRemovedOrRenumbered) {
   v1::CompareRequest::descriptor();
   v1::Model::descriptor();
   v1::DrainRequest::descriptor();
+  v1::LoadVariantRequest::descriptor();
   std::ifstream file(testing::TestDataPath("protocol.binpb"), std::ios::binary);
   google::protobuf::FileDescriptorSet landed;
   ASSERT_TRUE(landed.ParseFromIstream(&file));
-  ASSERT_EQ(landed.file_size(), 5);
+  ASSERT_EQ(landed.file_size(), 6);
   const DescriptorPool& pool = *DescriptorPool::generated_pool();
   for (const auto& old : landed.file()) {
     for (const auto& message : old.message_type()) {
