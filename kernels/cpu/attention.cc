@@ -1,7 +1,6 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "kernels/base/check.h"
@@ -31,8 +30,10 @@ class HeadTask {
     values_ = keys_ + kKeyBlock * width_;
     queries_ = values_ + kKeyBlock * width_;
     sums_ = queries_ + queries * width_;
-    maxima_ = sums_ + queries * width_;
+    scores_ = sums_ + queries * width_;
+    maxima_ = scores_ + runtime.kernels->max_queries * kKeyBlock;
     totals_ = maxima_ + queries;
+    keep_ = totals_ + queries;
   }
 
   void Run(Rows q, Rows a) {
@@ -43,13 +44,18 @@ class HeadTask {
       const int64_t base = block * kKeyBlock;
       LoadBlock(block, static_cast<int>(std::max(first - base, int64_t{0})),
                 static_cast<int>(std::min<int64_t>(last + 1 - base, kKeyBlock)));
-      for (int row = 0; row < task_.num_rows; ++row) {
-        const int64_t begin = std::max(FirstKey(row) - base, int64_t{0});
-        const int64_t end = std::min<int64_t>(Position(row) + 1 - base, kKeyBlock);
-        if (begin >= end) continue;
-        for (int i = 0; i < group_; ++i) {
-          AddBlock(row * group_ + i, static_cast<int>(begin), static_cast<int>(end));
+      // Rows ascend, and with them the first and the last key that they see: in the middle of the
+      // task are those that see the whole block.
+      for (int row = 0; row < task_.num_rows;) {
+        const int begin = static_cast<int>(std::max(FirstKey(row) - base, int64_t{0}));
+        const int end = static_cast<int>(std::min<int64_t>(Position(row) + 1 - base, kKeyBlock));
+        int rows = 1;
+        while (begin == 0 && end == kKeyBlock && row + rows < task_.num_rows &&
+               FirstKey(row + rows) <= base) {
+          ++rows;
         }
+        if (begin < end) AddBlock(row * group_, rows * group_, begin, end);
+        row += rows;
       }
     }
     End(a);
@@ -77,44 +83,53 @@ class HeadTask {
     }
   }
 
-  // Slots [begin, end) of the sequence's block as fp32 rows of width_.
+  // The sequence's block as fp32: all of its keys, and slots [begin, end) of its values.
   void LoadBlock(int64_t block, int begin, int end) {
     const SequenceRows& sequence = batch_.sequences[task_.sequence];
     VERNIER_CHECK(block < sequence.num_blocks);
     const int64_t id = batch_.blocks[sequence.first_block + block];
     const auto load = runtime_.kernels->load[static_cast<int>(args_.kv_type)];
+    const auto head = [&](int value) {
+      return runtime_.cache.head(id, args_.layer, value, kv_head_, shape_, args_.kv_type);
+    };
+    load(head(0), int64_t{kKeyBlock} * shape_.head_dim, keys_);
     const int64_t row_bytes = shape_.head_dim * ScalarBytes(args_.kv_type);
-    float* const targets[2] = {keys_, values_};
-    for (int value = 0; value < 2; ++value) {
-      const uint8_t* from =
-          runtime_.cache.head(id, args_.layer, value, kv_head_, shape_, args_.kv_type);
-      float* to = targets[value];
-      if (width_ == shape_.head_dim) {
-        load(from + begin * row_bytes, (end - begin) * width_, to + begin * width_);
-        continue;
-      }
-      for (int j = begin; j < end; ++j) {
-        load(from + j * row_bytes, shape_.head_dim, to + j * width_);
-        std::fill(to + j * width_ + shape_.head_dim, to + (j + 1) * width_, 0.0f);
-      }
+    const uint8_t* values = head(1);
+    if (width_ == shape_.head_dim) {
+      load(values + begin * row_bytes, (end - begin) * width_, values_ + begin * width_);
+      return;
+    }
+    for (int j = begin; j < end; ++j) {
+      load(values + j * row_bytes, shape_.head_dim, values_ + j * width_);
+      std::fill(values_ + j * width_ + shape_.head_dim, values_ + (j + 1) * width_, 0.0f);
     }
   }
 
-  // Keys [begin, end) of the block. Scores of the other slots may be anything until they are
-  // masked.
-  void AddBlock(int64_t query, int begin, int end) {
-    alignas(64) float scores[kKeyBlock];
-    runtime_.kernels->score_keys(queries_ + query * width_, keys_, width_, width_, shape_.scale,
-                                 scores);
-    constexpr float kMasked = -std::numeric_limits<float>::infinity();
-    std::fill(scores, scores + begin, kMasked);
-    std::fill(scores + end, scores + kKeyBlock, kMasked);
-    float max = maxima_[query];
-    for (int j = begin; j < end; ++j) max = std::max(max, scores[j]);
-    const float keep = max == maxima_[query] ? 1.0f : std::exp(maxima_[query] - max);
-    maxima_[query] = max;
-    totals_[query] = totals_[query] * keep + runtime_.kernels->exp_sum(scores, max);
-    runtime_.kernels->add_values(scores, begin, end, values_, width_, keep, sums_ + query * width_);
+  // Keys [begin, end) of the block, for `count` queries. Scores of the other slots may be anything.
+  void AddBlock(int64_t first, int64_t count, int begin, int end) {
+    const KernelTable& kernels = *runtime_.kernels;
+    for (int64_t i = first; i < first + count; i += kernels.max_queries) {
+      const auto some = static_cast<int>(std::min<int64_t>(kernels.max_queries, first + count - i));
+      kernels.score_keys({.count = some,
+                          .q = queries_ + i * width_,
+                          .q_stride = width_,
+                          .n = shape_.head_dim,
+                          .keys = keys_,
+                          .scale = shape_.scale,
+                          .scores = scores_});
+      for (int j = 0; j < some; ++j) {
+        keep_[j] =
+            kernels.soften(scores_ + j * kKeyBlock, begin, end, &maxima_[i + j], &totals_[i + j]);
+      }
+      kernels.add_values({.count = some,
+                          .p = scores_,
+                          .first = begin,
+                          .last = end,
+                          .values = values_,
+                          .n = width_,
+                          .keep = keep_,
+                          .sums = sums_ + i * width_});
+    }
   }
 
   void End(Rows a) {
@@ -139,22 +154,25 @@ class HeadTask {
   const int kv_head_;
   const int group_;      // query heads of the kv head
   const int64_t width_;  // head_dim to a multiple of kChunk
-  float* keys_;          // [kKeyBlock, width_]
+  float* keys_;          // [head_dim, kKeyBlock]
   float* values_;        // [kKeyBlock, width_]
   float* queries_;       // [num_rows * group_, width_]
   float* sums_;          // [num_rows * group_, width_]
+  float* scores_;        // [max_queries, kKeyBlock]
   float* maxima_;        // [num_rows * group_]
   float* totals_;        // [num_rows * group_]
+  float* keep_;          // [max_queries]
 };
 
 }  // namespace
 
-int64_t AttentionScratchFloats(const AttentionShape& shape) {
+int64_t AttentionScratchFloats(const KernelTable& kernels, const AttentionShape& shape) {
   const int64_t width = PaddedHead(shape);
   const int64_t queries = CheckedMultiply(shape.num_heads / shape.num_kv_heads, kAttentionTaskRows);
+  const int64_t block = int64_t{kernels.max_queries} * (kKeyBlock + 1);
   return CheckedRoundUp(
       CheckedAdd(CheckedMultiply(CheckedAdd(kKeyBlock, queries), CheckedMultiply(2, width)),
-                 CheckedMultiply(2, queries)),
+                 CheckedAdd(CheckedMultiply(2, queries), block)),
       kChunk);
 }
 

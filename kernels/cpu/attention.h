@@ -16,13 +16,14 @@
 
 namespace vernier {
 
-// The cache: [block][layer][K|V][kv_head][kBlockTokens][head_dim] of a scalar type that may differ
-// from step to step; blocks lie block_bytes apart, which the widest type needs.
+// The cache: [block][layer][K|V][kv_head] of a scalar type that may differ from step to step, keys
+// as [head_dim][kBlockTokens], so that a vector is one input of many keys, and values as
+// [kBlockTokens][head_dim]; blocks lie block_bytes apart, which the widest type needs.
 struct KvCache {
   uint8_t* data = nullptr;
   int64_t block_bytes = 0;
 
-  // The kBlockTokens rows of one head; `value` 0 for keys, 1 for values.
+  // What a block holds of one head; `value` 0 for keys, 1 for values.
   uint8_t* head(int64_t block, int layer, int value, int kv_head, const AttentionShape& shape,
                 ScalarType type) const {
     const int64_t index = (int64_t{layer} * 2 + value) * shape.num_kv_heads + kv_head;
@@ -36,7 +37,7 @@ struct AttentionTask {
   int32_t first_row = 0;
   int32_t num_rows = 0;
 };
-inline constexpr int kAttentionTaskRows = 4;
+inline constexpr int kAttentionTaskRows = 16;
 
 struct AttentionRuntime {
   const KernelTable* kernels = nullptr;
@@ -46,7 +47,7 @@ struct AttentionRuntime {
 };
 
 // Floats of one thread's scratch; -1 when that overflows.
-int64_t AttentionScratchFloats(const AttentionShape& shape);
+int64_t AttentionScratchFloats(const KernelTable& kernels, const AttentionShape& shape);
 
 // The tasks of a batch, into `tasks`, whose capacity is the batch's rows.
 void MakeAttentionTasks(const Batch& batch, std::vector<AttentionTask>* tasks);

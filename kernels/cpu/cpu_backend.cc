@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <utility>
 
@@ -221,15 +222,26 @@ void CpuBackend::FinishHeads(const Norm* norm, int64_t rotated, int64_t row, int
 void CpuBackend::StoreKv(const AttentionInArgs& args, int64_t row) const {
   const int64_t slot = batch_->slots[row];
   VERNIER_CHECK(slot >= 0 && slot < workspace_->plan.kv_blocks * kBlockTokens);
-  const int64_t row_bytes = args.shape.head_dim * ScalarBytes(args.kv_type);
+  const int64_t scalar_bytes = ScalarBytes(args.kv_type);
+  const int64_t head_dim = args.shape.head_dim;
   const auto store = kernels_.store[static_cast<int>(args.kv_type)];
-  const float* from[2] = {workspace_->k.view().row(row), workspace_->v.view().row(row)};
-  for (int value = 0; value < 2; ++value) {
-    for (int head = 0; head < args.shape.num_kv_heads; ++head) {
-      uint8_t* block =
-          cache().head(slot / kBlockTokens, args.layer, value, head, args.shape, args.kv_type);
-      store(from[value] + int64_t{head} * args.shape.head_dim, args.shape.head_dim,
-            block + slot % kBlockTokens * row_bytes);
+  const auto block_of = [&](int value, int head) {
+    return cache().head(slot / kBlockTokens, args.layer, value, head, args.shape, args.kv_type);
+  };
+  const float* k = workspace_->k.view().row(row);
+  const float* v = workspace_->v.view().row(row);
+  for (int head = 0; head < args.shape.num_kv_heads; ++head) {
+    store(v + head * head_dim, head_dim,
+          block_of(1, head) + slot % kBlockTokens * head_dim * scalar_bytes);
+    uint8_t* keys = block_of(0, head) + slot % kBlockTokens * scalar_bytes;
+    for (int64_t first = 0; first < head_dim; first += kChunk) {
+      alignas(64) uint8_t scalars[kChunk * sizeof(float)];
+      const int64_t count = std::min<int64_t>(kChunk, head_dim - first);
+      store(k + head * head_dim + first, count, scalars);
+      for (int64_t i = 0; i < count; ++i) {
+        std::memcpy(keys + (first + i) * kBlockTokens * scalar_bytes, scalars + i * scalar_bytes,
+                    scalar_bytes);
+      }
     }
   }
 }

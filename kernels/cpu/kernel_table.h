@@ -90,6 +90,29 @@ struct TileKernels {
   void (*store)(const float* sums, int outputs, int rows, bool add, float* out, int64_t stride);
 };
 
+// scores[i * kKeyBlock + j] = scale * q_i . key_j; a sum takes the even inputs, then the odd ones,
+// each ascending.
+struct KeyScores {
+  int count;       // queries
+  const float* q;  // [count][q_stride]
+  int64_t q_stride;
+  int64_t n;          // inputs; any
+  const float* keys;  // [n][kKeyBlock]
+  float scale;
+  float* scores;  // [count][kKeyBlock]
+};
+
+// sums_i = sums_i * keep_i + sum over j in [first, last), ascending, of p_i[j] * values[j].
+struct WeightedValues {
+  int count;       // queries
+  const float* p;  // [count][kKeyBlock]
+  int first, last;
+  const float* values;  // [kKeyBlock][n]
+  int64_t n;            // a multiple of kChunk
+  const float* keep;    // [count]
+  float* sums;          // [count][n]
+};
+
 // n is a multiple of kChunk unless said otherwise; buffers need no alignment.
 struct KernelTable {
   DotKernels dots[kNumPanelLayouts];
@@ -109,14 +132,15 @@ struct KernelTable {
   void (*load[3])(const void* in, int64_t n, float* out);
   void (*store[3])(const float* in, int64_t n, void* out);
 
-  // scores[j] = scale * q . keys[j] for keys of `stride` floats, j in [0, kKeyBlock); n inputs.
-  void (*score_keys)(const float* q, const float* keys, int64_t stride, int64_t n, float scale,
-                     float* scores);
-  // scores[j] = exp(scores[j] - max) for kKeyBlock scores; returns their sum.
-  float (*exp_sum)(float* scores, float max);
-  // acc = acc * keep + sum over j in [first, last), ascending, of p[j] * values[j].
-  void (*add_values)(const float* p, int first, int last, const float* values, int64_t n,
-                     float keep, float* acc);
+  // Attention of a few queries, 1 to `max_queries`, over one block of keys. What a query gets is
+  // the same for every number of them.
+  int max_queries;
+  void (*score_keys)(const KeyScores& args);
+  // One step of the running softmax of one query: scores [kKeyBlock] become exp(score - max), 0
+  // outside [first, last), where max has grown to the largest of them; total = total * keep + their
+  // sum. Returns keep, the exponential of what the maximum has grown by, negated.
+  float (*soften)(float* scores, int first, int last, float* max, float* total);
+  void (*add_values)(const WeightedValues& args);
 };
 
 const KernelTable& PortableKernels();

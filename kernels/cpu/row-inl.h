@@ -156,59 +156,144 @@ inline void StoreF32(uint8_t* p, Vec v) { Store(reinterpret_cast<float*>(p), v);
 
 // ---- Attention over one block of keys ----
 
-void ScoreKeys(const float* q, const float* keys, int64_t stride, int64_t n, float scale,
-               float* scores) {
-  for (int key = 0; key < kKeyBlock; key += 8) {
-    const float* rows = keys + key * stride;
-    Vec acc[8];
-    VERNIER_UNROLL for (int j = 0; j < 8; ++j) acc[j] = Zero();
-    for (int64_t k = 0; k < n; k += kLanes) {
-      const Vec x = Load(q + k);
-      VERNIER_UNROLL for (int j = 0; j < 8; ++j) {
-        acc[j] = Fma(Load(rows + j * stride + k), x, acc[j]);
+// Queries at once, and vectors of keys or values at once: their sums fill three quarters of the
+// registers.
+constexpr int kQueries = kRegisters >= 32 ? 6 : 3;
+constexpr int kKeyVectors = 2;  // with two sums each, of the even and the odd inputs
+constexpr int kValueVectors = 4;
+
+template <int kCount>
+void ScoreKeys(const KeyScores& args) {
+  const Vec factor = Set1(args.scale);
+  for (int key = 0; key < kKeyBlock; key += kKeyVectors * kLanes) {
+    Vec sums[2][kCount * kKeyVectors];
+    VERNIER_UNROLL for (int i = 0; i < kCount * kKeyVectors; ++i) sums[0][i] = sums[1][i] = Zero();
+    const auto add = [&](int64_t k, Vec* sum) {
+      const float* keys = args.keys + k * kKeyBlock + key;
+      Vec rows[kKeyVectors];
+      VERNIER_UNROLL for (int v = 0; v < kKeyVectors; ++v) rows[v] = Load(keys + v * kLanes);
+      VERNIER_UNROLL for (int i = 0; i < kCount; ++i) {
+        const Vec q = Set1(args.q[i * args.q_stride + k]);
+        VERNIER_UNROLL for (int v = 0; v < kKeyVectors; ++v) {
+          sum[i * kKeyVectors + v] = Fma(rows[v], q, sum[i * kKeyVectors + v]);
+        }
+      }
+    };
+    int64_t k = 0;
+    for (; k + 2 <= args.n; k += 2) {
+      add(k, sums[0]);
+      add(k + 1, sums[1]);
+    }
+    if (k < args.n) add(k, sums[0]);
+    VERNIER_UNROLL for (int i = 0; i < kCount; ++i) {
+      VERNIER_UNROLL for (int v = 0; v < kKeyVectors; ++v) {
+        const int at = i * kKeyVectors + v;
+        Store(args.scores + i * kKeyBlock + key + v * kLanes,
+              Mul(Add(sums[0][at], sums[1][at]), factor));
       }
     }
-    Reduce8(acc, scores + key);
   }
-  const Vec factor = Set1(scale);
-  for (int j = 0; j < kKeyBlock; j += kLanes) Store(scores + j, Mul(Load(scores + j), factor));
 }
 
-float ExpSum(float* scores, float max) {
-  const Vec top = Set1(max);
+float LargestLane(Vec a) {
+  alignas(64) float lane[kLanes];
+  Store(lane, a);
+  for (int width = kLanes / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) {
+      lane[i] = lane[i] < lane[i + width] ? lane[i + width] : lane[i];
+    }
+  }
+  return lane[0];
+}
+
+// A NaN among the scores may or may not become the maximum; the total is NaN either way.
+float Soften(float* scores, int first, int last, float* max, float* total) {
+  for (int j = 0; j < first; ++j) scores[j] = -__builtin_inff();
+  for (int j = last; j < kKeyBlock; ++j) scores[j] = -__builtin_inff();
+  Vec largest = Load(scores);
+  for (int j = kLanes; j < kKeyBlock; j += kLanes) largest = Max(largest, Load(scores + j));
+  const float block_max = LargestLane(largest);
+  const float new_max = *max < block_max ? block_max : *max;
+  alignas(64) float keep[kLanes];
+  Store(keep, Exp(Set1(*max - new_max)));
+  // The first block's maximum grows from minus infinity; where it has not grown nothing changes.
+  if (new_max == *max) keep[0] = 1;
+  const Vec top = Set1(new_max);
   Vec sum = Zero();
   for (int j = 0; j < kKeyBlock; j += kLanes) {
     const Vec p = Exp(Sub(Load(scores + j), top));
     Store(scores + j, p);
     sum = Add(sum, p);
   }
-  return SumLanes(sum);
+  *max = new_max;
+  *total = *total * keep[0] + SumLanes(sum);
+  return keep[0];
 }
 
-void AddValues(const float* p, int first, int last, const float* values, int64_t n, float keep,
-               float* acc) {
-  const Vec factor = Set1(keep);
-  constexpr int kTile = kChunk >= 2 * kLanes ? kChunk : 2 * kLanes;
-  int64_t i = 0;
-  for (; i + kTile <= n; i += kTile) {
-    Vec sum[kTile / kLanes];
-    VERNIER_UNROLL for (int t = 0; t < kTile / kLanes; ++t) {
-      sum[t] = Mul(Load(acc + i + t * kLanes), factor);
+template <int kCount, int kVectors>
+inline void AddValueVectors(const WeightedValues& args, int64_t i) {
+  Vec sums[kCount * kVectors];
+  VERNIER_UNROLL for (int q = 0; q < kCount; ++q) {
+    const Vec keep = Set1(args.keep[q]);
+    VERNIER_UNROLL for (int v = 0; v < kVectors; ++v) {
+      sums[q * kVectors + v] = Mul(Load(args.sums + q * args.n + i + v * kLanes), keep);
     }
-    for (int j = first; j < last; ++j) {
-      const Vec weight = Set1(p[j]);
-      VERNIER_UNROLL for (int t = 0; t < kTile / kLanes; ++t) {
-        sum[t] = Fma(weight, Load(values + j * n + i + t * kLanes), sum[t]);
+  }
+  for (int j = args.first; j < args.last; ++j) {
+    const float* values = args.values + j * args.n + i;
+    Vec row[kVectors];
+    VERNIER_UNROLL for (int v = 0; v < kVectors; ++v) row[v] = Load(values + v * kLanes);
+    VERNIER_UNROLL for (int q = 0; q < kCount; ++q) {
+      const Vec p = Set1(args.p[q * kKeyBlock + j]);
+      VERNIER_UNROLL for (int v = 0; v < kVectors; ++v) {
+        sums[q * kVectors + v] = Fma(p, row[v], sums[q * kVectors + v]);
       }
     }
-    VERNIER_UNROLL for (int t = 0; t < kTile / kLanes; ++t) Store(acc + i + t * kLanes, sum[t]);
   }
-  for (; i < n; i += kLanes) {
-    Vec sum = Mul(Load(acc + i), factor);
-    for (int j = first; j < last; ++j) sum = Fma(Set1(p[j]), Load(values + j * n + i), sum);
-    Store(acc + i, sum);
+  VERNIER_UNROLL for (int q = 0; q < kCount; ++q) {
+    VERNIER_UNROLL for (int v = 0; v < kVectors; ++v) {
+      Store(args.sums + q * args.n + i + v * kLanes, sums[q * kVectors + v]);
+    }
   }
 }
+
+template <int kCount>
+void AddValues(const WeightedValues& args) {
+  int64_t i = 0;
+  for (; i + kValueVectors * kLanes <= args.n; i += kValueVectors * kLanes) {
+    AddValueVectors<kCount, kValueVectors>(args, i);
+  }
+  for (; i < args.n; i += kLanes) AddValueVectors<kCount, 1>(args, i);
+}
+
+// The kernel of args.count queries.
+template <class Args, template <int> class Kernel>
+void ForQueries(const Args& args) {
+  switch (args.count) {
+    case 1:
+      return Kernel<1>::Run(args);
+    case 2:
+      return Kernel<2>::Run(args);
+    case 3:
+      return Kernel<3>::Run(args);
+    case 4:
+      return Kernel<4>::Run(args);
+    case 5:
+      return Kernel<5>::Run(args);
+    default:
+      return Kernel<6>::Run(args);
+  }
+}
+static_assert(kQueries <= 6);
+
+template <int kCount>
+struct KeyKernel {
+  static void Run(const KeyScores& args) { ScoreKeys<kCount <= kQueries ? kCount : 1>(args); }
+};
+template <int kCount>
+struct ValueKernel {
+  static void Run(const WeightedValues& args) { AddValues<kCount <= kQueries ? kCount : 1>(args); }
+};
 
 // Rows in the order of PanelLayout, ActivationKind and ScalarType.
 constexpr KernelTable MakeKernelTable(const TileKernels* tiles) {
@@ -226,9 +311,10 @@ constexpr KernelTable MakeKernelTable(const TileKernels* tiles) {
       {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},
       {LoadScalars<ElementF32>, LoadScalars<ElementF16>, LoadScalars<ElementBF16>},
       {StoreScalars<4, StoreF32>, StoreScalars<2, StoreF16>, StoreScalars<2, StoreBF16>},
-      ScoreKeys,
-      ExpSum,
-      AddValues,
+      kQueries,
+      ForQueries<KeyScores, KeyKernel>,
+      Soften,
+      ForQueries<WeightedValues, ValueKernel>,
   };
 }
 

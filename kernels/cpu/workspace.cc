@@ -102,7 +102,7 @@ absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTa
       {&workspace.x_tiles, LinearTileRows(kernels, most_rows), PaddedCols(widest), "tiles"},
       {&workspace.linear_scratch, threads, LinearScratchFloats(kernels, widest, most_rows),
        "product scratch"},
-      {&workspace.attention_scratch, threads, AttentionScratchFloats(plan.attention),
+      {&workspace.attention_scratch, threads, AttentionScratchFloats(kernels, plan.attention),
        "attention scratch"},
   };
   for (const auto& row : wanted) {
