@@ -8,7 +8,9 @@ namespace vernier {
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options) {
   if (options.kind == "auto" || options.kind == "cpu") {
-    return MakeCpuBackend(options.isa, options.threads);
+    return MakeCpuBackend(
+        options.isa, options.threads,
+        options.fast_prefill ? MatrixUnitUse::kManyRows : MatrixUnitUse::kAllRows);
   }
   if (options.kind == "reference") return MakeReferenceBackend();
   return absl::InvalidArgumentError(

@@ -12,10 +12,13 @@ namespace vernier {
 
 struct BackendOptions {
   std::string kind = "auto";  // auto | cpu | reference (slow, obvious, for tests)
-  // auto | portable | avx2 | avx512 | amx: instruction set of the CPU backend. auto takes the best that
-  // the processor has.
+  // auto | portable | avx2 | avx512 | amx: instruction set of the CPU backend. auto takes the best
+  // that the processor has.
   std::string isa = "auto";
   int threads = 0;  // compute threads; 0: every processor the process may run on
+  // CPU: a matrix unit computes steps of many rows alone, vectors the others. Faster at both ends,
+  // but a row's result then depends on how many rows are computed with it.
+  bool fast_prefill = false;
 };
 
 // INVALID_ARGUMENT for an unknown kind or isa; FAILED_PRECONDITION for one that this build or

@@ -12,7 +12,7 @@ struct Flags {
   std::string metrics_compat, healthcheck;
   int threads = -1;
   int64_t kv_bytes = -1, max_context = -1;
-  bool check = false, behind_proxy = false;
+  bool check = false, behind_proxy = false, fast_prefill = false;
 };
 
 void Declare(CLI::App* app, Flags* flags) {
@@ -33,6 +33,8 @@ void Declare(CLI::App* app, Flags* flags) {
       ->check(CLI::Range(0, 1024));
   app->add_option("--isa", flags->isa, "auto, portable, avx2, avx512 or amx (isa)")
       ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "amx"}));
+  app->add_flag("--fast-prefill", flags->fast_prefill,
+                "Matrix units for many rows alone: faster, not bit-stable (fast_prefill)");
   app->add_option("--backend", flags->backend, "auto, cpu or reference (backend)")
       ->check(CLI::IsMember({"auto", "cpu", "reference"}));
   app->add_option("--kv-bytes", flags->kv_bytes, "Size of the KV pool (engine.kv_bytes)")
@@ -74,6 +76,7 @@ void Override(const Flags& flags, ParsedConfig* parsed) {
     config.engine.kv_blocks = 0;
   }
   if (flags.max_context >= 0) config.engine.max_context = flags.max_context;
+  config.fast_prefill = config.fast_prefill || flags.fast_prefill;
   config.behind_proxy = config.behind_proxy || flags.behind_proxy;
 }
 

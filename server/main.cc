@@ -111,6 +111,7 @@ int Serve(const ServerConfig& config, Signals* signals) {
   options.kind = config.backend;
   options.isa = config.isa;
   options.threads = config.threads;
+  options.fast_prefill = config.fast_prefill;
   auto backend = MakeBackend(options);
   if (!backend.ok()) return Fail(kExitUsage, backend.status().message());
   Log(LogLevel::kInfo, absl::StrCat("loading ", config.model_path, " on ", (*backend)->Describe()));

@@ -39,12 +39,13 @@ const float* ValuesOf(const Vector* vector) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads)
-      : isa_(isa), kernels_(kernels), pool_(threads) {}
+  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, MatrixUnitUse use)
+      : isa_(isa), kernels_(kernels), pool_(threads), use_(use) {}
 
   std::string Describe() const override {
     return absl::StrCat("cpu ", CpuIsaName(isa_), ", ", pool_.threads(),
-                        pool_.threads() == 1 ? " thread" : " threads");
+                        pool_.threads() == 1 ? " thread" : " threads",
+                        use_ == MatrixUnitUse::kManyRows ? ", fast prefill" : "");
   }
   int Threads() const override { return pool_.threads(); }
 
@@ -74,7 +75,8 @@ class CpuBackend final : public Backend {
 
  private:
   LinearRuntime linear() {
-    return {&kernels_, &pool_, workspace_->linear_scratch.view(), workspace_->x_tiles.view()};
+    return {&kernels_, &pool_, workspace_->linear_scratch.view(), workspace_->x_tiles.view(),
+            use_ == MatrixUnitUse::kManyRows ? kTileMinRows : 1};
   }
   KvCache cache() const { return {workspace_->kv.data(), workspace_->kv_block_bytes}; }
 
@@ -108,6 +110,7 @@ class CpuBackend final : public Backend {
   const CpuIsa isa_;
   const KernelTable& kernels_;
   ThreadPool pool_;
+  const MatrixUnitUse use_;
   std::optional<Workspace> workspace_;
 
   // Of the step; read by CopyActivation after it.
@@ -401,7 +404,8 @@ constexpr KernelsOf kKernelsByIsa[kNumCpuIsas] = {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, int threads) {
+absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, int threads,
+                                                        MatrixUnitUse use) {
   if (threads < 0 || threads > kMaxThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("threads is ", threads, ", must be 0 (all) to ", kMaxThreads));
@@ -409,7 +413,8 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, 
   const absl::StatusOr<CpuIsa> chosen = ChooseCpuIsa(isa);
   if (!chosen.ok()) return chosen.status();
   if (threads == 0) threads = std::min(UsableProcessors(), kMaxThreads);
-  return std::make_unique<CpuBackend>(*chosen, kKernelsByIsa[static_cast<int>(*chosen)](), threads);
+  return std::make_unique<CpuBackend>(*chosen, kKernelsByIsa[static_cast<int>(*chosen)](), threads,
+                                      use);
 }
 
 }  // namespace vernier

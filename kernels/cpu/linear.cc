@@ -425,6 +425,10 @@ void ProjectGatedByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
            });
 }
 
+bool UsesTiles(const LinearRuntime& runtime, int64_t num_rows) {
+  return runtime.kernels->tiles != nullptr && num_rows >= runtime.min_tile_rows;
+}
+
 }  // namespace
 
 int64_t LinearScratchFloats(const KernelTable& kernels, int64_t cols, int64_t rows) {
@@ -441,14 +445,14 @@ int64_t LinearTileRows(const KernelTable& kernels, int64_t rows) {
 
 void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
              std::span<const Projection> projections) {
-  const auto project = runtime.kernels->tiles == nullptr ? ProjectByDots : ProjectByTiles;
+  const auto project = UsesTiles(runtime, num_rows) ? ProjectByTiles : ProjectByDots;
   project(runtime, x, num_rows, projections);
 }
 
 void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const GatedArgs& args,
                   Rows h) {
   VERNIER_CHECK(args.gate == nullptr || args.gate->rows == args.up->rows);
-  const auto project = runtime.kernels->tiles == nullptr ? ProjectGatedByDots : ProjectGatedByTiles;
+  const auto project = UsesTiles(runtime, num_rows) ? ProjectGatedByTiles : ProjectGatedByDots;
   project(runtime, x, num_rows, args, h);
   for (int64_t m = 0; m < num_rows; ++m) {
     std::fill(h.row(m) + args.up->rows, h.row(m) + PaddedCols(args.up->rows), 0.0f);

@@ -35,12 +35,16 @@ struct Projection {
   float soft_cap = 0;  // > 0: cap * tanh(y / cap)
 };
 
+// Rows of x from which a matrix unit is faster than vectors, in every format.
+inline constexpr int64_t kTileMinRows = 4;
+
 // What the calls below run with; all outlive the step.
 struct LinearRuntime {
   const KernelTable* kernels = nullptr;
   ThreadPool* pool = nullptr;
-  Rows scratch;  // [threads][LinearScratchFloats]
-  Rows x_tiles;  // [LinearTileRows][widest padded cols] where there is a matrix unit
+  Rows scratch;               // [threads][LinearScratchFloats]
+  Rows x_tiles;               // [LinearTileRows][widest padded cols] where there is a matrix unit
+  int64_t min_tile_rows = 1;  // fewer rows of x are left to the vectors
 };
 
 // Floats of one thread's scratch for weights of at most `cols` columns and x of at most `rows`
