@@ -8,6 +8,7 @@
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -35,6 +36,13 @@ bool IsVariantName(absl::string_view name) {
   return true;
 }
 
+std::optional<FormatId> ReadFormat(ConfigReader* reader, const YAML::Node& node) {
+  const std::string text = node.IsScalar() ? node.Scalar() : "";
+  if (const auto format = ParseFormat(text); format.ok()) return *format;
+  reader->Error(node, absl::StrCat("unknown format ", ConfigReader::Shown(text)));
+  return std::nullopt;
+}
+
 void ReadFormats(ConfigReader* reader, const YAML::Node& node, std::vector<FormatRule>* formats) {
   if (!node.IsSequence()) {
     return reader->Error(node, "formats must be a list of [pattern, format]");
@@ -44,13 +52,9 @@ void ReadFormats(ConfigReader* reader, const YAML::Node& node, std::vector<Forma
       reader->Error(rule, "a rule of formats must be [pattern, format]");
       continue;
     }
-    auto format = ParseFormat(rule[1].Scalar());
-    if (!format.ok()) {
-      reader->Error(rule[1],
-                    absl::StrCat("unknown format ", ConfigReader::Shown(rule[1].Scalar())));
-      continue;
+    if (const auto format = ReadFormat(reader, rule[1])) {
+      formats->push_back({rule[0].Scalar(), *format});
     }
-    formats->push_back({rule[0].Scalar(), *format});
   }
   if (node.size() == 0 || formats->empty() || formats->back().pattern != "*") {
     reader->Error(node, "the last rule of formats must have the pattern \"*\"");
@@ -65,6 +69,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
     VariantSpec spec;
     std::string kv = "fp16";
     bool has_formats = false;
+    std::optional<FormatId> lm_head;
     int64_t guaranteed_blocks = 0;
     double weight = 1;
     reader->ReadMap(entry, "variants",
@@ -73,9 +78,13 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                      {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
                      {"at_start", reader->Bool(&spec.at_start)},
                      {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
-                     {"formats", [&](const YAML::Node& formats, const std::string&) {
+                     {"formats",
+                      [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;
                         ReadFormats(reader, formats, &spec.formats);
+                      }},
+                     {"lm_head", [&](const YAML::Node& format, const std::string&) {
+                        lm_head = ReadFormat(reader, format);
                       }}});
     if (!entry.IsMap()) continue;
     spec.kv = kv == "fp16" ? ScalarType::kF16 : kv == "bf16" ? ScalarType::kBF16 : ScalarType::kF32;
@@ -96,6 +105,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                       absl::StrCat("variant ", ConfigReader::Shown(spec.name), " has no formats"));
       }
     }
+    if (lm_head.has_value()) spec.formats.insert(spec.formats.begin(), {"lm_head", *lm_head});
     variants->push_back(std::move(spec));
     config->engine.guaranteed_blocks.push_back(guaranteed_blocks);
     config->engine.weights.push_back(weight);
@@ -139,6 +149,7 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
        {"max_peer_calls", reader->Whole(&config->max_peer_calls, 0, 1 << 20)},
        {"threads", reader->Whole(&config->threads, 0, 1024)},
        {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "amx"})},
+       {"fast_prefill", reader->Bool(&config->fast_prefill)},
        {"admission", section({{"max_requests",
                                reader->Whole(&engine.admission.max_requests, 1, int64_t{1} << 20)},
                               {"max_tokens", reader->Whole(&engine.admission.max_tokens, 1, kMany)},
