@@ -3,8 +3,9 @@
 //
 // Validates first: one step of the CPU backend must give the logits of the reference backend. Then
 // times: each figure is a median with its spread, as GB/s (weights and KV read by a step) and as
-// percent of the read bandwidth that the same run measured with as many threads. Memory and time to
-// ready are those of a process of its own for each set of variants.
+// percent of the read bandwidth measured with as many threads just before; prefill also as
+// multiply-adds a second and percent of the arithmetic peak measured just before. Memory and time
+// to ready are those of a process of its own for each set of variants.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,7 +26,9 @@
 #include "absl/strings/str_split.h"
 #include "engine/model/model.h"
 #include "kernels/make_backend.h"
+#include "tests/bench/arithmetic_peak.h"
 #include "tests/bench/machine.h"
+#include "tests/bench/random_checkpoint.h"
 #include "tests/testing/single_sequence.h"
 
 namespace vernier::bench {
@@ -33,7 +36,7 @@ namespace {
 
 using testing::SequenceDriver;
 
-constexpr int kPrefillTokens = 512;
+constexpr int kStepRows = 512;       // of a prefill step, at most: longer prompts come in chunks
 constexpr int kDecodeContext = 128;  // tokens a sequence holds when decoding is timed
 constexpr int kDecodeSteps = 24;
 constexpr int kDecodeBlocks = (kDecodeContext + kDecodeSteps + kBlockTokens - 1) / kBlockTokens;
@@ -41,12 +44,19 @@ constexpr int kPrefillRepeats = 3;
 constexpr int kValidationTokens = 8;
 constexpr double kMiB = 1 << 20;
 
+constexpr char kRandomStack[] = "random-8b";
+
 struct Options {
   std::string model;
   std::string isa = "auto";
+  bool fast_prefill = false;
   std::vector<std::string> formats{"fp16", "int8", "nf4"};
+  std::string lm_head;  // a format; empty: the variant's own
   std::vector<int> threads;
-  std::vector<int> batches{1, 4, 16, 32};
+  std::vector<int> batches{1, 4, 8, 16, 32};
+  std::vector<int> prompts{128, 512, 2048};
+  int64_t layers = 4;  // of the random model
+  bool skip_validation = false;
   bool csv = false;
   bool skip_memory = false;
   std::string memory_of;  // set in the processes that measure memory: a set of variants
@@ -58,10 +68,13 @@ struct Row {
   std::string variants;
   int threads = 0;
   int batch = 0;
+  int tokens = 0;  // of the prompt, or of the context
   double tokens_per_second = 0;
   double spread_percent = 0;
   double gigabytes_per_second = 0;
   double percent_of_bandwidth = 0;
+  double products_per_second = 0;  // 10^9 multiply-adds with weights
+  double percent_of_peak = 0;
   double ready_seconds = 0;
   double idle_mib = 0, peak_mib = 0, tracked_mib = 0;
 };
@@ -80,13 +93,21 @@ absl::StatusOr<Running> Start(const Options& options, const std::vector<std::str
     const absl::StatusOr<FormatId> format = ParseFormat(name);
     if (!format.ok()) return format.status();
     variants.push_back(DefaultVariant(*format));
+    if (options.lm_head.empty()) continue;
+    const absl::StatusOr<FormatId> lm_head = ParseFormat(options.lm_head);
+    if (!lm_head.ok()) return lm_head.status();
+    std::vector<FormatRule>& rules = variants.back().formats;
+    rules.insert(rules.begin(), {"lm_head", *lm_head});
   }
   Running running;
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
   if (!backend.ok()) return backend.status();
   running.backend = *std::move(backend);
   absl::StatusOr<std::unique_ptr<Model>> model =
-      LoadModel(options.model, "bench", variants, running.backend.get(), nullptr);
+      options.model == kRandomStack
+          ? LoadModelFrom(RandomCheckpoint(options.layers), "bench", variants,
+                          running.backend.get(), nullptr)
+          : LoadModel(options.model, "bench", variants, running.backend.get(), nullptr);
   if (!model.ok()) return model.status();
   running.model = *std::move(model);
   absl::StatusOr<std::unique_ptr<SequenceDriver>> driver =
@@ -105,17 +126,25 @@ std::vector<int32_t> SomeIds(const Model& model, int count) {
   return ids;
 }
 
+// The sum of of(weight) over the layers' weights.
+template <class Of>
+int64_t SumOverLayers(const Variant& variant, const Of& of) {
+  int64_t sum = 0;
+  for (const LayerWeights& layer : variant.layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      if (linear->weight != nullptr) sum += of(*linear->weight);
+    }
+  }
+  return sum;
+}
+
 // Bytes that one step reads: the layers' weights and lm_head once, and every sequence's keys and
 // values.
 double StepBytes(const Model& model, int batch, int64_t context) {
   const Variant& variant = model.variants[0];
-  int64_t bytes = variant.lm_head.weight->bytes;
-  for (const LayerWeights& layer : variant.layers) {
-    for (const Linear* linear :
-         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
-      if (linear->weight != nullptr) bytes += linear->weight->bytes;
-    }
-  }
+  const int64_t bytes = variant.lm_head.weight->bytes +
+                        SumOverLayers(variant, [](const Weight& w) { return w.bytes; });
   const int64_t kv_of_token =
       KvBlockBytes(model.config.num_layers, model.config.attention, variant.kv) / kBlockTokens;
   return static_cast<double>(bytes + batch * context * kv_of_token);
@@ -127,7 +156,9 @@ absl::Status Validate(const Options& options, const std::string& format) {
   std::vector<float> logits[2];
   const char* kinds[] = {"reference", "cpu"};
   for (int k = 0; k < 2; ++k) {
-    const BackendOptions backend{.kind = kinds[k], .isa = k == 0 ? "auto" : options.isa};
+    const BackendOptions backend{.kind = kinds[k],
+                                 .isa = k == 0 ? "auto" : options.isa,
+                                 .fast_prefill = k == 1 && options.fast_prefill};
     absl::StatusOr<Running> running =
         Start(options, {format}, backend,
               {.context = 32, .rows = kValidationTokens, .logit_rows = kValidationTokens});
@@ -186,32 +217,43 @@ absl::StatusOr<Row> TimeDecode(Running* running, int batch) {
   const double bytes = StepBytes(*running->model, batch, kDecodeContext + kDecodeSteps / 2);
   return Row{.kind = "decode",
              .batch = batch,
+             .tokens = kDecodeContext,
              .tokens_per_second = batch / timing.median_seconds,
              .spread_percent = timing.spread_percent,
              .gigabytes_per_second = bytes / timing.median_seconds / 1e9};
 }
 
-absl::StatusOr<Row> TimePrefill(Running* running) {
-  const std::vector<int32_t> ids = SomeIds(*running->model, kPrefillTokens);
-  const SequenceDriver::Input input{0, ids};
+absl::StatusOr<Row> TimePrefill(Running* running, int tokens) {
+  const std::vector<int32_t> ids = SomeIds(*running->model, tokens);
   std::vector<double> seconds;
   for (int repeat = 0; repeat < kPrefillRepeats; ++repeat) {
     running->driver->Reset();
     const double start = SecondsNow();
-    if (absl::Status status =
-            running->driver->Step(0, {&input, 1}, SequenceDriver::Logits::kLast, [] {});
-        !status.ok()) {
-      return status;
+    for (int first = 0; first < tokens; first += kStepRows) {
+      const int count = std::min(kStepRows, tokens - first);
+      const bool last = first + count == tokens;
+      const SequenceDriver::Input input{0, std::span(ids).subspan(first, count)};
+      if (absl::Status status = running->driver->Step(
+              0, {&input, 1}, last ? SequenceDriver::Logits::kLast : SequenceDriver::Logits::kNone,
+              [] {});
+          !status.ok()) {
+        return status;
+      }
     }
     seconds.push_back(SecondsNow() - start);
   }
   const Timing timing = Summarize(std::move(seconds));
-  const double bytes = StepBytes(*running->model, 1, kPrefillTokens);
+  const int steps = (tokens + kStepRows - 1) / kStepRows;
+  const double bytes = steps * StepBytes(*running->model, 1, tokens / 2);
+  const auto weights = static_cast<double>(
+      SumOverLayers(running->model->variants[0], [](const Weight& w) { return w.rows * w.cols; }));
   return Row{.kind = "prefill",
              .batch = 1,
-             .tokens_per_second = kPrefillTokens / timing.median_seconds,
+             .tokens = tokens,
+             .tokens_per_second = tokens / timing.median_seconds,
              .spread_percent = timing.spread_percent,
-             .gigabytes_per_second = bytes / timing.median_seconds / 1e9};
+             .gigabytes_per_second = bytes / timing.median_seconds / 1e9,
+             .products_per_second = tokens * weights / timing.median_seconds / 1e9};
 }
 
 // A line of CSV, or of a table for people.
@@ -228,32 +270,57 @@ void Print(const Options& options, const Row& row) {
   };
   PrintCells(options,
              {row.kind, row.variants, absl::StrCat(row.threads),
-              row.batch == 0 ? "" : absl::StrCat(row.batch), cell(row.tokens_per_second, 1),
+              row.batch == 0 ? "" : absl::StrCat(row.batch),
+              row.tokens == 0 ? "" : absl::StrCat(row.tokens), cell(row.tokens_per_second, 1),
               cell(row.spread_percent, 1), cell(row.gigabytes_per_second, 2),
-              cell(row.percent_of_bandwidth, 1), cell(row.ready_seconds, 2), cell(row.idle_mib, 1),
+              cell(row.percent_of_bandwidth, 1), cell(row.products_per_second, 1),
+              cell(row.percent_of_peak, 1), cell(row.ready_seconds, 2), cell(row.idle_mib, 1),
               cell(row.peak_mib, 1), cell(row.tracked_mib, 1)});
 }
 
-absl::Status TimeFormat(const Options& options, const std::string& format, int threads,
-                        double bandwidth) {
+// Of as many threads, measured just before what is compared with them.
+struct Limits {
+  double bytes_per_second;
+  double products_per_second;
+};
+
+// A variant's name in the result.
+std::string LabelOf(const Options& options, const std::string& format) {
+  return options.lm_head.empty() ? format : absl::StrCat(format, " (", options.lm_head, " head)");
+}
+
+absl::Status TimeFormat(const Options& options, const std::string& format, int threads) {
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
-  absl::StatusOr<Running> running =
-      Start(options, {format}, {.kind = "cpu", .isa = options.isa, .threads = threads},
-            {.sequences = most,
-             .context = kPrefillTokens,
-             .rows = kPrefillTokens,
-             .logit_rows = most,
-             .kv_blocks = most * kDecodeBlocks + kPrefillTokens / kBlockTokens});
+  const int longest = *std::max_element(options.prompts.begin(), options.prompts.end());
+  absl::StatusOr<Running> running = Start(
+      options, {format},
+      {.kind = "cpu", .isa = options.isa, .threads = threads, .fast_prefill = options.fast_prefill},
+      {.sequences = most,
+       .context = std::max(longest, kDecodeContext + kDecodeSteps),
+       .rows = kStepRows,
+       .logit_rows = most,
+       .kv_blocks = most * kDecodeBlocks + longest / kBlockTokens + 1});
   if (!running.ok()) return running.status();
-  std::vector<absl::StatusOr<Row>> rows;
-  for (const int batch : options.batches) rows.push_back(TimeDecode(&*running, batch));
-  rows.push_back(TimePrefill(&*running));
-  for (absl::StatusOr<Row>& row : rows) {
+  const Limits limits = {ReadBandwidth(threads), ArithmeticPeak(options.isa, threads)};
+  std::cout << absl::StrFormat(
+      "# limits, %d threads, %s: reads %.1f GB/s, multiply-adds %.1f G/s\n", threads,
+      LabelOf(options, format), limits.bytes_per_second / 1e9, limits.products_per_second / 1e9);
+  const auto print = [&](absl::StatusOr<Row> row) {
     if (!row.ok()) return row.status();
-    row->variants = format;
+    row->variants = LabelOf(options, format);
     row->threads = threads;
-    row->percent_of_bandwidth = 100 * row->gigabytes_per_second * 1e9 / bandwidth;
+    row->percent_of_bandwidth = 100 * row->gigabytes_per_second * 1e9 / limits.bytes_per_second;
+    if (limits.products_per_second > 0) {
+      row->percent_of_peak = 100 * row->products_per_second * 1e9 / limits.products_per_second;
+    }
     Print(options, *row);
+    return absl::OkStatus();
+  };
+  for (const int batch : options.batches) {
+    if (absl::Status status = print(TimeDecode(&*running, batch)); !status.ok()) return status;
+  }
+  for (const int tokens : options.prompts) {
+    if (absl::Status status = print(TimePrefill(&*running, tokens)); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -265,7 +332,7 @@ absl::Status MeasureMemory(const Options& options) {
   const double start = SecondsNow();
   absl::StatusOr<Running> running =
       Start(options, absl::StrSplit(options.memory_of, '+'), {.kind = "cpu", .isa = options.isa},
-            {.context = kPrefillTokens, .rows = 256, .logit_rows = 32});
+            {.context = kStepRows, .rows = 256, .logit_rows = 32});
   if (!running.ok()) return running.status();
   const double ready = SecondsNow() - start;
   const int64_t peak = ProcessBytes("VmHWM") - peak_before;
@@ -316,32 +383,30 @@ absl::Status MeasureMemoryInChild(const Options& options, const std::string& var
 absl::Status Run(const Options& options) {
   if (!options.memory_of.empty()) return MeasureMemory(options);
   for (const std::string& format : options.formats) {
-    if (absl::Status status = Validate(options, format); !status.ok()) return status;
+    if (options.skip_validation) break;
+    Options validated = options;
+    validated.layers = 1;
+    if (absl::Status status = Validate(validated, format); !status.ok()) return status;
   }
   const absl::StatusOr<std::unique_ptr<Backend>> backend =
-      MakeBackend({.kind = "cpu", .isa = options.isa});
+      MakeBackend({.kind = "cpu", .isa = options.isa, .fast_prefill = options.fast_prefill});
   if (!backend.ok()) return backend.status();
   std::cout << "# date: " << Today() << "\n# processor: " << ProcessorName() << ", "
             << std::thread::hardware_concurrency()
             << " logical cores\n# backend: " << (*backend)->Describe()
             << "\n# model: " << options.model.substr(options.model.find_last_of('/') + 1)
-            << "\n# decode context: " << kDecodeContext << " tokens, prefill: " << kPrefillTokens
-            << " tokens\n# validated: logits equal the reference backend's\n";
-  std::vector<double> bandwidths;
-  for (const int threads : options.threads) {
-    bandwidths.push_back(ReadBandwidth(threads));
-    std::cout << absl::StrFormat("# read bandwidth, %d threads: %.1f GB/s\n", threads,
-                                 bandwidths.back() / 1e9);
-  }
-  PrintCells(options, {"kind", "variants", "threads", "batch", "tokens_per_second",
+            << "\n# decode context: " << kDecodeContext << " tokens, prefill steps: " << kStepRows
+            << " rows at most\n# validated: "
+            << (options.skip_validation ? "not by this call"
+                                        : "logits equal the reference backend's")
+            << "\n";
+  PrintCells(options, {"kind", "variants", "threads", "batch", "tokens", "tokens_per_second",
                        "spread_percent", "gigabytes_per_second", "percent_of_bandwidth",
-                       "ready_seconds", "idle_mib", "peak_mib", "tracked_mib"});
+                       "products_per_second", "percent_of_peak", "ready_seconds", "idle_mib",
+                       "peak_mib", "tracked_mib"});
   for (const std::string& format : options.formats) {
-    for (size_t t = 0; t < options.threads.size(); ++t) {
-      if (absl::Status status = TimeFormat(options, format, options.threads[t], bandwidths[t]);
-          !status.ok()) {
-        return status;
-      }
+    for (const int threads : options.threads) {
+      if (absl::Status status = TimeFormat(options, format, threads); !status.ok()) return status;
     }
   }
   if (options.skip_memory) return absl::OkStatus();
@@ -359,7 +424,9 @@ absl::Status Run(const Options& options) {
 int main(int argc, char** argv) {
   vernier::bench::Options options;
   CLI::App app("Validates, then times a model by format, batch and threads; measures its memory.");
-  app.add_option("--model", options.model, "A GGUF file or a Hugging Face folder")->required();
+  app.add_option("--model", options.model,
+                 "A GGUF file, a Hugging Face folder, or random-8b: four layers of an 8B model")
+      ->required();
   app.add_option("--formats", options.formats, "Formats, one variant each")->delimiter(',');
   app.add_option("--threads", options.threads, "Compute threads (default: 1 and all)")
       ->delimiter(',')
@@ -368,6 +435,13 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::Range(1, 512));
   app.add_option("--isa", options.isa, "auto, portable, avx2, avx512 or amx");
+  app.add_flag("--fast-prefill", options.fast_prefill, "Matrix units for many rows alone");
+  app.add_option("--lm-head", options.lm_head, "Format of lm_head in every variant");
+  app.add_option("--prompts", options.prompts, "Lengths of prompts that are prefilled")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 65536));
+  app.add_flag("--skip-validation", options.skip_validation,
+               "For calls that repeat one which validated; the header says so");
   app.add_flag("--csv", options.csv, "Print CSV");
   app.add_flag("--skip-memory", options.skip_memory, "Do not measure memory");
   app.add_option("--memory-of", options.memory_of, "Only the memory of a+b")->group("");

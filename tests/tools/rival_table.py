@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""The table of tests/bench/compare_llama_cpp.sh: medians over its rounds, with their spread.
+
+Usage: rival_table.py RIVALS.csv [README.md]
+
+Prints it, and puts it between <!-- rivals:begin --> and <!-- rivals:end --> of the README where one is given. Exit 1 when the rows or
+the markers are missing.
+"""
+import csv
+import datetime
+import re
+import statistics
+import sys
+from pathlib import Path
+
+BEGIN, END = "<!-- rivals:begin -->", "<!-- rivals:end -->"
+# Who is held against whom: nearly the same bits a weight. llama.cpp keeps the head of its quantized types in 6 to 8 bits.
+PAIRS = [("fp16", "F16"), ("int8 (int8 head)", "Q8_0"), ("int8", "Q8_0"), ("nf4 (int8 head)", "Q4_0"), ("nf4", "Q4_0"),
+         ("nf4 (int8 head)", "IQ4_NL")]
+TESTS = ["decode 1", "decode 16", "prefill 512"]
+
+
+def processor():
+    match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    return match.group(1) if match else "unknown processor"
+
+
+def render(rows):
+    figures = {}
+    for row in rows:
+        key = (row["engine"], row["type"], row["threads"], row["test"])
+        figures.setdefault(key, []).append(float(row["tokens_per_second"]))
+    rounds = max(int(row["round"]) for row in rows)
+
+    def cell(ours, theirs):
+        if not ours or not theirs:
+            return "-"
+        a, b = statistics.median(ours), statistics.median(theirs)
+        return f"{a:,.0f} / {b:,.0f} = **{a / b:.2f}x**"
+
+    def spread(values):
+        return (max(values) - min(values)) / statistics.median(values)
+
+    out = [f"SmolLM2-135M on {processor()}, {datetime.date.today()}: tokens/s of Vernier / of llama.cpp, medians of {rounds} alternated "
+           f"rounds (half of the figures moved by less than {statistics.median(map(spread, figures.values())):.0%} between rounds, the worst "
+           f"by {max(map(spread, figures.values())):.0%}); written by `tests/bench/compare_llama_cpp.sh`. Decode of 1 and of 16 sequences at a "
+           "context of 128 tokens, prefill of 512.", ""]
+    out += ["| threads | Vernier | llama.cpp | " + " | ".join(TESTS) + " |", "|---:|---|---|" + "---:|" * len(TESTS)]
+    for threads in sorted({row["threads"] for row in rows}, key=int):
+        for ours, theirs in PAIRS:
+            cells = [cell(figures.get(("vernier", ours, threads, t)), figures.get(("llama.cpp", theirs, threads, t))) for t in TESTS]
+            out.append(f"| {threads} | {ours} | {theirs} | " + " | ".join(cells) + " |")
+    return "\n".join(out) + "\n"
+
+
+def main():
+    rows = list(csv.DictReader(Path(sys.argv[1]).read_text().splitlines()))
+    if not rows:
+        sys.exit(f"rival_table.py: no rows in {sys.argv[1]}")
+    table = render(rows)
+    print(table)
+    if len(sys.argv) < 3:
+        return
+    readme = Path(sys.argv[2])
+    text = readme.read_text()
+    if BEGIN not in text or END not in text:
+        sys.exit(f"rival_table.py: no markers in {readme}")
+    before, rest = text.split(BEGIN, 1)
+    readme.write_text(f"{before}{BEGIN}\n{table}{END}{rest.split(END, 1)[1]}")
+
+
+if __name__ == "__main__":
+    main()
