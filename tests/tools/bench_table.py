@@ -35,22 +35,25 @@ def table(head, rows):
 
 
 def speeds(rows, threads):
-    """One line a variant: decode by batch, prefill; tokens/s (percent of the read bandwidth)."""
-    decode = [r for r in rows if r["kind"] == "decode" and r["threads"] == threads]
-    batches = sorted({int(r["batch"]) for r in decode})
-    variants = list(dict.fromkeys(r["variants"] for r in decode))
+    """One line a variant: decode by batch, prefill by length; tokens/s (percent of the limit)."""
+    rows = [r for r in rows if r["threads"] == threads and r["kind"] in ("decode", "prefill")]
+    columns = sorted({(r["kind"], int(r["batch"] if r["kind"] == "decode" else r["tokens"])) for r in rows})
     lines = []
-    for variant in variants:
+    for variant in dict.fromkeys(r["variants"] for r in rows):
         cells = [variant]
-        for batch in batches:
-            r = next(r for r in decode if r["variants"] == variant and int(r["batch"]) == batch)
-            cells.append(f"{number(r['tokens_per_second'], 1)} ({number(r['gigabytes_per_second'], 1)} GB/s, "
-                         f"{number(r['percent_of_bandwidth'], 0)} %)")
-        prefill = next(r for r in rows
-                       if r["kind"] == "prefill" and r["threads"] == threads and r["variants"] == variant)
-        cells.append(number(prefill["tokens_per_second"], 0))
+        for kind, number_of in columns:
+            r = next((r for r in rows if r["variants"] == variant and r["kind"] == kind
+                      and int(r["batch"] if kind == "decode" else r["tokens"]) == number_of), None)
+            if r is None:
+                cells.append("-")
+            elif kind == "decode":
+                cells.append(f"{number(r['tokens_per_second'], 1)} ({number(r['percent_of_bandwidth'], 0)} %)")
+            else:
+                share = f" ({number(r['percent_of_peak'], 0)} %)" if r["percent_of_peak"] else ""
+                cells.append(f"{number(r['tokens_per_second'], 0)}{share}")
         lines.append(cells)
-    return table(["variant"] + [f"decode, batch {b}" for b in batches] + ["prefill"], lines)
+    heads = [f"decode, batch {n}" if kind == "decode" else f"prefill, {n}" for kind, n in columns]
+    return table(["variant"] + heads, lines)
 
 
 def memories(rows):
@@ -59,14 +62,24 @@ def memories(rows):
     return table(["variants", "ready, s", "idle, MiB", "peak of the load, MiB", "accounted for, MiB"], lines)
 
 
+def limits(header, threads):
+    """What the runs with as many threads measured just before their figures: \"10.1 to 10.8 GB/s\"."""
+    values = [v for k, v in header.items() if k.startswith(f"limits, {threads} threads")]
+    reads = [float(v.split()[1]) for v in values]
+    products = [float(v.split()[-2]) for v in values]
+    text = f"{min(reads):.1f} to {max(reads):.1f} GB/s"
+    return text, f"{min(products):,.0f} to {max(products):,.0f}"
+
+
 def render(header, rows):
     out = [f"{header['model']} on {header['processor']} ({header['backend']}), {header['date']}; written by "
            "`tests/tools/bench_table.py` from `model_bench --csv`.", ""]
     for threads in dict.fromkeys(r["threads"] for r in rows if r["kind"] == "decode"):
-        limit = header[f"read bandwidth, {threads} threads"]
-        decode = header["decode context"].replace(", prefill:", ", prefill of")
-        out += [f"Tokens/s with {threads} thread{'s' if threads != '1' else ''} (decode at a context of {decode}; bytes of "
-                f"weights and KV read a second, as percent of the {limit} that the same run reads):", ""]
+        reads, products = limits(header, threads)
+        context = header["decode context"].split(",")[0]
+        out += [f"Tokens/s with {threads} thread{'s' if threads != '1' else ''}. Decode at a context of {context}: bytes of weights and "
+                f"KV as percent of the read bandwidth, measured just before as {reads}. Prefill: multiply-adds with weights as percent of "
+                f"the {products} G/s that the instruction set can do, measured likewise.", ""]
         out += speeds(rows, threads) + [""]
     if any(r["kind"] == "memory" for r in rows):
         out += ["Memory of a process (anonymous, above an empty one) with these variants side by side:", ""]
