@@ -105,13 +105,13 @@ inline void Reduce8(const Vec* a, float* out) {
   _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)));
 }
 inline float SumLanes(Vec a) {
-  alignas(64) float lane[16];
-  _mm512_store_ps(lane, a.v);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
-  }
-  return lane[0];
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  const __m128 quarters =
+      _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+  const __m128 pairs = _mm_add_ps(quarters, _mm_movehl_ps(quarters, quarters));
+  return _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)));
 }
+inline float LargestLane(Vec a) { return _mm512_reduce_max_ps(a.v); }
 
 }  // namespace
 }  // namespace vernier

@@ -86,6 +86,8 @@ struct TileKernels {
     float* sums;
   };
   void (*multiply[kMaxWeightParts])(const Product& product);
+  // sums[w][row] of one tile *= scales[w], += biases[w], where they are given, for w < outputs.
+  void (*finish)(float* sums, int outputs, const float* scales, const float* biases);
   // out[row * stride + w] = or += sums[w][row] of one tile, for w < outputs and row < rows.
   void (*store)(const float* sums, int outputs, int rows, bool add, float* out, int64_t stride);
 };

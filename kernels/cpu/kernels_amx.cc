@@ -375,6 +375,15 @@ void MultiplyTiles(const TileKernels::Product& p) {
   VERNIER_TILE_STORE(p.sums + 3 * kSumsSize, 3);
 }
 
+void FinishSums(float* sums, int outputs, const float* scales, const float* biases) {
+  for (int w = 0; w < outputs; ++w, sums += kTileRows) {
+    __m512 y = _mm512_loadu_ps(sums);
+    if (scales != nullptr) y = _mm512_mul_ps(y, _mm512_set1_ps(scales[w]));
+    if (biases != nullptr) y = _mm512_add_ps(y, _mm512_set1_ps(biases[w]));
+    _mm512_storeu_ps(sums, y);
+  }
+}
+
 void StoreSums(const float* sums, int outputs, int rows, bool add, float* out, int64_t stride) {
   __m512i t[kTileRows];
   VERNIER_UNROLL for (int w = 0; w < kTileRows; ++w) {
@@ -402,6 +411,7 @@ constexpr TileKernels kTileKernels = {
     BeginTiles,
     EndTiles,
     {MultiplyTiles<1>, MultiplyTiles<2>, MultiplyTiles<3>},
+    FinishSums,
     StoreSums,
 };
 

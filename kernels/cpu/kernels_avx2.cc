@@ -120,6 +120,14 @@ inline float SumLanes(Vec a) {
   }
   return lane[0];
 }
+inline float LargestLane(Vec a) {
+  alignas(32) float lane[8];
+  _mm256_store_ps(lane, a.v);
+  for (int width = 4; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lane[i] = lane[i] < lane[i + width] ? lane[i + width] : lane[i];
+  }
+  return lane[0];
+}
 
 }  // namespace
 }  // namespace vernier

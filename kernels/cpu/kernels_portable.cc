@@ -99,6 +99,11 @@ inline Vec Lookup(const Table& table, Words words, int shift) {
 
 // Lanes are added l with l + 2, then + 1.
 inline float SumLanes(Vec a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+inline float LargestLane(Vec a) {
+  float largest = a[0];
+  for (int i = 1; i < kLanes; ++i) largest = largest < a[i] ? a[i] : largest;
+  return largest;
+}
 inline void Reduce8(const Vec* a, float* out) {
   for (int i = 0; i < 8; ++i) out[i] = SumLanes(a[i]);
 }

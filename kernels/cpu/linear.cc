@@ -245,20 +245,15 @@ struct WeightUnit {
   }
 
   // sums [groups][kTileOutputs][kTileRows rows of x]: scaled by row, with the bias.
-  void Finish(int64_t groups, float* sums) const {
-    if (weight->row_scales.data() == nullptr && bias == nullptr) return;
-    const int64_t rows = std::min<int64_t>(kTileOutputs, weight->rows - first_row());
+  void Finish(const TileKernels& kernels, int64_t groups, float* sums) const {
     const float* scales = weight->row_scales.floats();
-    for (int64_t g = 0; g < groups; ++g) {
-      for (int64_t r = 0; r < rows; ++r) {
-        float* y = sums + g * kSumsSize + r * kTileRows;
-        if (scales != nullptr) {
-          for (int m = 0; m < kTileRows; ++m) y[m] *= scales[first_row() + r];
-        }
-        if (bias != nullptr) {
-          for (int m = 0; m < kTileRows; ++m) y[m] += bias[first_row() + r];
-        }
-      }
+    if (scales == nullptr && bias == nullptr) return;
+    for (int64_t i = 0; i < groups * kTileOutputs / kTileRows; ++i) {
+      const auto tile = static_cast<int>(i % (kTileOutputs / kTileRows));
+      const int64_t row = first_row() + int64_t{tile} * kTileRows;
+      kernels.finish(sums + i * kTileRows * kTileRows, valid_rows(tile),
+                     scales == nullptr ? nullptr : scales + row,
+                     bias == nullptr ? nullptr : bias + row);
     }
   }
 
@@ -341,7 +336,7 @@ void MultiplyUnits(const TileKernels& kernels, std::span<const WeightUnit> units
     }
   }
   for (size_t i = 0; i < units.size(); ++i) {
-    units[i].Finish(x.groups, scratch.sums + i * size);
+    units[i].Finish(kernels, x.groups, scratch.sums + i * size);
   }
 }
 

@@ -195,17 +195,6 @@ void ScoreKeys(const KeyScores& args) {
   }
 }
 
-float LargestLane(Vec a) {
-  alignas(64) float lane[kLanes];
-  Store(lane, a);
-  for (int width = kLanes / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      lane[i] = lane[i] < lane[i + width] ? lane[i + width] : lane[i];
-    }
-  }
-  return lane[0];
-}
-
 // A NaN among the scores may or may not become the maximum; the total is NaN either way.
 float Soften(float* scores, int first, int last, float* max, float* total) {
   for (int j = 0; j < first; ++j) scores[j] = -__builtin_inff();
@@ -213,21 +202,22 @@ float Soften(float* scores, int first, int last, float* max, float* total) {
   Vec largest = Load(scores);
   for (int j = kLanes; j < kKeyBlock; j += kLanes) largest = Max(largest, Load(scores + j));
   const float block_max = LargestLane(largest);
-  const float new_max = *max < block_max ? block_max : *max;
-  alignas(64) float keep[kLanes];
-  Store(keep, Exp(Set1(*max - new_max)));
-  // The first block's maximum grows from minus infinity; where it has not grown nothing changes.
-  if (new_max == *max) keep[0] = 1;
-  const Vec top = Set1(new_max);
+  float keep = 1;
+  if (*max < block_max) {
+    alignas(64) float lanes[kLanes];
+    Store(lanes, Exp(Set1(*max - block_max)));  // 0 for the first block: nothing was there
+    keep = lanes[0];
+    *max = block_max;
+  }
+  const Vec top = Set1(*max);
   Vec sum = Zero();
   for (int j = 0; j < kKeyBlock; j += kLanes) {
     const Vec p = Exp(Sub(Load(scores + j), top));
     Store(scores + j, p);
     sum = Add(sum, p);
   }
-  *max = new_max;
-  *total = *total * keep[0] + SumLanes(sum);
-  return keep[0];
+  *total = *total * keep + SumLanes(sum);
+  return keep;
 }
 
 template <int kCount, int kVectors>
