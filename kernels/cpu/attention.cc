@@ -1,6 +1,7 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "kernels/base/check.h"
@@ -12,7 +13,21 @@ static_assert(kKeyBlock == kBlockTokens);
 
 int64_t PaddedHead(const AttentionShape& shape) { return CheckedRoundUp(shape.head_dim, kChunk); }
 
-// One task and kv head: the queries of its rows that share the head, and their running softmax.
+// A running softmax of some queries: of what they have seen until now.
+struct Softmax {
+  Softmax() = default;
+  Softmax(float* floats, int64_t num_queries)
+      : maxima(floats), totals(maxima + num_queries), sums(totals + num_queries) {}
+  static int64_t Floats(int64_t num_queries, int64_t width) {
+    return CheckedMultiply(num_queries, CheckedAdd(width, 2));
+  }
+
+  float* maxima = nullptr;  // [queries]
+  float* totals = nullptr;  // [queries]
+  float* sums = nullptr;    // [queries, width]
+};
+
+// One task and kv head: the queries of its rows that share the head.
 class HeadTask {
  public:
   HeadTask(const AttentionRuntime& runtime, const Batch& batch, const AttentionArgs& args,
@@ -29,18 +44,68 @@ class HeadTask {
     keys_ = scratch;
     values_ = keys_ + kKeyBlock * width_;
     queries_ = values_ + kKeyBlock * width_;
-    sums_ = queries_ + queries * width_;
-    scores_ = sums_ + queries * width_;
-    maxima_ = scores_ + runtime.kernels->max_queries * kKeyBlock;
-    totals_ = maxima_ + queries;
-    keep_ = totals_ + queries;
+    scores_ = queries_ + queries * width_;
+    keep_ = scores_ + runtime.kernels->max_queries * kKeyBlock;
+    segment_ = Softmax(keep_ + runtime.kernels->max_queries, queries);
+    whole_ = Softmax(segment_.maxima + Softmax::Floats(queries, width_), queries);
   }
 
+  int64_t first_segment() const { return FirstKey(0) / kSegmentKeys; }
+  int64_t last_segment() const { return Position(task_.num_rows - 1) / kSegmentKeys; }
+
   void Run(Rows q, Rows a) {
-    Begin(q);
-    const int64_t first = FirstKey(0);
+    LoadQueries(q);
+    Clear(whole_);
+    for (int64_t segment = first_segment(); segment <= last_segment(); ++segment) {
+      RunSegment(segment, segment_);
+      Merge(segment_);
+    }
+    Store(a);
+  }
+
+  // The same in two parts, for several threads: segments, each by itself, then their merger.
+  void RunPart(Rows q, int64_t segment, float* part) {
+    LoadQueries(q);
+    RunSegment(segment, Softmax(part, queries()));
+  }
+  void MergeParts(Rows parts, Rows a) {
+    Clear(whole_);
+    for (int64_t i = 0; i <= last_segment() - first_segment(); ++i) {
+      Merge(Softmax(parts.row(i), queries()));
+    }
+    Store(a);
+  }
+
+ private:
+  int64_t queries() const { return int64_t{task_.num_rows} * group_; }
+
+  void Clear(const Softmax& state) const {
+    std::fill_n(state.maxima, queries(), -std::numeric_limits<float>::infinity());
+    std::fill_n(state.totals, queries(), 0.0f);
+    std::fill_n(state.sums, queries() * width_, 0.0f);
+  }
+
+  // What a query has seen elsewhere is added to what it has seen here.
+  void Merge(const Softmax& from) const {
+    for (int64_t i = 0; i < queries(); ++i) {
+      if (from.maxima[i] == -std::numeric_limits<float>::infinity()) continue;  // saw no key
+      const float max = std::max(whole_.maxima[i], from.maxima[i]);
+      const float keep = std::exp(whole_.maxima[i] - max), take = std::exp(from.maxima[i] - max);
+      whole_.maxima[i] = max;
+      whole_.totals[i] = whole_.totals[i] * keep + from.totals[i] * take;
+      float* to = whole_.sums + i * width_;
+      const float* sums = from.sums + i * width_;
+      for (int64_t d = 0; d < width_; ++d) to[d] = to[d] * keep + sums[d] * take;
+    }
+  }
+
+  void RunSegment(int64_t segment, const Softmax& state) {
+    constexpr int64_t kBlocks = kSegmentKeys / kKeyBlock;
+    Clear(state);
+    const int64_t first = std::max(FirstKey(0), segment * kSegmentKeys);
     const int64_t last = Position(task_.num_rows - 1);
-    for (int64_t block = first / kKeyBlock; block <= last / kKeyBlock; ++block) {
+    const int64_t last_block = std::min(last / kKeyBlock, segment * kBlocks + kBlocks - 1);
+    for (int64_t block = first / kKeyBlock; block <= last_block; ++block) {
       const int64_t base = block * kKeyBlock;
       LoadBlock(block, static_cast<int>(std::max(first - base, int64_t{0})),
                 static_cast<int>(std::min<int64_t>(last + 1 - base, kKeyBlock)));
@@ -54,20 +119,18 @@ class HeadTask {
                FirstKey(row + rows) <= base) {
           ++rows;
         }
-        if (begin < end) AddBlock(row * group_, rows * group_, begin, end);
+        if (begin < end) AddBlock(state, row * group_, rows * group_, begin, end);
         row += rows;
       }
     }
-    End(a);
   }
 
- private:
   int64_t Position(int row) const { return batch_.positions[task_.first_row + row]; }
   int64_t FirstKey(int row) const {
     return shape_.window > 0 ? std::max<int64_t>(0, Position(row) - shape_.window + 1) : 0;
   }
 
-  void Begin(Rows q) {
+  void LoadQueries(Rows q) {
     for (int row = 0; row < task_.num_rows; ++row) {
       for (int i = 0; i < group_; ++i) {
         const int64_t index = row * group_ + i;
@@ -76,9 +139,6 @@ class HeadTask {
         float* to = queries_ + index * width_;
         std::copy_n(from, shape_.head_dim, to);
         std::fill(to + shape_.head_dim, to + width_, 0.0f);
-        std::fill_n(sums_ + index * width_, width_, 0.0f);
-        maxima_[index] = -std::numeric_limits<float>::infinity();
-        totals_[index] = 0;
       }
     }
   }
@@ -106,7 +166,7 @@ class HeadTask {
   }
 
   // Keys [begin, end) of the block, for `count` queries. Scores of the other slots may be anything.
-  void AddBlock(int64_t first, int64_t count, int begin, int end) {
+  void AddBlock(const Softmax& state, int64_t first, int64_t count, int begin, int end) {
     const KernelTable& kernels = *runtime_.kernels;
     for (int64_t i = first; i < first + count; i += kernels.max_queries) {
       const auto some = static_cast<int>(std::min<int64_t>(kernels.max_queries, first + count - i));
@@ -118,8 +178,8 @@ class HeadTask {
                           .scale = shape_.scale,
                           .scores = scores_});
       for (int j = 0; j < some; ++j) {
-        keep_[j] =
-            kernels.soften(scores_ + j * kKeyBlock, begin, end, &maxima_[i + j], &totals_[i + j]);
+        keep_[j] = kernels.soften(scores_ + j * kKeyBlock, begin, end, &state.maxima[i + j],
+                                  &state.totals[i + j]);
       }
       kernels.add_values({.count = some,
                           .p = scores_,
@@ -128,19 +188,20 @@ class HeadTask {
                           .values = values_,
                           .n = width_,
                           .keep = keep_,
-                          .sums = sums_ + i * width_});
+
+                          .sums = state.sums + i * width_});
     }
   }
 
-  void End(Rows a) {
+  void Store(Rows a) {
     const int64_t cols = int64_t{shape_.num_heads} * shape_.head_dim;
     for (int row = 0; row < task_.num_rows; ++row) {
       float* out = a.row(task_.first_row + row);
       for (int i = 0; i < group_; ++i) {
         const int64_t index = row * group_ + i;
-        const float* from = sums_ + index * width_;
+        const float* from = whole_.sums + index * width_;
         float* to = out + (int64_t{kv_head_} * group_ + i) * shape_.head_dim;
-        for (int d = 0; d < shape_.head_dim; ++d) to[d] = from[d] / totals_[index];
+        for (int d = 0; d < shape_.head_dim; ++d) to[d] = from[d] / whole_.totals[index];
       }
       if (kv_head_ == 0) std::fill(out + cols, out + PaddedCols(cols), 0.0f);
     }
@@ -157,12 +218,23 @@ class HeadTask {
   float* keys_;          // [head_dim, kKeyBlock]
   float* values_;        // [kKeyBlock, width_]
   float* queries_;       // [num_rows * group_, width_]
-  float* sums_;          // [num_rows * group_, width_]
   float* scores_;        // [max_queries, kKeyBlock]
-  float* maxima_;        // [num_rows * group_]
-  float* totals_;        // [num_rows * group_]
   float* keep_;          // [max_queries]
+  Softmax segment_, whole_;
 };
+
+// Where there are too few tasks for the threads, the segments of single rows are shared out too.
+// Returns the most segments that a task has, or 0 to leave tasks whole.
+int64_t SegmentsToShare(const AttentionRuntime& runtime, const Batch& batch,
+                        const std::vector<AttentionTask>& tasks, int64_t items) {
+  if (items >= 2 * int64_t{runtime.pool->threads()}) return 0;
+  int64_t most = 0;
+  for (const AttentionTask& task : tasks) {
+    if (task.num_rows > 1) return 0;
+    most = std::max<int64_t>(most, batch.positions[task.first_row] / kSegmentKeys + 1);
+  }
+  return most > 1 && items * most <= runtime.num_parts ? most : 0;
+}
 
 }  // namespace
 
@@ -170,10 +242,20 @@ int64_t AttentionScratchFloats(const KernelTable& kernels, const AttentionShape&
   const int64_t width = PaddedHead(shape);
   const int64_t queries = CheckedMultiply(shape.num_heads / shape.num_kv_heads, kAttentionTaskRows);
   const int64_t block = int64_t{kernels.max_queries} * (kKeyBlock + 1);
-  return CheckedRoundUp(
-      CheckedAdd(CheckedMultiply(CheckedAdd(kKeyBlock, queries), CheckedMultiply(2, width)),
-                 CheckedAdd(CheckedMultiply(2, queries), block)),
-      kChunk);
+  const int64_t rows = CheckedMultiply(CheckedAdd(2 * kKeyBlock, queries), width);
+  const int64_t states = CheckedMultiply(2, Softmax::Floats(queries, width));
+  return CheckedRoundUp(CheckedAdd(CheckedAdd(rows, states), block), kChunk);
+}
+
+int64_t AttentionPartFloats(const AttentionShape& shape) {
+  return CheckedRoundUp(Softmax::Floats(shape.num_heads / shape.num_kv_heads, PaddedHead(shape)),
+                        kChunk);
+}
+
+int64_t AttentionParts(int threads, int64_t max_context) {
+  if (threads == 1) return 0;
+  const int64_t segments = max_context / kSegmentKeys + 1;
+  return std::min(CheckedMultiply(segments, 2 * int64_t{threads}), kMaxAttentionParts);
 }
 
 void MakeAttentionTasks(const Batch& batch, std::vector<AttentionTask>* tasks) {
@@ -190,18 +272,35 @@ void MakeAttentionTasks(const Batch& batch, std::vector<AttentionTask>* tasks) {
 
 void Attend(const AttentionRuntime& runtime, const Batch& batch, const AttentionArgs& args,
             const std::vector<AttentionTask>& tasks, Rows q, Rows a) {
-  // Later rows have more keys, so the threads take turns rather than ranges.
   const int64_t kv_heads = args.shape.num_kv_heads;
   const int64_t items = static_cast<int64_t>(tasks.size()) * kv_heads;
-  const int64_t threads = std::min<int64_t>(runtime.pool->threads(), items);
-  runtime.pool->ParallelFor(threads, [&](int thread, int64_t begin, int64_t end) {
-    for (int64_t turn = begin; turn < end; ++turn) {
-      for (int64_t item = turn; item < items; item += threads) {
-        HeadTask task(runtime, batch, args, tasks[item / kv_heads],
-                      static_cast<int>(item % kv_heads), runtime.scratch.row(thread));
-        task.Run(q, a);
+  // body(item's task, item, i) for i of [0, parts) of each item. Later rows have more keys, so the
+  // threads take turns rather than ranges.
+  const auto for_items = [&](int64_t parts, const auto& body) {
+    const int64_t count = items * parts;
+    const int64_t threads = std::min<int64_t>(runtime.pool->threads(), count);
+    runtime.pool->ParallelFor(threads, [&](int thread, int64_t begin, int64_t end) {
+      for (int64_t turn = begin; turn < end; ++turn) {
+        for (int64_t i = turn; i < count; i += threads) {
+          const int64_t item = i / parts;
+          HeadTask task(runtime, batch, args, tasks[item / kv_heads],
+                        static_cast<int>(item % kv_heads), runtime.scratch.row(thread));
+          body(&task, item, i % parts);
+        }
       }
-    }
+    });
+  };
+  const int64_t segments = SegmentsToShare(runtime, batch, tasks, items);
+  if (segments == 0) {
+    for_items(1, [&](HeadTask* task, int64_t, int64_t) { task->Run(q, a); });
+    return;
+  }
+  for_items(segments, [&](HeadTask* task, int64_t item, int64_t i) {
+    if (i > task->last_segment() - task->first_segment()) return;
+    task->RunPart(q, task->first_segment() + i, runtime.parts.row(item * segments + i));
+  });
+  for_items(1, [&](HeadTask* task, int64_t item, int64_t) {
+    task->MergeParts(runtime.parts.From(item * segments), a);
   });
 }
 

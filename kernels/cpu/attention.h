@@ -1,8 +1,9 @@
 // Attention of a batch's rows over the paged cache, spread over the threads.
 //
 // A row takes its keys block by block, ascending from position 0 (or its window's first), with a
-// running maximum and sum (Milakov and Gimelshein 2018), so its result depends on its own position
-// and context alone.
+// running maximum and sum (Milakov and Gimelshein 2018) that begin anew every kSegmentKeys
+// positions; these segments are merged in order. So its result depends on its own position and
+// context alone, and a long context can be shared by several threads.
 #pragma once
 
 #include <cstdint>
@@ -39,15 +40,26 @@ struct AttentionTask {
 };
 inline constexpr int kAttentionTaskRows = 16;
 
+// Keys whose softmax is summed by itself, by position: what one thread takes of a long context.
+inline constexpr int64_t kSegmentKeys = 512;
+inline constexpr int64_t kMaxAttentionParts = 4096;
+
 struct AttentionRuntime {
   const KernelTable* kernels = nullptr;
   ThreadPool* pool = nullptr;
   Rows scratch;  // [threads][AttentionScratchFloats]
+  Rows parts;    // [num_parts][AttentionPartFloats]
+  int64_t num_parts = 0;
   KvCache cache;
 };
 
 // Floats of one thread's scratch; -1 when that overflows.
 int64_t AttentionScratchFloats(const KernelTable& kernels, const AttentionShape& shape);
+
+// Floats of one segment of one row and kv head, and how many of them a workspace holds for contexts
+// of `max_context` tokens; -1 when that overflows.
+int64_t AttentionPartFloats(const AttentionShape& shape);
+int64_t AttentionParts(int threads, int64_t max_context);
 
 // The tasks of a batch, into `tasks`, whose capacity is the batch's rows.
 void MakeAttentionTasks(const Batch& batch, std::vector<AttentionTask>* tasks);

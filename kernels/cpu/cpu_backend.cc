@@ -276,7 +276,12 @@ void CpuBackend::AttentionIn(const AttentionInArgs& args) {
 }
 
 void CpuBackend::Attention(const AttentionArgs& args) {
-  const AttentionRuntime runtime{&kernels_, &pool_, workspace_->attention_scratch.view(), cache()};
+  const AttentionRuntime runtime{&kernels_,
+                                 &pool_,
+                                 workspace_->attention_scratch.view(),
+                                 workspace_->attention_parts.view(),
+                                 workspace_->attention_parts.rows,
+                                 cache()};
   Attend(runtime, *batch_, args, workspace_->tasks, workspace_->q.view(),
          workspace_->attention.view());
 }

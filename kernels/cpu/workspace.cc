@@ -63,8 +63,9 @@ int64_t CheckedKvBlockBytes(const WorkspacePlan& plan, int64_t kv_cols) {
 
 int64_t Workspace::bytes() const {
   int64_t sum = 0;
-  for (const RowBuffer* rows : {&residual, &x, &q, &k, &v, &attention, &hidden, &rotary, &logits[0],
-                                &logits[1], &x_tiles, &linear_scratch, &attention_scratch}) {
+  for (const RowBuffer* rows :
+       {&residual, &x, &q, &k, &v, &attention, &hidden, &rotary, &logits[0], &logits[1], &x_tiles,
+        &linear_scratch, &attention_scratch, &attention_parts}) {
     sum += rows->memory.bytes();
   }
   for (const SampleScratch& scratch : sampling) {
@@ -104,6 +105,8 @@ absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTa
        "product scratch"},
       {&workspace.attention_scratch, threads, AttentionScratchFloats(kernels, plan.attention),
        "attention scratch"},
+      {&workspace.attention_parts, AttentionParts(threads, plan.max_context),
+       AttentionPartFloats(plan.attention), "segments of contexts"},
   };
   for (const auto& row : wanted) {
     absl::StatusOr<RowBuffer> rows = NewRows(row.rows, row.cols, row.name);

@@ -38,6 +38,7 @@ struct Workspace {
   RowBuffer x_tiles;                // [LinearTileRows, widest of x, attention and hidden]
   RowBuffer linear_scratch;         // [threads, LinearScratchFloats]
   RowBuffer attention_scratch;      // [threads, AttentionScratchFloats]
+  RowBuffer attention_parts;        // [AttentionParts, AttentionPartFloats]
   Buffer kv;
   int64_t kv_block_bytes = 0;
   std::vector<SampleScratch> sampling;  // [threads]

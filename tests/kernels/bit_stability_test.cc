@@ -1,5 +1,7 @@
 // What the CPU backend promises: a row's result is the same bits alone or beside others, prefilled
 // whole or in chunks, on one thread or two.
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -160,6 +162,65 @@ INSTANTIATE_TEST_SUITE_P(Cpu, BitStabilityTest,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+// A context of several segments of attention, which threads share where one token is decoded.
+class LongContextTest : public ::testing::TestWithParam<BackendUnderTest> {
+ protected:
+  static constexpr int kLength = 560, kDecoded = 10;
+  static constexpr int64_t kPrefillRows = 256;
+
+  // Logits of the last kDecoded positions, which come in steps of `rows`.
+  static std::vector<float> Last(const BackendOptions& options, const LayerValues& values,
+                                 int rows) {
+    const std::vector<PagedSequence> sequences =
+        MakeSequences(std::vector<int>{kLength}, values.spec.vocab);
+    LayerOnBackend layer(Make(options), values, kPrefillRows, PoolBlocks(sequences));
+    std::vector<float> result;
+    for (int first = 0; first < kLength;) {
+      const bool decoding = first >= kLength - kDecoded;
+      const int end = decoding ? kLength : kLength - kDecoded;
+      const int last = std::min(end, first + (decoding ? rows : static_cast<int>(kPrefillRows)));
+      BatchArrays batch;
+      AppendRows(sequences[0], first, last, &batch);
+      if (decoding) {
+        for (int i = 0; i < last - first; ++i) batch.logit_rows.push_back(i);
+      }
+      const std::vector<float> logits = layer.Run(batch.View(), kAllCalls, LayerOnBackend::kLayers);
+      if (decoding) result.insert(result.end(), logits.begin(), logits.end());
+      first = last;
+    }
+    return result;
+  }
+};
+
+TEST_P(LongContextTest, SegmentsAreTheSameBitsWhoeverSumsThem) {
+  for (const LayerSpec& spec : kSpecs) {
+    SCOPED_TRACE(spec.name);
+    LayerSpec wide = spec;
+    if (wide.attention.window > 0) wide.attention.window = 530;
+    const LayerValues values = MakeLayer(wide, FormatId::kF32, kLength);
+    BackendOptions options = GetParam().options;
+    options.threads = 1;
+    const std::vector<float> expected = Last(options, values, kDecoded);
+    EXPECT_EQ(expected, Last(options, values, 1)) << "one thread, token by token";
+    for (const int threads : {2, 3}) {
+      options.threads = threads;
+      EXPECT_EQ(expected, Last(options, values, 1)) << threads << " threads, token by token";
+    }
+    // Keys in the wrong segment, or one left out, would change logits by a good part of themselves;
+    // rounding, that of the cache's scalars too, does so by less than a hundredth.
+    const std::vector<float> reference = Last({.kind = "reference"}, values, kDecoded);
+    float largest = 0, difference = 0;
+    for (size_t i = 0; i < reference.size(); ++i) {
+      largest = std::max(largest, std::fabs(reference[i]));
+      difference = std::max(difference, std::fabs(reference[i] - expected[i]));
+    }
+    EXPECT_LE(difference, largest / 100);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, LongContextTest, ::testing::ValuesIn(BackendsUnderTest()),
+                         [](const auto& param) { return std::string(param.param.name); });
 
 // With fast_prefill a step of few rows is the vectors', one of many the matrix unit's; both are the
 // bits of a backend that has only those.
