@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Puts the figures of model_bench into a README, between its markers.
 
-Usage: model_bench --model MODEL --csv > bench.csv && bench_table.py bench.csv README.md
+Usage: model_bench --model MODEL --csv > bench.csv && bench_table.py [--marker NAME] bench.csv... README.md
 
-Replaces what stands between <!-- bench:begin --> and <!-- bench:end -->; the same CSV gives the same text. Exit 1 when the
-markers or the rows are missing.
+Replaces what stands between <!-- NAME:begin --> and <!-- NAME:end --> (NAME: bench); the same CSV gives the same text. Several files,
+of the same model and machine, make one table a number of threads, whose rows name their backend. Exit 1 when the markers or the rows
+are missing.
 """
+import argparse
 import csv
 import sys
 from pathlib import Path
-
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 def read(path):
@@ -71,11 +71,27 @@ def limits(header, threads):
     return text, f"{min(products):,.0f} to {max(products):,.0f}"
 
 
-def render(header, rows):
-    out = [f"{header['model']} on {header['processor']} ({header['backend']}), {header['date']}; written by "
-           "`tests/tools/bench_table.py` from `model_bench --csv`.", ""]
+def backend_of(header):
+    """"amx" or "amx, fast prefill" of "cpu amx, 2 threads, fast prefill"."""
+    words = header["backend"].split(", ")
+    return ", ".join([words[0].removeprefix("cpu ")] + words[2:])
+
+
+def render(files):
+    headers = [header for header, _ in files]
+    rows = [row for _, rows in files for row in rows]
+    limits_of_all = {f"{key} #{i}": value for i, h in enumerate(headers) for key, value in h.items()}
+    header = headers[0]
+    backends = ", ".join(dict.fromkeys(backend_of(h) for h in headers))
+    out = [f"{header['model']} on {header['processor']} ({backends}), {header['date']}; written by `tests/tools/bench_table.py` from "
+           "`model_bench --csv`.", ""]
+    if len(files) > 1:
+        for h, own in files:
+            for row in own:
+                row["variants"] += ": " + backend_of(h)
+        rows.sort(key=lambda row: row["variants"].split(":")[0])
     for threads in dict.fromkeys(r["threads"] for r in rows if r["kind"] == "decode"):
-        reads, products = limits(header, threads)
+        reads, products = limits(limits_of_all, threads)
         context = header["decode context"].split(",")[0]
         out += [f"Tokens/s with {threads} thread{'s' if threads != '1' else ''}. Decode at a context of {context}: bytes of weights and "
                 f"KV as percent of the read bandwidth, measured just before as {reads}. Prefill: multiply-adds with weights as percent of "
@@ -88,15 +104,20 @@ def render(header, rows):
 
 
 def main():
-    header, rows = read(sys.argv[1])
-    readme = Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description="The figures of model_bench as a README's table.")
+    parser.add_argument("--marker", default="bench")
+    parser.add_argument("csv", nargs="+")
+    parser.add_argument("readme")
+    arguments = parser.parse_args()
+    begin, end = f"<!-- {arguments.marker}:begin -->", f"<!-- {arguments.marker}:end -->"
+    files = [read(path) for path in arguments.csv]
+    readme = Path(arguments.readme)
     text = readme.read_text()
-    if not rows or BEGIN not in text or END not in text:
-        sys.exit(f"bench_table.py: no rows in {sys.argv[1]}, or no markers in {sys.argv[2]}")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    readme.write_text(f"{before}{BEGIN}\n{render(header, rows)}{END}{after}")
-    print(f"{header['processor']}, {header['date']}: {len(rows)} rows into {readme}")
+    if not all(rows for _, rows in files) or begin not in text or end not in text:
+        sys.exit(f"bench_table.py: no rows in {arguments.csv}, or no markers in {readme}")
+    before, rest = text.split(begin, 1)
+    readme.write_text(f"{before}{begin}\n{render(files)}{end}{rest.split(end, 1)[1]}")
+    print(f"{files[0][0]['processor']}, {files[0][0]['date']}: {sum(len(rows) for _, rows in files)} rows into {readme}")
 
 
 if __name__ == "__main__":

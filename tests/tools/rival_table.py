@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 
 BEGIN, END = "<!-- rivals:begin -->", "<!-- rivals:end -->"
-# Who is held against whom: nearly the same bits a weight. llama.cpp keeps the head of its quantized types in 6 to 8 bits.
-PAIRS = [("fp16", "F16"), ("int8 (int8 head)", "Q8_0"), ("int8", "Q8_0"), ("nf4 (int8 head)", "Q4_0"), ("nf4", "Q4_0"),
-         ("nf4 (int8 head)", "IQ4_NL")]
+# Who is held against whom: nearly the same bits a weight; "fast" is --fast-prefill.
+PAIRS = [(ours + mode, theirs) for ours, theirs in
+         [("fp16", "F16"), ("fp16 (int8 head)", "F16"), ("int8", "Q8_0"), ("int8 (int8 head)", "Q8_0"), ("nf4", "Q4_0"),
+          ("nf4 (int8 head)", "Q4_0"), ("nf4 (int8 head)", "IQ4_NL")] for mode in ("", " fast")]
 TESTS = ["decode 1", "decode 16", "prefill 512"]
 
 
@@ -30,7 +31,8 @@ def render(rows):
     for row in rows:
         key = (row["engine"], row["type"], row["threads"], row["test"])
         figures.setdefault(key, []).append(float(row["tokens_per_second"]))
-    rounds = max(int(row["round"]) for row in rows)
+    counts = sorted(len(values) for values in figures.values())
+    rounds = f"{counts[0]} to {counts[-1]}" if counts[0] < counts[-1] else f"{counts[0]}"
 
     def cell(ours, theirs):
         if not ours or not theirs:
@@ -41,13 +43,16 @@ def render(rows):
     def spread(values):
         return (max(values) - min(values)) / statistics.median(values)
 
+    spreads = [spread(values) for values in figures.values() if len(values) > 1] or [0]
     out = [f"SmolLM2-135M on {processor()}, {datetime.date.today()}: tokens/s of Vernier / of llama.cpp, medians of {rounds} alternated "
-           f"rounds (half of the figures moved by less than {statistics.median(map(spread, figures.values())):.0%} between rounds, the worst "
-           f"by {max(map(spread, figures.values())):.0%}); written by `tests/bench/compare_llama_cpp.sh`. Decode of 1 and of 16 sequences at a "
-           "context of 128 tokens, prefill of 512.", ""]
+           f"rounds (where there were several, half of the figures moved by less than {statistics.median(spreads):.0%} between "
+           f"them, the worst by {max(spreads):.0%}); written by `tests/bench/compare_llama_cpp.sh`. Decode of 1 and of 16 sequences at a "
+           "context of 128 tokens, prefill of 512; `fast` is `--fast-prefill`.", ""]
     out += ["| threads | Vernier | llama.cpp | " + " | ".join(TESTS) + " |", "|---:|---|---|" + "---:|" * len(TESTS)]
     for threads in sorted({row["threads"] for row in rows}, key=int):
         for ours, theirs in PAIRS:
+            if not any(key[:3] == ("vernier", ours, threads) for key in figures):
+                continue
             cells = [cell(figures.get(("vernier", ours, threads, t)), figures.get(("llama.cpp", theirs, threads, t))) for t in TESTS]
             out.append(f"| {threads} | {ours} | {theirs} | " + " | ".join(cells) + " |")
     return "\n".join(out) + "\n"
