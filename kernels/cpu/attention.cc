@@ -188,7 +188,6 @@ class HeadTask {
                           .values = values_,
                           .n = width_,
                           .keep = keep_,
-
                           .sums = state.sums + i * width_});
     }
   }

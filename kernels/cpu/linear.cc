@@ -250,6 +250,7 @@ struct WeightUnit {
     if (scales == nullptr && bias == nullptr) return;
     for (int64_t i = 0; i < groups * kTileOutputs / kTileRows; ++i) {
       const auto tile = static_cast<int>(i % (kTileOutputs / kTileRows));
+      if (valid_rows(tile) == 0) continue;
       const int64_t row = first_row() + int64_t{tile} * kTileRows;
       kernels.finish(sums + i * kTileRows * kTileRows, valid_rows(tile),
                      scales == nullptr ? nullptr : scales + row,
