@@ -1,5 +1,4 @@
-// Chooses and opens a backend: the only door to kernels/cpu (and, where it is built, to the CUDA
-// module).
+// Chooses and opens a backend: the only door to kernels/cpu and to the CUDA module.
 #pragma once
 
 #include <memory>
@@ -11,18 +10,22 @@
 namespace vernier {
 
 struct BackendOptions {
-  std::string kind = "auto";  // auto | cpu | reference (slow, obvious, for tests)
+  // auto | cpu | cuda | reference (slow, obvious, for tests). auto takes cuda where its module lies
+  // beside the program and finds a device, else the CPU, and logs why.
+  std::string kind = "auto";
   // auto | portable | avx2 | avx512 | amx: instruction set of the CPU backend. auto takes the best
   // that the processor has.
   std::string isa = "auto";
-  int threads = 0;  // compute threads; 0: every processor the process may run on
+  std::string cuda_module;  // empty: ../lib/libvernier_cuda.so from the program's folder
+  int threads = 0;          // compute threads; 0: every processor the process may run on
   // CPU: a matrix unit computes steps of many rows alone, vectors the others. Faster at both ends,
   // but a row's result then depends on how many rows are computed with it.
   bool fast_prefill = false;
 };
 
 // INVALID_ARGUMENT for an unknown kind or isa; FAILED_PRECONDITION for one that this build or
-// processor lacks.
+// machine lacks: an instruction set, the CUDA module, a driver, a device, or a module of another
+// build (with both ids).
 absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options);
 
 }  // namespace vernier

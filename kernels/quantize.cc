@@ -18,12 +18,6 @@ namespace {
 // Row-major fp32 values read at a time: 1 MiB, or one row where that is longer.
 constexpr int64_t kChunkValues = 256 * 1024;
 
-// csrc/kernels.cu dQuantizeNF4: a code is the number of thresholds strictly below x / absmax.
-constexpr std::array<float, 15> kNf4Thresholds = {
-    -0.8480964004993439f,  -0.6106329262256622f,  -0.4599952697753906f,   -0.33967943489551544f,
-    -0.23460740596055984f, -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f,
-    0.1202552504837513f,   0.2035212516784668f,   0.2920137718319893f,    0.3893125355243683f,
-    0.5016634166240692f,   0.6427869200706482f,   0.8614784181118011f};
 constexpr uint8_t kNf4Zero = 7;
 
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return value / by + (value % by != 0); }
@@ -77,8 +71,8 @@ void EncodeNf4(std::span<const float> values, int64_t first, QuantizedMatrix* ou
     // threshold: code 0, as on CUDA, worth -1 times the absmax of zero.
     const float inverse = 1.0f / absmax;
     uint8_t code[kNf4Block + 1];
-    Convert().nf4_codes(block.data(), static_cast<int64_t>(block.size()), inverse,
-                        kNf4Thresholds.data(), code);
+    Convert().nf4_codes(block.data(), static_cast<int64_t>(block.size()), inverse, kNf4Thresholds,
+                        code);
     if (block.size() % 2 != 0) code[block.size()] = kNf4Zero;
     uint8_t* packed = out->codes.data() + index / 2;
     for (size_t i = 0; i < block.size(); i += 2) {
@@ -267,6 +261,8 @@ absl::StatusOr<QuantizedMatrix> QuantizeRows(const WeightSource& source, FormatI
   return out;
 }
 
+float LargestMagnitude(FormatId format) { return CodecOf(format).limit; }
+
 absl::StatusOr<QuantizedMatrix> Quantize(const WeightSource& source, FormatId format) {
   if (absl::Status status = CheckShape(source); !status.ok()) return status;
   const Codec& codec = CodecOf(format);
@@ -295,6 +291,18 @@ absl::StatusOr<QuantizedMatrix> Quantize(const WeightSource& source, FormatId fo
   }
   if (codec.finish != nullptr) codec.finish(&out);
   return out;
+}
+
+std::vector<float> NestedScales(std::vector<float> absmax) {
+  QuantizedMatrix matrix;
+  matrix.scales = std::move(absmax);
+  if (matrix.scales.empty()) return {};
+  NestScales(&matrix);
+  std::vector<float> scales(matrix.nested_codes.size());
+  for (size_t block = 0; block < scales.size(); ++block) {
+    scales[block] = Nf4AbsMax(matrix, static_cast<int64_t>(block));
+  }
+  return scales;
 }
 
 void Dequantize(const QuantizedMatrix& matrix, int64_t first_row, int64_t count, float* out) {

@@ -39,6 +39,9 @@ struct QuantizedMatrix {
 // The 256 ascending values of bitsandbytes' create_dynamic_map(signed=True, 7, 8).
 std::span<const float, 256> DynamicMap();
 
+// The largest magnitude that stays finite in a format.
+float LargestMagnitude(FormatId format);
+
 // Encodes `source` row block by row block; fails with the source's error, or INVALID_ARGUMENT
 // naming the tensor and the position of a value that is not finite.
 absl::StatusOr<QuantizedMatrix> Quantize(const WeightSource& source, FormatId format);
@@ -47,6 +50,10 @@ absl::StatusOr<QuantizedMatrix> Quantize(const WeightSource& source, FormatId fo
 // `source`'s from `first_row`, which messages count from. REQUIRES: n > 0.
 absl::StatusOr<QuantizedMatrix> QuantizeRows(const WeightSource& source, FormatId format,
                                              int64_t first_row, std::span<const float> values);
+
+// What nf4-dq's double quantization makes of a matrix's absmax: the scales that its codes decode
+// with.
+std::vector<float> NestedScales(std::vector<float> absmax);
 
 // The fp32 values of `count` rows from `first_row` into `out` [count * cols].
 void Dequantize(const QuantizedMatrix& matrix, int64_t first_row, int64_t count, float* out);

@@ -19,21 +19,6 @@ bool RanksBefore(const Candidate& a, const Candidate& b) {
 
 }  // namespace
 
-double PortableLog(double x) {
-  const uint64_t bits = std::bit_cast<uint64_t>(x);
-  int exponent = static_cast<int>(bits >> 52) - 1023;
-  double m = std::bit_cast<double>((bits & 0xfffffffffffffull) | (uint64_t{1023} << 52));
-  if (m > 1.4142135623730951) {
-    m *= 0.5;
-    ++exponent;
-  }
-  const double s = (m - 1) / (m + 1);
-  const double s2 = s * s;  // <= 0.0295, so that what is left out is below 1e-18
-  double series = 0;
-  for (int k = 23; k >= 1; k -= 2) series = series * s2 + 1.0 / k;
-  return exponent * kLn2 + 2 * s * series;
-}
-
 RowScan ScanRow(std::span<const float> values) {
   float largest[kScanLanes];
   uint32_t nan[kScanLanes] = {};

@@ -13,13 +13,6 @@ namespace vernier {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-// At least the noise of `word`: -ln(-ln u) <= -ln(1 - u), and the leading ones of the word bound
-// 1 - u from below.
-double NoiseBound(uint32_t word) {
-  constexpr double kSlack = 1e-9;  // well above the rounding of the noise itself
-  return (std::countl_one(word) + 1) * kLn2 + kSlack;
-}
-
 // `after` kept from leaving the finite numbers by overflow, so that a penalty cannot make a row
 // undrawable; a token already ruled out stays so.
 float Bounded(float before, float after) {
@@ -81,7 +74,7 @@ struct Draw {
   int32_t id = 0;
 
   void Offer(float value, uint32_t word, int32_t token) {
-    if (value + NoiseBound(word) < key) return;
+    if (value + GumbelNoiseBound(std::countl_one(word)) < key) return;
     const double candidate = value + GumbelNoise(word);
     if (candidate > key || (candidate == key && token < id)) *this = {candidate, token};
   }
@@ -161,11 +154,6 @@ void SampleScratch::Reserve(int64_t vocab) {
   scaled.resize(vocab);
   top.reserve(vocab);
   reference_top.reserve(vocab);
-}
-
-double GumbelNoise(uint32_t word) {
-  const double u = (word + 0.5) * 0x1p-32;
-  return -PortableLog(-PortableLog(u));
 }
 
 SampleResult SampleRowFromLogits(std::span<const float> logits, const SampleRow& row,

@@ -12,6 +12,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/philox.h"
+#include "kernels/portable_math.h"
 
 namespace vernier {
 
@@ -56,9 +57,5 @@ constexpr PhiloxCounter NoiseWords(uint64_t seed, uint64_t position, int32_t tok
                      static_cast<uint32_t>(position >> 32), 0},
                     {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
 }
-
-// Standard Gumbel noise -ln(-ln u) of u = (word + 1/2) / 2^32: within [-3.13, kMaxGumbelNoise].
-double GumbelNoise(uint32_t word);
-inline constexpr double kMaxGumbelNoise = 22.8739;
 
 }  // namespace vernier

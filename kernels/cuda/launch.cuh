@@ -1,5 +1,5 @@
-// How the GEMM kernels are queued: clusters of blocks, one block a multiprocessor, ahead of the end
-// of the kernel before them on the stream (programmatic dependent launch).
+// How kernels are queued: ahead of the end of the kernel before them on the stream (programmatic
+// dependent launch), those of GEMM in clusters of blocks, one block a multiprocessor.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -29,6 +29,25 @@ inline cudaError_t LaunchClusters(void (*kernel)(Parameters...), const ClusterLa
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = 2;
+  return cudaLaunchKernelEx(&config, kernel, parameters...);
+}
+
+// The same without clusters. The kernel must wait for the one ahead (AwaitKernelAhead) before it
+// reads or writes anything.
+template <class... Parameters>
+inline cudaError_t LaunchAfter(void (*kernel)(Parameters...), dim3 grid, int threads,
+                               int64_t shared_bytes, cudaStream_t stream,
+                               const Parameters&... parameters) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
   return cudaLaunchKernelEx(&config, kernel, parameters...);
 }
 

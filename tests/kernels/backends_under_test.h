@@ -23,6 +23,10 @@ struct Precision {
   // A derived bound may be this much of the values' root mean square before a test of it says
   // nothing.
   double largest_bound = 0.125;
+  // Worst-case bounds of 16-bit arithmetic outgrow the values. Where they do, the root mean square
+  // of the errors, which come from independent roundings, is held to this much of that of the
+  // values: a wrong scale or slot moves it by about all of it. 0: no bound may outgrow them.
+  double largest_rms_error = 0;
 
   double ProductError(FormatId format) const {
     return product + (format == FormatId::kF32 || format == FormatId::kF16 ? left_out : 0);
@@ -38,10 +42,27 @@ struct Precision {
 inline constexpr Precision kAmxPrecision = {
     .product = 0x1p-16, .left_out = 0x1p-15, .nf4_as_bf16 = true, .largest_bound = 1};
 
+// Of the CUDA backend (kernels/cuda/README.md): activations between products are fp16 or bf16 with
+// the weights, and so are q and the softmax's weights with the cache; decoded NF4 is rounded to
+// fp16, twice at most. Sums are fp32.
+inline constexpr Precision kFp16Precision = {
+    .activation = 0x1p-11, .weight = 0x1p-10, .product = 0x1p-11, .largest_rms_error = 0x1p-6};
+inline constexpr Precision kBf16Precision = {
+    .activation = 0x1p-8, .product = 0x1p-8, .largest_rms_error = 0x1p-4};
+
 struct BackendUnderTest {
   const char* name;
   BackendOptions options;
   Precision precision;
+  // What holds instead where weights or cache are of fewer bits than fp32; null: the same.
+  const Precision* fp16 = nullptr;  // also int8 and NF4
+  const Precision* bf16 = nullptr;
+
+  const Precision& PrecisionOf(FormatId format, ScalarType kv) const {
+    if (bf16 != nullptr && (format == FormatId::kBF16 || kv == ScalarType::kBF16)) return *bf16;
+    const bool exact = format == FormatId::kF32 && kv == ScalarType::kF32;
+    return fp16 == nullptr || exact ? precision : *fp16;
+  }
 };
 
 inline void PrintTo(const BackendUnderTest& backend, std::ostream* out) { *out << backend.name; }
@@ -52,6 +73,7 @@ inline std::vector<BackendUnderTest> BackendsUnderTest() {
       {"avx2", {.kind = "cpu", .isa = "avx2", .threads = 2}, {}},
       {"avx512", {.kind = "cpu", .isa = "avx512", .threads = 2}, {}},
       {"amx", {.kind = "cpu", .isa = "amx", .threads = 2}, kAmxPrecision},
+      {"cuda", {.kind = "cuda"}, {}, &kFp16Precision, &kBf16Precision},
   };
   std::vector<BackendUnderTest> here;
   for (const BackendUnderTest& backend : all) {

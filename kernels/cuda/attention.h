@@ -1,0 +1,55 @@
+// Paged, causal, grouped-query attention with an optional window: a = softmax(scale q K^T) V.
+//
+// Three kernels: rows that hold one new token split their keys over blocks of threads (decode),
+// runs of rows of one sequence share the keys that they read (prefill), and what fits neither goes
+// one head at a time in fp32 (plain). Decode and prefill multiply on the tensor cores: q and the
+// weights of the softmax are rounded to the cache's 16-bit type, sums are fp32. All orders of
+// summing are fixed: a row's result depends on its sequence, and on the decode split, alone. Device
+// memory; launch errors are returned. Any thread may call.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/device_types.h"
+
+namespace vernier::cuda {
+
+struct AttentionParameters {
+  HeadShape shape;
+  StepArrays step;
+  KvLayer cache;
+  const float* query = nullptr;  // [rows, heads * head_dim]
+  Matrix out;                    // [rows, heads * head_dim]
+};
+
+// Keys that a warp of the decode kernel reads at once are a block of the cache.
+inline constexpr int kDecodeWarps = 4;
+inline constexpr int kLeastSplitKeys = kDecodeWarps * kSlotsPerBlock;
+inline constexpr int kMostHeadDim = 256;
+
+// How decode's keys are cut: split s of a row has keys [s, s + 1) * keys.
+struct DecodeSplit {
+  int keys = kLeastSplitKeys;  // a multiple of kLeastSplitKeys
+  int splits = 1;              // enough for the longest context
+  // [decode rows][splits][heads][2 + head_dim]: largest score (base 2), sum, unnormalized values.
+  float* partials = nullptr;
+};
+
+// True where the tensor cores' kernels take a shape: head_dim 64, 96, 128 or 256, at most 64 heads
+// to a key-value head, a cache of 16 bits.
+bool HasTensorKernels(const HeadShape& shape, Scalar cache);
+
+// REQUIRES: HasTensorKernels.
+cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split, int decode_rows,
+                         cudaStream_t stream);
+// Rows of the sequence that a tile may have at most. REQUIRES: HasTensorKernels, for both.
+int PrefillTileRows(const HeadShape& shape);
+cudaError_t LaunchPrefill(const AttentionParameters& p, int tiles, cudaStream_t stream);
+
+// Both kinds of rows of any shape. REQUIRES: head_dim <= kMostHeadDim.
+cudaError_t LaunchAttentionPlain(const AttentionParameters& p, int decode_rows, int tiles,
+                                 int tile_rows, cudaStream_t stream);
+
+}  // namespace vernier::cuda

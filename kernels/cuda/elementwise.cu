@@ -1,0 +1,337 @@
+// One block of threads a row, or a warp a head; all are bound by memory for many rows and by their
+// launch for few. Rows whose width divides by 4 move four values at a time.
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/weight_decode.cuh"
+
+namespace vernier::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kNormThreads = 512;
+constexpr int kHeadWarps = 8;
+constexpr int64_t kColumnsPerBlock = 4096;  // of the kernels that cut a row over blocks
+
+__global__ void EmbedKernel(const EmbedParameters p) {
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x, hidden = p.table.cols;
+  const int64_t id = p.step.ids[row], position = p.step.positions[row];
+  const int64_t i = static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x;
+  if (i < hidden) {
+    float value = p.scale * Decode(p.table, id, i);
+    if (p.positions.codes != nullptr) value += Decode(p.positions, position, i);
+    p.residual[row * hidden + i] = value;
+  }
+}
+
+// values = norm(values), all [size] in shared memory.
+__device__ void Normalize(const DeviceNorm& norm, int64_t size, float* values, float* reduced) {
+  float mean = 0;
+  if (norm.centered) {
+    for (int64_t i = threadIdx.x; i < size; i += blockDim.x) mean += values[i];
+    mean = ReduceBlock(mean, reduced, Add()) / static_cast<float>(size);
+  }
+  float squares = 0;
+  for (int64_t i = threadIdx.x; i < size; i += blockDim.x) {
+    const float deviation = values[i] - mean;
+    squares += deviation * deviation;
+  }
+  squares = ReduceBlock(squares, reduced, Add());
+  const float scale = 1 / sqrtf(squares / static_cast<float>(size) + norm.epsilon);
+  for (int64_t i = threadIdx.x; i < size; i += blockDim.x) {
+    float value = (values[i] - mean) * scale * norm.weight[i];
+    if (norm.bias != nullptr) value += norm.bias[i];
+    values[i] = value;
+  }
+}
+
+// A thread meets the same elements in each loop over a row, so that no barrier lies between them
+// but those of the reductions.
+__global__ void __launch_bounds__(kNormThreads) AddNormKernel(const AddNormParameters p) {
+  extern __shared__ float values[];
+  __shared__ float reduced[kWarpLanes];
+  AwaitKernelAhead();
+  const int64_t hidden = p.hidden;
+  const int64_t row = p.chosen == nullptr ? blockIdx.x : p.chosen[blockIdx.x];
+  float* residual = p.residual + row * hidden;
+  if (p.y.data != nullptr) {
+    const int64_t y = row * p.y.stride;
+    for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) {
+      float value = Load(p.y.data, p.y.type, y + i);
+      if (p.y_bias != nullptr) value += p.y_bias[i];
+      values[i] = value;
+    }
+    if (p.post_norm.weight != nullptr) Normalize(p.post_norm, hidden, values, reduced);
+    for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) {
+      values[i] += residual[i];
+      residual[i] = values[i];
+    }
+  } else {
+    for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) values[i] = residual[i];
+  }
+  if (p.x.data == nullptr) return;
+  Normalize(p.norm, hidden, values, reduced);
+  const int64_t x = static_cast<int64_t>(blockIdx.x) * p.x.stride;
+  for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) {
+    Store(p.x.data, p.x.type, x + i, values[i]);
+  }
+}
+
+// The common case, for rows of thousands: RMS without biases, in registers, four at a time.
+constexpr int kMostQuads = 8;  // of a thread: rows up to 4 * 8 * 512
+
+template <int kQuads>
+__global__ void __launch_bounds__(kNormThreads) AddRmsNormKernel(const AddNormParameters p) {
+  __shared__ float reduced[kWarpLanes];
+  const int64_t quads = p.hidden / 4;
+  AllowKernelBehind();
+  float4 weights[kQuads];
+#pragma unroll
+  for (int j = 0; j < kQuads; ++j) {
+    const int64_t quad = threadIdx.x + j * kNormThreads;
+    if (quad < quads) weights[j] = Load4(p.norm.weight, Scalar::kF32, quad * 4);
+  }
+  AwaitKernelAhead();
+  const int64_t row = p.chosen == nullptr ? blockIdx.x : p.chosen[blockIdx.x];
+  float4 values[kQuads];
+  float squares = 0;
+#pragma unroll
+  for (int j = 0; j < kQuads; ++j) {
+    const int64_t quad = threadIdx.x + j * kNormThreads;
+    if (quad >= quads) break;
+    float4 v = Load4(p.residual, Scalar::kF32, row * p.hidden + quad * 4);
+    if (p.y.data != nullptr) {
+      const float4 y = Load4(p.y.data, p.y.type, row * p.y.stride + quad * 4);
+      v = {v.x + y.x, v.y + y.y, v.z + y.z, v.w + y.w};
+      Store4(p.residual, Scalar::kF32, row * p.hidden + quad * 4, v);
+    }
+    values[j] = v;
+    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+  }
+  squares = ReduceBlock(squares, reduced, Add());
+  const float scale = 1 / sqrtf(squares / static_cast<float>(p.hidden) + p.norm.epsilon);
+#pragma unroll
+  for (int j = 0; j < kQuads; ++j) {
+    const int64_t quad = threadIdx.x + j * kNormThreads;
+    if (quad >= quads) break;
+    const float4 w = weights[j], v = values[j];
+    Store4(p.x.data, p.x.type, static_cast<int64_t>(blockIdx.x) * p.x.stride + quad * 4,
+           {v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w});
+  }
+}
+
+// ---- Heads ----
+
+__device__ float NormOfHead(const DeviceNorm& norm, int size, const float* head, float* mean) {
+  const int lane = threadIdx.x % kWarpLanes;
+  *mean = 0;
+  if (norm.centered) {
+    for (int i = lane; i < size; i += kWarpLanes) *mean += head[i];
+    *mean = ReduceWarp(*mean, Add()) / static_cast<float>(size);
+  }
+  float squares = 0;
+  for (int i = lane; i < size; i += kWarpLanes) squares += (head[i] - *mean) * (head[i] - *mean);
+  return 1 / sqrtf(ReduceWarp(squares, Add()) / static_cast<float>(size) + norm.epsilon);
+}
+
+// A warp a head of q, k or v; `values` is the warp's own.
+__device__ void FinishHead(const HeadsParameters& p, int64_t row, int head, int64_t slot,
+                           const float2* turns, float* values) {
+  const int lane = threadIdx.x % kWarpLanes;
+  const int dim = p.shape.head_dim;
+  const bool is_q = head < p.shape.num_heads;
+  const int kv_head = is_q ? 0 : (head - p.shape.num_heads) % p.shape.num_kv_heads;
+  const bool is_v = head >= p.shape.num_heads + p.shape.num_kv_heads;
+  const Matrix& from = is_q ? p.q : is_v ? p.v : p.k;
+  const float* bias = is_q ? p.q_bias : is_v ? p.v_bias : p.k_bias;
+  const DeviceNorm& norm = is_q ? p.q_norm : p.k_norm;
+  const int64_t first = static_cast<int64_t>(is_q ? head : kv_head) * dim;
+  for (int i = lane; i < dim; i += kWarpLanes) {
+    float value = Load(from.data, from.type, row * from.stride + first + i);
+    if (bias != nullptr) value += bias[first + i];
+    values[i] = value;
+  }
+  __syncwarp();
+  if (!is_v && norm.weight != nullptr) {
+    float mean = 0;
+    const float scale = NormOfHead(norm, dim, values, &mean);
+    for (int i = lane; i < dim; i += kWarpLanes) {
+      values[i] = (values[i] - mean) * scale * norm.weight[i] +
+                  (norm.bias == nullptr ? 0.0f : norm.bias[i]);
+    }
+    __syncwarp();
+  }
+  const int pairs = is_v ? 0 : p.rotated_pairs;
+  for (int i = lane; i < pairs; i += kWarpLanes) {
+    const float a = values[i], b = values[i + pairs];
+    const float2 turn = turns[i];
+    values[i] = a * turn.x - b * turn.y;
+    values[i + pairs] = b * turn.x + a * turn.y;
+  }
+  __syncwarp();
+  if (is_q) {
+    float* out = p.query + row * p.shape.num_heads * dim + first;
+    for (int i = lane; i < dim; i += kWarpLanes) out[i] = values[i];
+    return;
+  }
+  const int64_t head_slots =
+      (static_cast<int64_t>(is_v ? p.shape.num_kv_heads : 0) + kv_head) * kSlotsPerBlock;
+  uint8_t* block = p.cache.data + slot / kSlotsPerBlock * p.cache.block_bytes;
+  const int64_t at = (head_slots + slot % kSlotsPerBlock) * dim;
+  for (int i = lane; i < dim; i += kWarpLanes) Store(block, p.cache.type, at + i, values[i]);
+}
+
+// `heads` holds first the cosine and sine of each pair, then a head a warp.
+__global__ void HeadsKernel(const HeadsParameters p) {
+  extern __shared__ float heads[];
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x, slot = p.step.slots[row];
+  const auto position = static_cast<float>(p.step.positions[row]);
+  auto* const turns = reinterpret_cast<float2*>(heads);
+  for (int i = threadIdx.x; i < p.rotated_pairs; i += blockDim.x) {
+    float2 turn;
+    sincosf(position * p.inverse_frequencies[i], &turn.y, &turn.x);
+    turns[i] = turn;
+  }
+  __syncthreads();
+  const int warp = threadIdx.x / kWarpLanes;
+  const int head = blockIdx.y * kHeadWarps + warp;
+  if (head >= p.shape.num_heads + 2 * p.shape.num_kv_heads) return;
+  FinishHead(p, row, head, slot, turns, heads + 2 * p.rotated_pairs + warp * p.shape.head_dim);
+}
+
+// ---- Activations and logits ----
+
+__device__ float Act(Gating kind, float x) {
+  switch (kind) {
+    case Gating::kSilu:
+      return x / (1 + expf(-x));
+    case Gating::kGeluTanh: {
+      constexpr float kSqrt2OverPi = 0.7978845608028654f;
+      // 1 + tanh(z) = 2 / (1 + exp(-2 z)), without the cancellation of large negative z.
+      const float z = kSqrt2OverPi * (x + 0.044715f * x * x * x);
+      return x / (1 + expf(-2 * z));
+    }
+    case Gating::kGeluErf:
+      return 0.5f * x * erfcf(-x * 0.7071067811865476f);
+  }
+  return x;
+}
+
+__global__ void ActivateKernel(const ActivateParameters p) {
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x;
+  const int64_t end = min(p.width, (blockIdx.y + 1) * kColumnsPerBlock);
+  for (int64_t i = blockIdx.y * kColumnsPerBlock + threadIdx.x; i < end; i += blockDim.x) {
+    float up = Load(p.up.data, p.up.type, row * p.up.stride + i);
+    if (p.up_bias != nullptr) up += p.up_bias[i];
+    float h = 0;
+    if (p.gate.data == nullptr) {
+      h = Act(p.kind, up);
+    } else {
+      float gate = Load(p.gate.data, p.gate.type, row * p.gate.stride + i);
+      if (p.gate_bias != nullptr) gate += p.gate_bias[i];
+      h = Act(p.kind, gate) * up;
+    }
+    Store(p.out.data, p.out.type, row * p.out.stride + i, h);
+  }
+}
+
+// Four values a thread, without biases.
+__global__ void GateKernel(const ActivateParameters p) {
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x;
+  const int64_t i = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * 4;
+  if (i >= p.width) return;
+  const float4 up = Load4(p.up.data, p.up.type, row * p.up.stride + i);
+  const float4 gate = Load4(p.gate.data, p.gate.type, row * p.gate.stride + i);
+  Store4(p.out.data, p.out.type, row * p.out.stride + i,
+         {Act(p.kind, gate.x) * up.x, Act(p.kind, gate.y) * up.y, Act(p.kind, gate.z) * up.z,
+          Act(p.kind, gate.w) * up.w});
+}
+
+__global__ void LogitsKernel(const LogitsParameters p) {
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x;
+  const int64_t end = min(p.vocab, (blockIdx.y + 1) * kColumnsPerBlock);
+  for (int64_t i = blockIdx.y * kColumnsPerBlock + threadIdx.x; i < end; i += blockDim.x) {
+    float y = Load(p.y.data, p.y.type, row * p.y.stride + i);
+    if (p.bias != nullptr) y += p.bias[i];
+    if (p.soft_cap > 0) y = p.soft_cap * tanhf(y / p.soft_cap);
+    p.logits[row * p.vocab + i] = y;
+  }
+}
+
+__global__ void ConvertKernel(const Matrix from, const Matrix to, int64_t width) {
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x;
+  for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
+    Store(to.data, to.type, row * to.stride + i, Load(from.data, from.type, row * from.stride + i));
+  }
+}
+
+dim3 RowsAndColumns(int rows, int64_t columns) {
+  return {static_cast<unsigned>(rows),
+          static_cast<unsigned>((columns + kColumnsPerBlock - 1) / kColumnsPerBlock)};
+}
+
+bool PlainRms(const AddNormParameters& p) {
+  return p.x.data != nullptr && !p.norm.centered && p.norm.bias == nullptr && p.y_bias == nullptr &&
+         p.post_norm.weight == nullptr && p.hidden % 4 == 0 &&
+         p.hidden <= 4 * kMostQuads * kNormThreads;
+}
+
+}  // namespace
+
+cudaError_t LaunchEmbed(const EmbedParameters& p, int rows, cudaStream_t stream) {
+  const dim3 grid(rows, static_cast<unsigned>((p.table.cols + kThreads - 1) / kThreads));
+  return LaunchAfter(EmbedKernel, grid, kThreads, 0, stream, p);
+}
+
+cudaError_t LaunchAddNorm(const AddNormParameters& p, int rows, cudaStream_t stream) {
+  if (PlainRms(p)) {
+    const dim3 grid(rows);
+    if (p.hidden <= 4 * kNormThreads) {
+      return LaunchAfter(AddRmsNormKernel<1>, grid, kNormThreads, 0, stream, p);
+    }
+    if (p.hidden <= 8 * kNormThreads) {
+      return LaunchAfter(AddRmsNormKernel<2>, grid, kNormThreads, 0, stream, p);
+    }
+    return LaunchAfter(AddRmsNormKernel<kMostQuads>, grid, kNormThreads, 0, stream, p);
+  }
+  const auto bytes = static_cast<int64_t>(p.hidden * sizeof(float));
+  const cudaError_t error = cudaFuncSetAttribute(
+      AddNormKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (error != cudaSuccess) return error;
+  return LaunchAfter(AddNormKernel, dim3(rows), kNormThreads, bytes, stream, p);
+}
+
+cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream) {
+  const int heads = p.shape.num_heads + 2 * p.shape.num_kv_heads;
+  const dim3 grid(rows, (heads + kHeadWarps - 1) / kHeadWarps);
+  const int64_t shared_values = 2 * p.rotated_pairs + kHeadWarps * p.shape.head_dim;
+  return LaunchAfter(HeadsKernel, grid, kHeadWarps * kWarpLanes,
+                     shared_values * static_cast<int64_t>(sizeof(float)), stream, p);
+}
+
+cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream) {
+  const bool quads =
+      p.gate.data != nullptr && p.gate_bias == nullptr && p.up_bias == nullptr && p.width % 4 == 0;
+  if (!quads) {
+    return LaunchAfter(ActivateKernel, RowsAndColumns(rows, p.width), kThreads, 0, stream, p);
+  }
+  const dim3 grid(rows, static_cast<unsigned>((p.width / 4 + kThreads - 1) / kThreads));
+  return LaunchAfter(GateKernel, grid, kThreads, 0, stream, p);
+}
+
+cudaError_t LaunchLogits(const LogitsParameters& p, int rows, cudaStream_t stream) {
+  return LaunchAfter(LogitsKernel, RowsAndColumns(rows, p.vocab), kThreads, 0, stream, p);
+}
+
+cudaError_t LaunchConvert(const Matrix& from, const Matrix& to, int64_t width, int rows,
+                          cudaStream_t stream) {
+  return LaunchAfter(ConvertKernel, dim3(rows), kThreads, 0, stream, from, to, width);
+}
+
+}  // namespace vernier::cuda

@@ -1,0 +1,80 @@
+// Everything between the matrix products of a layer: embeddings, norms with the residual's
+// addition, heads with their rotation and their place in the cache, activations, logits.
+//
+// Biases of products are added here, in fp32. All pointers are device memory; work is queued on
+// `stream`, the launch's error is returned, and what fails on the device shows at the stream's next
+// synchronization. Any thread may call.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/device_types.h"
+
+namespace vernier::cuda {
+
+struct EmbedParameters {
+  StepArrays step;
+  DeviceWeight table;      // [vocab, hidden]
+  DeviceWeight positions;  // [context, hidden]; codes null: none
+  float scale = 1;
+  float* residual = nullptr;  // [rows, hidden]
+};
+cudaError_t LaunchEmbed(const EmbedParameters& p, int rows, cudaStream_t stream);
+
+// residual += post_norm(y + y_bias), then x = norm(residual); either half may be left out.
+struct AddNormParameters {
+  int64_t hidden = 0;
+  float* residual = nullptr;  // [.., hidden]
+  Matrix y;                   // [rows, hidden]; data null: nothing is added
+  const float* y_bias = nullptr;
+  DeviceNorm post_norm;
+  DeviceNorm norm;
+  Matrix x;  // [rows, hidden]; data null: nothing is normalized
+  // Row i of x is of residual row chosen[i]; null: row i. Not together with y.
+  const int32_t* chosen = nullptr;
+};
+cudaError_t LaunchAddNorm(const AddNormParameters& p, int rows, cudaStream_t stream);
+
+// Norms and rotates heads; q goes to `query`, k and v into their slots of the cache.
+struct HeadsParameters {
+  HeadShape shape;
+  StepArrays step;
+  Matrix q, k, v;  // what the products made
+  const float *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr;
+  DeviceNorm q_norm, k_norm;
+  const float* inverse_frequencies = nullptr;
+  int rotated_pairs = 0;   // 0: no rotation
+  float* query = nullptr;  // [rows, heads * head_dim]
+  KvLayer cache;
+};
+cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream);
+
+enum class Gating : uint8_t { kSilu, kGeluTanh, kGeluErf };
+
+// h = act(gate + bias) * (up + bias), or act(up + bias).
+struct ActivateParameters {
+  Gating kind = Gating::kSilu;
+  int64_t width = 0;
+  Matrix gate, up;  // gate.data null: no gate
+  const float *gate_bias = nullptr, *up_bias = nullptr;
+  Matrix out;
+};
+cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream);
+
+// logits = soft_cap tanh((y + bias) / soft_cap), or y + bias; y may be the logits themselves.
+struct LogitsParameters {
+  int64_t vocab = 0;
+  Matrix y;
+  const float* bias = nullptr;
+  float soft_cap = 0;
+  float* logits = nullptr;  // [rows, vocab]
+};
+cudaError_t LaunchLogits(const LogitsParameters& p, int rows, cudaStream_t stream);
+
+// The same values in another type.
+cudaError_t LaunchConvert(const Matrix& from, const Matrix& to, int64_t width, int rows,
+                          cudaStream_t stream);
+
+}  // namespace vernier::cuda

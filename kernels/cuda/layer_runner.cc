@@ -1,0 +1,266 @@
+#include "kernels/cuda/layer_runner.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "kernels/base/check.h"
+#include "kernels/cuda/weight_store.h"
+
+namespace vernier::cuda {
+namespace {
+
+const float* ValuesOf(const Vector* vector) {
+  return vector == nullptr ? nullptr : vector->values.get();
+}
+
+DeviceNorm NormOf(const Norm* norm) {
+  if (norm == nullptr || norm->weight == nullptr) return {};
+  return {norm->kind == NormKind::kLayer, ValuesOf(norm->weight), ValuesOf(norm->bias),
+          norm->epsilon};
+}
+
+HeadShape ShapeOf(const AttentionShape& shape) {
+  return {shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.scale, shape.window};
+}
+
+Scalar ScalarOf(ScalarType type) {
+  if (type == ScalarType::kF32) return Scalar::kF32;
+  return type == ScalarType::kF16 ? Scalar::kF16 : Scalar::kBF16;
+}
+
+Gating GatingOf(ActivationKind kind) {
+  switch (kind) {
+    case ActivationKind::kSilu:
+      return Gating::kSilu;
+    case ActivationKind::kGeluTanh:
+      return Gating::kGeluTanh;
+    case ActivationKind::kGeluErf:
+      return Gating::kGeluErf;
+  }
+  return Gating::kSilu;
+}
+
+Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
+
+// Column `column` of the rows of a matrix.
+Matrix Columns(const Matrix& matrix, int64_t column) {
+  return {static_cast<uint8_t*>(matrix.data) + column * ScalarSize(matrix.type), matrix.type,
+          matrix.stride};
+}
+
+}  // namespace
+
+void LayerRunner::Check(cudaError_t error, const char* what) {
+  if (status_.ok() && error != cudaSuccess) status_ = StatusOf(error, what);
+}
+
+absl::Status LayerRunner::Run(std::span<const Call> calls, const DeviceBatch& batch) {
+  status_ = absl::OkStatus();
+  batch_ = batch;
+  waiting_ = {};
+  for (const Call& call : calls) {
+    std::visit([this](const auto& each) { Do(each); }, call);
+    if (!status_.ok()) return status_;
+  }
+  AddNow();
+  return status_;
+}
+
+void LayerRunner::Do(const EmbedArgs& args) {
+  VERNIER_CHECK(args.table->cols == workspace_.plan.hidden);
+  VERNIER_CHECK(args.positions == nullptr || args.positions->cols == workspace_.plan.hidden);
+  waiting_ = {};
+  EmbedParameters p{.step = batch_.arrays,
+                    .table = DeviceWeightOf(*args.table),
+                    .scale = args.scale,
+                    .residual = workspace_.residual.as<float>()};
+  if (args.positions != nullptr) p.positions = DeviceWeightOf(*args.positions);
+  Check(LaunchEmbed(p, batch_.rows, stream_), "Embed");
+}
+
+Matrix LayerRunner::Normalize(const Norm& norm, Scalar type) {
+  VERNIER_CHECK(norm.weight->size == workspace_.plan.hidden);
+  const Matrix x = InX(type, workspace_.plan.hidden);
+  Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
+                       .residual = workspace_.residual.as<float>(),
+                       .y = waiting_.y,
+                       .y_bias = waiting_.bias,
+                       .post_norm = waiting_.post_norm,
+                       .norm = NormOf(&norm),
+                       .x = x},
+                      batch_.rows, stream_),
+        "a norm");
+  waiting_ = {};
+  return x;
+}
+
+void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linears,
+                          std::span<Matrix> y) {
+  std::vector<DeviceWeight> weights;
+  for (const Linear* linear : linears) weights.push_back(DeviceWeightOf(*linear->weight));
+  auto* const results = workspace_.y.as<uint8_t>();
+  if (const std::optional<DeviceWeight> joined = Join(weights)) {
+    const Scalar type = Multiplier::InputOf(*joined);
+    const Matrix x = Normalize(norm, type);
+    const Matrix all{results, Multiplier::OutputOf(*joined, type), joined->rows};
+    Check(multiplier_.Multiply(*joined, x, all, batch_.rows), "a joined product");
+    int64_t column = 0;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      y[i] = Columns(all, column);
+      column += weights[i].rows;
+    }
+    return;
+  }
+  std::optional<Matrix> x;
+  int64_t offset = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Scalar type = Multiplier::InputOf(weights[i]);
+    if (!x.has_value() || x->type != type) x = Normalize(norm, type);
+    y[i] = {results + offset, Multiplier::OutputOf(weights[i], type), weights[i].rows};
+    Check(multiplier_.Multiply(weights[i], *x, y[i], batch_.rows), "a product");
+    // As wide as fp32, padding of rows included: Workspace::y has room for that.
+    const int64_t rows = (batch_.rows + kRowPadding - 1) / kRowPadding * int64_t{kRowPadding};
+    offset += rows * weights[i].rows * static_cast<int64_t>(sizeof(float));
+  }
+}
+
+KvLayer LayerRunner::CacheOf(int layer, const AttentionShape& shape, ScalarType type) const {
+  VERNIER_CHECK(layer >= 0 && layer < workspace_.plan.num_layers);
+  VERNIER_CHECK(ScalarBytes(type) <= ScalarBytes(workspace_.plan.widest_kv));
+  return {workspace_.kv.as<uint8_t>() + KvBlockBytes(layer, shape, type), workspace_.kv_block_bytes,
+          ScalarOf(type)};
+}
+
+void LayerRunner::Do(const AttentionInArgs& args) {
+  const AttentionShape& planned = workspace_.plan.attention;
+  VERNIER_CHECK(args.shape.num_heads == planned.num_heads &&
+                args.shape.num_kv_heads == planned.num_kv_heads &&
+                args.shape.head_dim == planned.head_dim);
+  const Linear* const linears[] = {&args.q, &args.k, &args.v};
+  std::array<Matrix, 3> y;
+  Project(args.norm, linears, y);
+  attention_type_ = InputOf(args.q);
+  HeadsParameters p{.shape = ShapeOf(args.shape),
+                    .step = batch_.arrays,
+                    .q = y[0],
+                    .k = y[1],
+                    .v = y[2],
+                    .q_bias = ValuesOf(args.q.bias),
+                    .k_bias = ValuesOf(args.k.bias),
+                    .v_bias = ValuesOf(args.v.bias),
+                    .q_norm = NormOf(args.q_norm),
+                    .k_norm = NormOf(args.k_norm),
+                    .query = workspace_.query.as<float>(),
+                    .cache = CacheOf(args.layer, args.shape, args.kv_type)};
+  if (args.rotary != nullptr) {
+    p.inverse_frequencies = ValuesOf(args.rotary->inverse_frequencies);
+    p.rotated_pairs = static_cast<int>(args.rotary->inverse_frequencies->size);
+  }
+  Check(LaunchHeads(p, batch_.rows, stream_), "the heads");
+}
+
+void LayerRunner::Do(const AttentionArgs& args) {
+  const AttentionParameters p{
+      .shape = ShapeOf(args.shape),
+      .step = batch_.arrays,
+      .cache = CacheOf(args.layer, args.shape, args.kv_type),
+      .query = workspace_.query.as<float>(),
+      .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()}};
+  if (!HasTensorKernels(p.shape, p.cache.type)) {
+    Check(LaunchAttentionPlain(p, batch_.decode_rows, batch_.tiles, batch_.tile_rows, stream_),
+          "attention");
+    return;
+  }
+  if (batch_.decode_rows > 0) {
+    Check(LaunchDecode(p, batch_.split, batch_.decode_rows, stream_), "attention of decode rows");
+  }
+  if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
+}
+
+void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
+  AddNow();
+  const DeviceWeight& weight = DeviceWeightOf(*args.linear.weight);
+  VERNIER_CHECK(weight.cols == input.stride && weight.rows == workspace_.plan.hidden);
+  const Scalar type = Multiplier::InputOf(weight);
+  Matrix x = input;
+  if (x.type != type) {
+    x = InX(type, input.stride);
+    Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
+  }
+  const Matrix y{workspace_.y.as<void>(), Multiplier::OutputOf(weight, type), weight.rows};
+  Check(multiplier_.Multiply(weight, x, y, batch_.rows), "a product");
+  waiting_ = {y, ValuesOf(args.linear.bias), NormOf(args.post_norm)};
+}
+
+void LayerRunner::AddNow() {
+  if (waiting_.y.data == nullptr) return;
+  Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
+                       .residual = workspace_.residual.as<float>(),
+                       .y = waiting_.y,
+                       .y_bias = waiting_.bias,
+                       .post_norm = waiting_.post_norm},
+                      batch_.rows, stream_),
+        "the residual");
+  waiting_ = {};
+}
+
+void LayerRunner::Do(const AttentionOutCall& call) {
+  AddLater(call.args, {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()});
+}
+
+void LayerRunner::Do(const MlpInArgs& args) {
+  const int64_t width = args.up.weight->rows;
+  VERNIER_CHECK(args.up.weight->cols == workspace_.plan.hidden &&
+                width <= workspace_.plan.intermediate);
+  std::array<Matrix, 2> y;
+  const Linear* const linears[] = {&args.gate, &args.up};
+  const size_t first = args.gate.weight == nullptr ? 1 : 0;
+  Project(args.norm, std::span(linears).subspan(first), std::span(y).subspan(first));
+  hidden_type_ = InputOf(args.up);
+  Check(LaunchActivate({.kind = GatingOf(args.activation),
+                        .width = width,
+                        .gate = y[0],
+                        .up = y[1],
+                        .gate_bias = ValuesOf(args.gate.bias),
+                        .up_bias = ValuesOf(args.up.bias),
+                        .out = {workspace_.hidden.as<void>(), hidden_type_, width}},
+                       batch_.rows, stream_),
+        "the activation");
+}
+
+void LayerRunner::Do(const MlpOutCall& call) {
+  AddLater(call.args, {workspace_.hidden.as<void>(), hidden_type_, call.args.linear.weight->cols});
+}
+
+void LayerRunner::Do(const LmHeadArgs& args) {
+  const int64_t vocab = workspace_.plan.vocab, hidden = workspace_.plan.hidden;
+  const DeviceWeight& weight = DeviceWeightOf(*args.linear.weight);
+  VERNIER_CHECK(args.buffer >= 0 && args.buffer < kLogitBuffers);
+  VERNIER_CHECK(weight.rows == vocab && args.norm.weight->size == hidden);
+  AddNow();
+  if (batch_.logit_rows == 0) return;
+  const Matrix x = InX(Multiplier::InputOf(weight), hidden);
+  Check(LaunchAddNorm({.hidden = hidden,
+                       .residual = workspace_.residual.as<float>(),
+                       .norm = NormOf(&args.norm),
+                       .x = x,
+                       .chosen = batch_.arrays.logit_rows},
+                      batch_.logit_rows, stream_),
+        "the last norm");
+  auto* const logits = workspace_.logits[args.buffer].as<float>();
+  Matrix y{logits, Multiplier::OutputOf(weight, Scalar::kF32), vocab};
+  if (y.type != Scalar::kF32) y.data = workspace_.y.as<void>();
+  Check(multiplier_.Multiply(weight, x, y, batch_.logit_rows), "lm_head");
+  if (y.data == logits && args.linear.bias == nullptr && args.soft_cap <= 0) return;
+  Check(LaunchLogits({.vocab = vocab,
+                      .y = y,
+                      .bias = ValuesOf(args.linear.bias),
+                      .soft_cap = args.soft_cap,
+                      .logits = logits},
+                     batch_.logit_rows, stream_),
+        "the logits");
+}
+
+}  // namespace vernier::cuda

@@ -1,0 +1,82 @@
+// Runs the calls of a step: which kernels make each, and what is fused across them.
+//
+// AttentionOut and MlpOut leave their sum for the next norm, which adds it to the residual on its
+// way. q, k and v, and gate and up, are one product where their weights lie next to each other.
+// Device thread alone; everything is queued on one stream.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <span>
+#include <variant>
+
+#include "absl/status/status.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/workspace.h"
+
+namespace vernier::cuda {
+
+struct AttentionOutCall {
+  ResidualArgs args;
+};
+struct MlpOutCall {
+  ResidualArgs args;
+};
+
+// A call as it was made; what it points to lives until the step is synchronized.
+using Call = std::variant<EmbedArgs, AttentionInArgs, AttentionArgs, AttentionOutCall, MlpInArgs,
+                          MlpOutCall, LmHeadArgs>;
+
+class LayerRunner {
+ public:
+  // All must outlive the runner.
+  LayerRunner(Workspace* workspace, Multiplier* multiplier, cudaStream_t stream)
+      : workspace_(*workspace), multiplier_(*multiplier), stream_(stream) {}
+
+  // Queues the calls on a batch. The first launch that fails ends it.
+  absl::Status Run(std::span<const Call> calls, const DeviceBatch& batch);
+
+  // The types of the last run's `a` and `h`.
+  Scalar attention_type() const { return attention_type_; }
+  Scalar hidden_type() const { return hidden_type_; }
+
+ private:
+  void Do(const EmbedArgs& args);
+  void Do(const AttentionInArgs& args);
+  void Do(const AttentionArgs& args);
+  void Do(const AttentionOutCall& call);
+  void Do(const MlpInArgs& args);
+  void Do(const MlpOutCall& call);
+  void Do(const LmHeadArgs& args);
+
+  // Notes the first error.
+  void Check(cudaError_t error, const char* what);
+  Matrix InX(Scalar type, int64_t width) const { return {workspace_.x.as<void>(), type, width}; }
+  KvLayer CacheOf(int layer, const AttentionShape& shape, ScalarType type) const;
+  // x = norm(residual) in the type that a weight wants, with what waits to be added.
+  Matrix Normalize(const Norm& norm, Scalar type);
+  // y of each weight on `norm(residual)`; `y` [weights]. One product where they lie together.
+  void Project(const Norm& norm, std::span<const Linear* const> linears, std::span<Matrix> y);
+  void AddLater(const ResidualArgs& args, const Matrix& input);
+  void AddNow();
+
+  Workspace& workspace_;
+  Multiplier& multiplier_;
+  const cudaStream_t stream_;
+  absl::Status status_;
+  DeviceBatch batch_;
+  Scalar attention_type_ = Scalar::kF32;
+  Scalar hidden_type_ = Scalar::kF32;
+
+  // What the last AttentionOut or MlpOut made; y.data null: nothing waits.
+  struct Sum {
+    Matrix y;
+    const float* bias = nullptr;
+    DeviceNorm post_norm;
+  } waiting_;
+};
+
+}  // namespace vernier::cuda

@@ -1,0 +1,66 @@
+// y = x W^T for a weight in any encoding: cuBLASLt for 16-bit weights, our own kernels for records,
+// fp32 loops for the rest.
+//
+// Chosen by encoding and shape alone. One thread, one stream.
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <tuple>
+
+#include "absl/status/statusor.h"
+#include "kernels/cuda/device_buffer.h"
+#include "kernels/cuda/device_types.h"
+
+namespace vernier::cuda {
+
+// Past this many rows cuBLASLt multiplies whole multiples, so that few plans serve all batches: x
+// and y have room for them, and rows past the last hold anything.
+inline constexpr int kRowPadding = 64;
+
+class Multiplier {
+ public:
+  static absl::StatusOr<std::unique_ptr<Multiplier>> Create(cudaStream_t stream);
+  ~Multiplier();
+  Multiplier(const Multiplier&) = delete;
+  Multiplier& operator=(const Multiplier&) = delete;
+
+  // The type that x must have for a weight.
+  static Scalar InputOf(const DeviceWeight& weight);
+  // The type that y has at most: what is asked for, where the kernel can make it.
+  static Scalar OutputOf(const DeviceWeight& weight, Scalar wanted);
+
+  // `x` [rows, weight.cols] without gaps, of InputOf's type; `y` [rows, weight.rows] without gaps,
+  // of a type that OutputOf gives.
+  cudaError_t Multiply(const DeviceWeight& weight, const Matrix& x, const Matrix& y, int rows);
+
+  int64_t workspace_bytes() const { return cublas_workspace_.bytes() + gemm_workspace_.bytes(); }
+
+ private:
+  // A product of cuBLASLt's, planned once.
+  struct DensePlan {
+    cublasLtMatmulDesc_t product = nullptr;
+    cublasLtMatrixLayout_t w = nullptr, x = nullptr, y = nullptr;
+    cublasLtMatmulAlgo_t algorithm = {};
+    bool valid = false;
+  };
+  using DenseKey =
+      std::tuple<Scalar, Scalar, int64_t, int64_t, int>;  // x, y, outputs, inputs, rows
+
+  explicit Multiplier(cudaStream_t stream) : stream_(stream) {}
+  cudaError_t MultiplyDense(const DeviceWeight& weight, const Matrix& x, const Matrix& y, int rows);
+  cudaError_t MultiplyRecords(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
+                              int rows);
+  const DensePlan* PlanDense(const DenseKey& key);
+
+  const cudaStream_t stream_;
+  cublasLtHandle_t cublas_ = nullptr;
+  DeviceBuffer cublas_workspace_, gemm_workspace_;
+  std::map<DenseKey, DensePlan> plans_;
+};
+
+}  // namespace vernier::cuda

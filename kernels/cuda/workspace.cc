@@ -1,0 +1,229 @@
+#include "kernels/cuda/workspace.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/logit_rows.h"
+
+namespace vernier::cuda {
+namespace {
+
+constexpr int64_t kAlignment = 256;
+constexpr int64_t kMostPartials = 8192;  // splits of all rows of a step, for 132 multiprocessors
+constexpr int64_t kBlockTableBytes = 64 << 20;
+constexpr int64_t kCallBytes = 16 << 20;
+constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
+
+constexpr int64_t DivideUp(int64_t value, int64_t by) { return (value + by - 1) / by; }
+constexpr int64_t RoundUp(int64_t value, int64_t to) { return DivideUp(value, to) * to; }
+
+int64_t StepBytes(const WorkspacePlan& plan) {
+  const int64_t rows = RoundUp(plan.max_rows, kRowPadding);
+  const int64_t a_row = 3 * 4 + static_cast<int64_t>(sizeof(DecodeRow) + sizeof(PrefillTile));
+  const int64_t tables = rows * DivideUp(plan.max_context, kBlockTokens) * 4;
+  return rows * a_row + RoundUp(plan.max_logit_rows, kRowPadding) * 4 +
+         std::min(tables, kBlockTableBytes) + 8 * kAlignment;
+}
+
+// Places arrays one after the other in pinned memory and knows where they will be on the device.
+class Packer {
+ public:
+  Packer(uint8_t* host, uint8_t* device) : host_(host), device_(device) {}
+
+  // Room for `count` values, the first `values.size()` of them given, the rest `padding`.
+  template <class T>
+  const T* Add(std::span<const T> values, int64_t count, const T& padding) {
+    used_ = RoundUp(used_, kAlignment);
+    auto* to = reinterpret_cast<T*>(host_ + used_);
+    std::copy(values.begin(), values.end(), to);
+    std::fill(to + values.size(), to + count, padding);
+    const auto* at = reinterpret_cast<const T*>(device_ + used_);
+    used_ += count * static_cast<int64_t>(sizeof(T));
+    return at;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  uint8_t* host_;
+  uint8_t* device_;
+  int64_t used_ = 0;
+};
+
+// The rows of a batch by kind.
+struct Rows {
+  std::vector<DecodeRow> decode;
+  std::vector<PrefillTile> tiles;
+  int tile_rows = 0;
+  int longest = 1;  // context of a decode row
+};
+
+Rows SortRows(const Batch& batch, const HeadShape& shape) {
+  Rows rows;
+  const int most = std::max(PrefillTileRows(shape), 1);
+  for (const SequenceRows& sequence : batch.sequences) {
+    if (sequence.num_rows == 1) {
+      const int context = batch.positions[sequence.first_row] + 1;
+      rows.decode.push_back({sequence.first_row, sequence.first_block, context});
+      rows.longest = std::max(rows.longest, context);
+      continue;
+    }
+    for (int done = 0; done < sequence.num_rows; done += most) {
+      const int count = std::min(most, sequence.num_rows - done);
+      const int first_row = sequence.first_row + done;
+      rows.tiles.push_back({first_row, count, sequence.first_block, batch.positions[first_row]});
+      rows.tile_rows = std::max(rows.tile_rows, count);
+    }
+  }
+  return rows;
+}
+
+// Splits by position alone while they fit; then wider ones, the same for every row of the step. A
+// power of two of them, so that few graphs serve all lengths.
+DecodeSplit SplitFor(int decode_rows, int longest, const Workspace& workspace) {
+  DecodeSplit split{.partials = workspace.partials.as<float>()};
+  for (split.keys = kLeastSplitKeys;; split.keys *= 2) {
+    for (split.splits = 1; split.splits * split.keys < longest;) split.splits *= 2;
+    if (split.splits == 1 || int64_t{split.splits} * decode_rows <= kMostPartials) return split;
+  }
+}
+
+}  // namespace
+
+absl::Status Staging::Create(int64_t bytes) {
+  absl::StatusOr<PinnedBuffer> buffer = PinnedBuffer::Allocate(bytes, "the arguments of steps");
+  if (!buffer.ok()) return buffer.status();
+  buffer_ = *std::move(buffer);
+  return absl::OkStatus();
+}
+
+uint8_t* Staging::Take(int64_t bytes) {
+  const int64_t start = RoundUp(used_, kAlignment);
+  if (start + bytes > buffer_.bytes()) return nullptr;
+  used_ = start + bytes;
+  return buffer_.as<uint8_t>() + start;
+}
+
+int64_t Workspace::bytes() const {
+  int64_t total = 0;
+  for (const DeviceBuffer* buffer : {&residual, &x, &y, &query, &attention, &hidden, &logits[0],
+                                     &logits[1], &adjusted, &partials, &step, &calls, &results}) {
+    total += buffer->bytes();
+  }
+  return total;
+}
+
+absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
+  const AttentionShape& shape = plan.attention;
+  if (shape.head_dim > kMostHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "heads have ", shape.head_dim, " dimensions, the cuda backend takes ", kMostHeadDim));
+  }
+  Workspace w;
+  w.plan = plan;
+  w.kv_block_bytes = KvBlockBytes(plan.num_layers, shape, plan.widest_kv);
+  const int64_t rows = RoundUp(plan.max_rows, kRowPadding);
+  const int64_t logit_rows = RoundUp(plan.max_logit_rows, kRowPadding);
+  const int64_t query = w.query_width();
+  const int64_t kv = int64_t{shape.num_kv_heads} * shape.head_dim;
+  const int64_t outputs = std::max({query + 2 * kv, 2 * plan.intermediate, plan.hidden});
+  const int64_t inputs = std::max({plan.hidden, query, plan.intermediate});
+  const int64_t logit_bytes = logit_rows * plan.vocab * 4;
+  const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
+  const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
+  const int64_t decode_rows = std::max<int64_t>(rows, kMostPartials);
+  struct Wanted {
+    DeviceBuffer* buffer;
+    const char* what;
+    int64_t bytes;
+  };
+  const Wanted wanted[] = {
+      {&w.residual, "the residual", rows * plan.hidden * 4},
+      {&w.x, "inputs of products", std::max(rows, logit_rows) * inputs * 4},
+      {&w.y, "results of products", std::max(rows * outputs * 4, logit_bytes)},
+      {&w.query, "queries", rows * query * 4},
+      {&w.attention, "attention", rows * query * 4},
+      {&w.hidden, "the hidden layer", rows * plan.intermediate * 4},
+      {&w.logits[0], "logits", logit_bytes},
+      {&w.logits[1], "reference logits", logit_bytes},
+      {&w.adjusted, "logits after penalties", logit_bytes},
+      {&w.partials, "split attention", decode_rows * shape.num_heads * (shape.head_dim + 2) * 4},
+      {&w.step, "the arrays of a step", StepBytes(plan)},
+      {&w.calls, "arguments of sampling", kCallBytes},
+      {&w.results, "results of sampling", 2 * score_bytes},
+      {&w.kv, "the KV cache", kv_bytes},
+  };
+  int64_t total = 0;
+  for (const Wanted& each : wanted) total += each.bytes;
+  size_t free = 0, all = 0;
+  if (cudaError_t error = cudaMemGetInfo(&free, &all); error != cudaSuccess) {
+    return StatusOf(error, "asking for the GPU's memory");
+  }
+  if (total > static_cast<int64_t>(free)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the workspace needs ", total, " bytes of GPU memory, ", kv_bytes, " of them for ",
+        plan.kv_blocks, " KV blocks; ", free, " bytes are free of ", all));
+  }
+  for (const Wanted& each : wanted) {
+    absl::StatusOr<DeviceBuffer> buffer = DeviceBuffer::Allocate(each.bytes, each.what);
+    if (!buffer.ok()) return buffer.status();
+    *each.buffer = *std::move(buffer);
+  }
+  absl::Status status =
+      w.staging.Create(std::min(kStagingBytes, 2 * (StepBytes(plan) + kCallBytes)));
+  if (status.ok()) status = w.returned.Create(4 * score_bytes);
+  if (!status.ok()) return status;
+  return w;
+}
+
+absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_rows,
+                                        cudaStream_t stream, Workspace* workspace) {
+  const AttentionShape& shape = workspace->plan.attention;
+  const Rows sorted = SortRows(batch, {.num_heads = shape.num_heads,
+                                       .num_kv_heads = shape.num_kv_heads,
+                                       .head_dim = shape.head_dim});
+  DeviceBatch out{.rows = rows,
+                  .logit_rows = logit_rows,
+                  .tiles = static_cast<int>(sorted.tiles.size()),
+                  .tile_rows = sorted.tile_rows};
+  out.decode_rows = static_cast<int>(sorted.decode.size()) + rows - batch.num_rows;
+  out.split = SplitFor(out.decode_rows, sorted.longest, *workspace);
+  const int64_t most = (3 * rows + logit_rows) * int64_t{4} +
+                       out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +
+                       out.tiles * static_cast<int64_t>(sizeof(PrefillTile)) +
+                       static_cast<int64_t>(batch.blocks.size_bytes()) + 8 * kAlignment;
+  uint8_t* host = workspace->staging.Take(most);
+  if (host == nullptr) {
+    // Earlier passes of this step are still to be read: wait for them.
+    if (cudaError_t error = cudaStreamSynchronize(stream); error != cudaSuccess) {
+      return StatusOf(error, "waiting for room");
+    }
+    workspace->staging.Reset();
+    host = workspace->staging.Take(most);
+  }
+  if (host == nullptr || most > workspace->step.bytes()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the arrays of a step have ", most, " bytes, room is for ",
+                     std::min(workspace->step.bytes(), workspace->staging.bytes())));
+  }
+  auto* device = workspace->step.as<uint8_t>();
+  Packer packer(host, device);
+  const auto scratch_slot = static_cast<int32_t>(workspace->plan.kv_blocks * kBlockTokens);
+  out.arrays.ids = packer.Add(batch.ids, rows, 0);
+  out.arrays.positions = packer.Add(batch.positions, rows, 0);
+  out.arrays.slots = packer.Add(batch.slots, rows, scratch_slot);
+  out.arrays.logit_rows = packer.Add(batch.logit_rows, logit_rows, 0);
+  out.arrays.decode =
+      packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow());
+  out.arrays.tiles = packer.Add(std::span<const PrefillTile>(sorted.tiles), out.tiles, {});
+  out.arrays.blocks = packer.Add(batch.blocks, static_cast<int64_t>(batch.blocks.size()), 0);
+  const cudaError_t error =
+      cudaMemcpyAsync(device, host, packer.used(), cudaMemcpyHostToDevice, stream);
+  if (error != cudaSuccess) return StatusOf(error, "copying a step's arrays");
+  return out;
+}
+
+}  // namespace vernier::cuda
