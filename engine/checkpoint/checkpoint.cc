@@ -5,13 +5,17 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/checkpoint/gguf_checkpoint.h"
 #include "engine/checkpoint/hf_checkpoint.h"
+#include "engine/checkpoint/random_checkpoint.h"
 
 namespace vernier {
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& path,
                                                              ManifestUse use) {
+  absl::string_view random = path;
+  if (absl::ConsumePrefix(&random, kRandomWeightsPrefix)) return OpenRandomCheckpoint(random);
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
   if (std::filesystem::is_directory(status)) return OpenHfCheckpoint(path, use);

@@ -34,8 +34,9 @@ struct TensorInfo {
 
 class Checkpoint {
  public:
-  // `path`: a folder with config.json, or a .gguf file. NOT_FOUND; INVALID_ARGUMENT for a broken
-  // file, naming the tensor or key, the value and what was expected; UNIMPLEMENTED naming an
+  // `path`: a folder with config.json, a .gguf file, or a name of random_checkpoint.h. NOT_FOUND;
+  // INVALID_ARGUMENT for a broken file, naming the tensor or key, the value and what was expected,
+  // and for a name that random_checkpoint.h does not know; UNIMPLEMENTED naming an
   // architecture, tensor type or file version that is not supported. Where a manifest (manifest.h)
   // lies beside the model and is used, names and sizes are compared with it here, each tensor's
   // bytes when they are read, and whole files by WeightsSha256.

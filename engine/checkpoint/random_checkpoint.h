@@ -1,0 +1,26 @@
+// Models without weights: the shapes of known models, filled with seeded values.
+//
+// For benchmarks, whose speed does not depend on what the weights say, and for trying a machine.
+// Values are generated where they are read, tensor by tensor; nothing is held.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/checkpoint/checkpoint.h"
+
+namespace vernier {
+
+// A path that begins with it names such a model: "random-weights:llama-3.1-8b".
+inline constexpr char kRandomWeightsPrefix[] = "random-weights:";
+
+// The names there are, separated by commas.
+std::string RandomModelNames();
+
+// The same values each time. Matrices are uniform with a standard deviation of 0.02, as models are
+// initialized; norms are 1. INVALID_ARGUMENT naming the known models when `name` is none of them.
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(absl::string_view name);
+
+}  // namespace vernier
