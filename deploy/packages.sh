@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 / Ubuntu 24.04 packages that Vernier needs: `deploy/packages.sh [build] [test] [analysis]`.
+# Installs the Debian 12 / Ubuntu 24.04 packages that Vernier needs: `deploy/packages.sh [build] [test] [analysis] [bundle]`.
 # Asks for root (or sudo) only when something is missing; a second run takes a moment.
 set -euo pipefail
 
@@ -9,6 +9,7 @@ build=(build-essential cmake ninja-build ccache pkg-config python3 python3-pip
 test=(libgtest-dev libgmock-dev jq prometheus bubblewrap nginx-light
   golang-go golang-github-masterminds-sprig-dev python3-yaml python3-venv)
 analysis=(clang clang-tidy clang-format libclang-rt-dev)
+bundle=(patchelf)
 
 wanted=()
 for group in "${@:-build}"; do
@@ -16,7 +17,8 @@ for group in "${@:-build}"; do
     build) wanted+=("${build[@]}") ;;
     test) wanted+=("${test[@]}") ;;
     analysis) wanted+=("${analysis[@]}") ;;
-    *) echo "packages.sh: unknown group '$group' (build, test, analysis)" >&2; exit 64 ;;
+    bundle) wanted+=("${bundle[@]}") ;;
+    *) echo "packages.sh: unknown group '$group' (build, test, analysis, bundle)" >&2; exit 64 ;;
   esac
 done
 

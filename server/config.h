@@ -26,6 +26,7 @@ struct ServerConfig {
   std::string model_path;
   std::string model_name;  // empty: from the path
   std::string backend = "auto";
+  std::string cuda_module;  // empty: ../lib/libvernier_cuda.so from the program's folder
   bool deterministic = false;
   std::vector<VariantSpec> variants;
   std::string listen = "127.0.0.1:50051";

@@ -9,7 +9,7 @@ namespace {
 
 struct Flags {
   std::string config, model, name, variants, listen, http, health, admin, isa, backend;
-  std::string metrics_compat, healthcheck;
+  std::string metrics_compat, healthcheck, random_weights, cuda_module;
   int threads = -1;
   int64_t kv_bytes = -1, max_context = -1;
   bool check = false, behind_proxy = false, fast_prefill = false;
@@ -18,6 +18,10 @@ struct Flags {
 void Declare(CLI::App* app, Flags* flags) {
   app->add_option("--config", flags->config, "Configuration, YAML; flags override its keys");
   app->add_option("--model", flags->model, "GGUF file or Hugging Face folder (model.path)");
+  app->add_option("--random-weights", flags->random_weights,
+                  "No weights but seeded ones, of the shapes of llama-3.1-8b, llama-3.2-1b,\n"
+                  "llama-3.1-70b or smollm2-135m: for measuring (model.path: random-weights:NAME)")
+      ->excludes("--model");
   app->add_option("--name", flags->name, "Name that clients use (model.name)");
   app->add_option("--variants", flags->variants, "Formats to serve: fp16,int8,nf4 (variants)");
   app->add_option("--listen", flags->listen, "gRPC on HOST:PORT, port 0 picks one (listen)");
@@ -35,8 +39,9 @@ void Declare(CLI::App* app, Flags* flags) {
       ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "amx"}));
   app->add_flag("--fast-prefill", flags->fast_prefill,
                 "Matrix units for many rows alone: faster, not bit-stable (fast_prefill)");
-  app->add_option("--backend", flags->backend, "auto, cpu or reference (backend)")
-      ->check(CLI::IsMember({"auto", "cpu", "reference"}));
+  app->add_option("--backend", flags->backend, "auto, cpu, cuda or reference (backend)")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}));
+  app->add_option("--cuda-module", flags->cuda_module, "Path of libvernier_cuda.so (cuda_module)");
   app->add_option("--kv-bytes", flags->kv_bytes, "Size of the KV pool (engine.kv_bytes)")
       ->check(CLI::NonNegativeNumber);
   app->add_option("--max-context", flags->max_context, "Tokens (engine.max_context)")
@@ -60,6 +65,9 @@ void Address(const std::string& flag, const std::string& value, std::string* out
 void Override(const Flags& flags, ParsedConfig* parsed) {
   ServerConfig& config = parsed->config;
   if (!flags.model.empty()) config.model_path = flags.model;
+  if (!flags.random_weights.empty()) {
+    config.model_path = absl::StrCat("random-weights:", flags.random_weights);
+  }
   if (!flags.name.empty()) config.model_name = flags.name;
   if (!flags.variants.empty()) SetVariants(flags.variants, parsed);
   Address("--listen", flags.listen, &config.listen, parsed);
@@ -71,6 +79,7 @@ void Override(const Flags& flags, ParsedConfig* parsed) {
   if (flags.threads >= 0) config.threads = flags.threads;
   if (!flags.isa.empty()) config.isa = flags.isa;
   if (!flags.backend.empty()) config.backend = flags.backend;
+  if (!flags.cuda_module.empty()) config.cuda_module = flags.cuda_module;
   if (flags.kv_bytes >= 0) {
     config.engine.kv_bytes = flags.kv_bytes;
     config.engine.kv_blocks = 0;

@@ -112,6 +112,7 @@ int Serve(const ServerConfig& config, Signals* signals) {
   options.isa = config.isa;
   options.threads = config.threads;
   options.fast_prefill = config.fast_prefill;
+  options.cuda_module = config.cuda_module;
   auto backend = MakeBackend(options);
   if (!backend.ok()) return Fail(kExitUsage, backend.status().message());
   Log(LogLevel::kInfo, absl::StrCat("loading ", config.model_path, " on ", (*backend)->Describe()));

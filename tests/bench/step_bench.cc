@@ -1,0 +1,288 @@
+// Decode and prefill speed of one backend by format, batch and context: whole steps, from the
+// batch's arrays to the drawn ids on the host.
+//
+// Validates first: a prompt prefilled at once and fed token by token must give the same logits, but
+// for rounding, and --against compares greedy tokens with another backend's. Then times: medians,
+// the spread, and beside each decode figure what reading its weights and KV once would allow at
+// --read-gbps (of the device; gemm_bench measures it).
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/model/model.h"
+#include "kernels/make_backend.h"
+#include "tests/bench/machine.h"
+#include "tests/testing/single_sequence.h"
+
+namespace vernier::bench {
+namespace {
+
+using testing::SequenceDriver;
+
+constexpr int kValidationTokens = 33;
+constexpr int kWarmSteps = 4;
+
+struct Options {
+  std::string model;
+  BackendOptions backend;
+  std::vector<std::string> formats{"fp16", "int8", "nf4"};
+  std::vector<int> batches{1, 8, 32, 128, 256};
+  int context = 1024;
+  int steps = 32;
+  int prefill_sequences = 8, prefill_tokens = 1024;
+  int prefill_rows = 8192;
+  double read_gbps = 0;
+  std::string against;
+  int greedy_prompts = 16, greedy_tokens = 64;
+};
+
+struct Running {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<SequenceDriver> driver;
+  double load_seconds = 0;
+};
+
+absl::StatusOr<Running> Start(const Options& options, const BackendOptions& backend_options,
+                              const std::string& format, const SequenceDriver::Limits& limits) {
+  const absl::StatusOr<FormatId> id = ParseFormat(format);
+  if (!id.ok()) return id.status();
+  Running running;
+  absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
+  if (!backend.ok()) return backend.status();
+  running.backend = *std::move(backend);
+  const double start = SecondsNow();
+  absl::StatusOr<std::unique_ptr<Model>> model =
+      LoadModel(options.model, "bench", {DefaultVariant(*id)}, running.backend.get(), nullptr);
+  if (!model.ok()) return model.status();
+  running.load_seconds = SecondsNow() - start;
+  running.model = *std::move(model);
+  absl::StatusOr<std::unique_ptr<SequenceDriver>> driver =
+      SequenceDriver::Create(running.model.get(), running.backend.get(), limits);
+  if (!driver.ok()) return driver.status();
+  running.driver = *std::move(driver);
+  return running;
+}
+
+// Ids spread over the vocabulary: speed does not depend on them.
+std::vector<int32_t> SomeIds(const Model& model, int count, int salt) {
+  std::vector<int32_t> ids(count);
+  for (int i = 0; i < count; ++i) {
+    ids[i] = static_cast<int32_t>((int64_t{i} * 7919 + salt * 104729 + 11) % model.config.vocab);
+  }
+  return ids;
+}
+
+double StepBytes(const Model& model, int batch, int64_t context) {
+  const Variant& variant = model.variants[0];
+  int64_t bytes = variant.lm_head.weight->bytes;
+  for (const LayerWeights& layer : variant.layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      if (linear->weight != nullptr) bytes += linear->weight->bytes;
+    }
+  }
+  const int64_t kv_of_token =
+      KvBlockBytes(model.config.num_layers, model.config.attention, variant.kv) / kBlockTokens;
+  return static_cast<double>(bytes + batch * context * kv_of_token);
+}
+
+// The last position's logits, prefilled at once and fed token by token.
+absl::Status Validate(Running* running) {
+  SequenceDriver& driver = *running->driver;
+  const std::vector<int32_t> ids = SomeIds(*running->model, kValidationTokens, 0);
+  driver.Reset();
+  const SequenceDriver::Input whole{0, ids};
+  absl::Status status = driver.Step(0, {&whole, 1}, SequenceDriver::Logits::kLast, [] {});
+  if (!status.ok()) return status;
+  const absl::StatusOr<std::vector<float>> at_once = driver.LastLogits();
+  if (!at_once.ok()) return at_once.status();
+  driver.Reset();
+  for (int i = 0; i < kValidationTokens && status.ok(); ++i) {
+    const SequenceDriver::Input one{0, std::span(ids).subspan(i, 1)};
+    status = driver.Step(0, {&one, 1}, SequenceDriver::Logits::kLast, [] {});
+  }
+  if (!status.ok()) return status;
+  const absl::StatusOr<std::vector<float>> one_by_one = driver.LastLogits();
+  if (!one_by_one.ok()) return one_by_one.status();
+  double squares = 0, error = 0;
+  for (size_t i = 0; i < at_once->size(); ++i) {
+    squares += std::pow((*at_once)[i], 2);
+    error += std::pow((*at_once)[i] - (*one_by_one)[i], 2);
+  }
+  const double relative = std::sqrt(error / squares);
+  std::cout << absl::StrFormat("# validated: at once and token by token differ by %.2e\n",
+                               relative);
+  if (relative <= 0.05) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("logits differ by ", relative, " of their size"));
+}
+
+absl::Status CompareGreedy(const Options& options, const std::string& format) {
+  const SequenceDriver::Limits limits{.sequences = options.greedy_prompts,
+                                      .context = 128 + options.greedy_tokens,
+                                      .rows = options.greedy_prompts * 64,
+                                      .logit_rows = std::max(options.greedy_prompts, 64)};
+  std::vector<std::vector<int32_t>> outputs[2];
+  const BackendOptions backends[] = {{.kind = options.against}, options.backend};
+  for (int side = 0; side < 2; ++side) {
+    absl::StatusOr<Running> running = Start(options, backends[side], format, limits);
+    if (!running.ok()) return running.status();
+    std::vector<std::vector<int32_t>> prompts;
+    for (int i = 0; i < options.greedy_prompts; ++i) {
+      prompts.push_back(SomeIds(*running->model, 1 + i * 3 % 48, i));
+    }
+    absl::StatusOr<std::vector<std::vector<int32_t>>> greedy =
+        running->driver->Greedy(0, prompts, options.greedy_tokens);
+    if (!greedy.ok()) return greedy.status();
+    outputs[side] = *std::move(greedy);
+  }
+  int same = 0, first_same = 0;
+  for (int i = 0; i < options.greedy_prompts; ++i) {
+    same += outputs[0][i] == outputs[1][i];
+    first_same += outputs[0][i][0] == outputs[1][i][0];
+  }
+  std::cout << absl::StrFormat(
+      "# %s: greedy tokens equal %s's for %d of %d prompts (%d tokens each), the first of each for "
+      "%d\n",
+      format, options.against, same, options.greedy_prompts, options.greedy_tokens, first_same);
+  return absl::OkStatus();
+}
+
+absl::Status Prefill(Running* running, const Options& options, int sequences, int tokens) {
+  SequenceDriver& driver = *running->driver;
+  driver.Reset();
+  const int at_once = std::max(options.prefill_rows / tokens, 1);
+  for (int first = 0; first < sequences; first += at_once) {
+    std::vector<std::vector<int32_t>> ids;
+    std::vector<SequenceDriver::Input> inputs;
+    const int count = std::min(at_once, sequences - first);
+    for (int i = 0; i < count; ++i) ids.push_back(SomeIds(*running->model, tokens, first + i));
+    for (int i = 0; i < count; ++i) inputs.push_back({first + i, ids[i]});
+    if (absl::Status status = driver.Step(0, inputs, SequenceDriver::Logits::kLast, [] {});
+        !status.ok()) {
+      return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TimeDecode(Running* running, const Options& options, const std::string& format,
+                        int batch) {
+  absl::Status status = Prefill(running, options, batch, options.context);
+  if (!status.ok()) return status;
+  const std::vector<int32_t> ids = SomeIds(*running->model, batch, 1);
+  std::vector<SequenceDriver::Input> inputs;
+  std::vector<SampleRow> rows;
+  for (int i = 0; i < batch; ++i) {
+    inputs.push_back({i, std::span(ids).subspan(i, 1)});
+    rows.push_back({.logit_index = i});
+  }
+  std::vector<SampleResult> results(batch);
+  std::vector<double> seconds;
+  for (int step = 0; step < kWarmSteps + options.steps; ++step) {
+    const double start = SecondsNow();
+    status = running->driver->Step(0, inputs, SequenceDriver::Logits::kLast,
+                                   [&] { running->backend->Sample(rows, std::span(results)); });
+    if (!status.ok()) return status;
+    if (step >= kWarmSteps) seconds.push_back(SecondsNow() - start);
+  }
+  const Timing timing = Summarize(std::move(seconds));
+  const double bytes =
+      StepBytes(*running->model, batch, options.context + kWarmSteps + options.steps / 2);
+  const double limit = options.read_gbps > 0 ? batch * options.read_gbps * 1e9 / bytes : 0;
+  std::cout << absl::StrFormat("decode,%s,%d,%d,%.1f,%.1f,%.3f,%.1f,%.1f\n", format, batch,
+                               options.context, batch / timing.median_seconds,
+                               timing.spread_percent, timing.median_seconds * 1e3, limit,
+                               limit > 0 ? 100 * batch / timing.median_seconds / limit : 0)
+            << std::flush;
+  return absl::OkStatus();
+}
+
+absl::Status TimePrefill(Running* running, const Options& options, const std::string& format) {
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat < 4; ++repeat) {
+    const double start = SecondsNow();
+    if (absl::Status status =
+            Prefill(running, options, options.prefill_sequences, options.prefill_tokens);
+        !status.ok()) {
+      return status;
+    }
+    if (repeat > 0) seconds.push_back(SecondsNow() - start);
+  }
+  const Timing timing = Summarize(std::move(seconds));
+  const int tokens = options.prefill_sequences * options.prefill_tokens;
+  std::cout << absl::StrFormat("prefill,%s,%d,%d,%.1f,%.1f,%.3f,,\n", format,
+                               options.prefill_sequences, options.prefill_tokens,
+                               tokens / timing.median_seconds, timing.spread_percent,
+                               timing.median_seconds * 1e3)
+            << std::flush;
+  return absl::OkStatus();
+}
+
+absl::Status Run(const Options& options) {
+  std::cout << "# date: " << Today() << "\n# model: " << options.model << "\n";
+  for (const std::string& format : options.formats) {
+    if (!options.against.empty()) {
+      if (absl::Status status = CompareGreedy(options, format); !status.ok()) return status;
+      continue;
+    }
+    const int most = *std::max_element(options.batches.begin(), options.batches.end());
+    const int tokens =
+        std::max(options.context + kWarmSteps + options.steps, options.prefill_tokens);
+    absl::StatusOr<Running> running = Start(options, options.backend, format,
+                                            {.sequences = std::max(most, options.prefill_sequences),
+                                             .context = tokens,
+                                             .rows = options.prefill_rows,
+                                             .logit_rows = std::max(most, 64)});
+    if (!running.ok()) return running.status();
+    std::cout << "# backend: " << running->backend->Describe()
+              << absl::StrFormat("; loaded in %.1f s, %.2f GB of weights, %.2f GB of workspace\n",
+                                 running->load_seconds, running->model->memory.weight_bytes / 1e9,
+                                 running->backend->Memory().workspace_bytes / 1e9)
+              << "kind,format,batch,tokens,tokens_per_second,spread_percent,milliseconds,limit,"
+                 "percent_of_limit\n";
+    if (absl::Status status = Validate(&*running); !status.ok()) return status;
+    for (const int batch : options.batches) {
+      absl::Status status = TimeDecode(&*running, options, format, batch);
+      if (!status.ok()) return status;
+    }
+    if (absl::Status status = TimePrefill(&*running, options, format); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace vernier::bench
+
+int main(int argc, char** argv) {
+  vernier::bench::Options options;
+  CLI::App app("Validates, then times whole steps of a backend by format and batch; prints CSV.");
+  app.add_option("--model", options.model,
+                 "A GGUF file, a Hugging Face folder or random-weights:NAME")
+      ->required();
+  app.add_option("--backend", options.backend.kind, "auto, cpu, cuda or reference");
+  app.add_option("--formats", options.formats, "Formats, one after the other")->delimiter(',');
+  app.add_option("--batches", options.batches, "Sequences decoded together")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--context", options.context, "Tokens that each holds before")
+      ->check(CLI::Range(1, 1 << 17));
+  app.add_option("--steps", options.steps, "Timed steps")->check(CLI::Range(3, 10000));
+  app.add_option("--prefill-sequences", options.prefill_sequences)->check(CLI::Range(1, 1024));
+  app.add_option("--prefill-tokens", options.prefill_tokens)->check(CLI::Range(1, 1 << 17));
+  app.add_option("--prefill-rows", options.prefill_rows, "Most rows of a step")
+      ->check(CLI::Range(1, 1 << 17));
+  app.add_option("--read-gbps", options.read_gbps, "Read rate of the device, GB/s");
+  app.add_option("--against", options.against, "Only compare greedy tokens with this backend");
+  CLI11_PARSE(app, argc, argv);
+  const absl::Status status = vernier::bench::Run(options);
+  if (!status.ok()) std::cerr << "step_bench: " << status << "\n";
+  return status.ok() ? 0 : 1;
+}

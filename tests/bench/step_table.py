@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Writes what step_bench measured as a table into a README, between <!-- step_bench begin --> and <!-- step_bench end -->.
+
+Usage: step_table.py README LOG...: each LOG is the output of one or more runs of step_bench. Tokens a second; in brackets the spread
+in percent and, of decode, percent of what reading weights and KV once would allow at the read rate that the run was given.
+"""
+import re
+import sys
+from pathlib import Path
+
+BEGIN, END = "<!-- step_bench begin -->", "<!-- step_bench end -->"
+
+
+def read(paths):
+    """{model: {format: {column: cell}}}, and the backends and dates named."""
+    tables, backends, dates, model = {}, [], [], ""
+    for line in "\n".join(Path(path).read_text() for path in paths).splitlines():
+        if match := re.match(r"# (model|date|backend): ([^;]*)", line):
+            kind, value = match.groups()
+            if kind == "model":
+                model = value.removeprefix("random-weights:")
+            else:
+                (dates if kind == "date" else backends).append(value)
+        elif line.startswith(("decode,", "prefill,")):
+            kind, weights, batch, tokens, speed, spread, _, _, percent = line.split(",")
+            column = f"decode, batch {batch}" if kind == "decode" else f"prefill {batch} x {tokens}"
+            cell = f"{float(speed):.0f} (±{float(spread):.0f} %" + (f", {float(percent):.0f} %)" if percent else ")")
+            tables.setdefault(model, {}).setdefault(weights, {})[column] = cell
+    return tables, sorted(set(backends)), sorted(set(dates))
+
+
+def render(tables, backends, dates):
+    lines = [f"{', '.join(backends)}; {', '.join(dates)}; contexts of 1,024 tokens, 16-bit cache, greedy."]
+    for model, formats in tables.items():
+        columns = list(dict.fromkeys(column for cells in formats.values() for column in cells))
+        lines += ["", f"| {model} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+        lines += [f"| {weights} | " + " | ".join(cells.get(column, "") for column in columns) + " |"
+                  for weights, cells in formats.items()]
+    return "\n".join(lines)
+
+
+def main():
+    readme, logs = Path(sys.argv[1]), sys.argv[2:]
+    head, rest = readme.read_text().split(BEGIN, 1)
+    _, tail = rest.split(END, 1)
+    readme.write_text(f"{head}{BEGIN}\n{render(*read(logs))}\n{END}{tail}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main()
