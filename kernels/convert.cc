@@ -1,5 +1,9 @@
 #include "kernels/convert.h"
 
+#ifdef VERNIER_CONVERT_X86
+#include <cpuid.h>
+#endif
+
 #include "kernels/convert-inl.h"
 #include "kernels/tensor.h"
 
@@ -22,13 +26,21 @@ struct Tables {
   int count = 1;
 };
 
+#ifdef VERNIER_CONVERT_X86
+// Clang 14 has no name for this one.
+bool HasF16c() {
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
 // What the operating system saves is asked too: a processor's flag alone does not make a register
-// usable.
+// usable. AVX2 is supported only where the registers that F16C needs are saved.
 Tables Find() {
   Tables tables;
 #ifdef VERNIER_CONVERT_X86
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c")) {
+  if (__builtin_cpu_supports("avx2") && HasF16c()) {
     tables.table[tables.count++] = &ConvertAvx2();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
