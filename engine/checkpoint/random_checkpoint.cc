@@ -170,9 +170,13 @@ std::string RandomModelNames() {
   });
 }
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(absl::string_view name) {
-  for (const Shapes& shapes : kShapes) {
-    if (name == shapes.name) return std::make_unique<RandomCheckpoint>(shapes);
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(absl::string_view name,
+                                                                 const RandomModelPart& part) {
+  for (Shapes shapes : kShapes) {
+    if (name != shapes.name) continue;
+    if (part.num_layers > 0) shapes.num_layers = part.num_layers;
+    if (part.vocab > 0) shapes.vocab = part.vocab;
+    return std::make_unique<RandomCheckpoint>(shapes);
   }
   return absl::InvalidArgumentError(
       absl::StrCat("no random model '", name, "', known: ", RandomModelNames()));

@@ -4,6 +4,7 @@
 // Values are generated where they are read, tensor by tensor; nothing is held.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -19,8 +20,15 @@ inline constexpr char kRandomWeightsPrefix[] = "random-weights:";
 // The names there are, separated by commas.
 std::string RandomModelNames();
 
+// A part of a model, where all of it would be more than is measured. 0: as the model has it.
+struct RandomModelPart {
+  int64_t num_layers = 0;
+  int64_t vocab = 0;
+};
+
 // The same values each time. Matrices are uniform with a standard deviation of 0.02, as models are
 // initialized; norms are 1. INVALID_ARGUMENT naming the known models when `name` is none of them.
-absl::StatusOr<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(absl::string_view name);
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(absl::string_view name,
+                                                                 const RandomModelPart& part = {});
 
 }  // namespace vernier

@@ -24,11 +24,12 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/random_checkpoint.h"
 #include "engine/model/model.h"
 #include "kernels/make_backend.h"
 #include "tests/bench/arithmetic_peak.h"
 #include "tests/bench/machine.h"
-#include "tests/bench/random_checkpoint.h"
 #include "tests/testing/single_sequence.h"
 
 namespace vernier::bench {
@@ -44,7 +45,11 @@ constexpr int kPrefillRepeats = 3;
 constexpr int kValidationTokens = 8;
 constexpr double kMiB = 1 << 20;
 
+// Some layers of an 8B model with random weights, more than caches hold, and a small vocabulary:
+// the layers are what is measured.
 constexpr char kRandomStack[] = "random-8b";
+constexpr char kRandomStackOf[] = "llama-3.1-8b";
+constexpr int64_t kRandomStackVocab = 1024;
 
 struct Options {
   std::string model;
@@ -103,11 +108,14 @@ absl::StatusOr<Running> Start(const Options& options, const std::vector<std::str
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
   if (!backend.ok()) return backend.status();
   running.backend = *std::move(backend);
-  absl::StatusOr<std::unique_ptr<Model>> model =
+  const absl::StatusOr<std::unique_ptr<Checkpoint>> checkpoint =
       options.model == kRandomStack
-          ? LoadModelFrom(RandomCheckpoint(options.layers), "bench", variants,
-                          running.backend.get(), nullptr)
-          : LoadModel(options.model, "bench", variants, running.backend.get(), nullptr);
+          ? OpenRandomCheckpoint(kRandomStackOf,
+                                 {.num_layers = options.layers, .vocab = kRandomStackVocab})
+          : Checkpoint::Open(options.model);
+  if (!checkpoint.ok()) return checkpoint.status();
+  absl::StatusOr<std::unique_ptr<Model>> model =
+      LoadModelFrom(**checkpoint, "bench", variants, running.backend.get(), nullptr);
   if (!model.ok()) return model.status();
   running.model = *std::move(model);
   absl::StatusOr<std::unique_ptr<SequenceDriver>> driver =

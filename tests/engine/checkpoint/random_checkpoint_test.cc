@@ -35,6 +35,16 @@ TEST(RandomCheckpointTest, PathWithThePrefixOpensTheShapesOfAModel) {
   EXPECT_THAT((*checkpoint)->tokenizer_source().reason, HasSubstr("no tokenizer"));
 }
 
+TEST(RandomCheckpointTest, APartHasFewerLayersAndASmallerVocabulary) {
+  const auto part = OpenRandomCheckpoint("llama-3.1-8b", {.num_layers = 2, .vocab = 1024});
+  ASSERT_TRUE(part.ok()) << part.status();
+  EXPECT_EQ((*part)->config().num_layers, 2);
+  EXPECT_EQ((*part)->config().vocab, 1024);
+  EXPECT_EQ((*part)->config().hidden, 4096);
+  EXPECT_TRUE((*part)->Has("layers.1.mlp.down"));
+  EXPECT_FALSE((*part)->Has("layers.2.mlp.down"));
+}
+
 TEST(RandomCheckpointTest, UnknownNameNamesTheKnownOnes) {
   const absl::Status status = Checkpoint::Open("random-weights:llama-9").status();
   EXPECT_TRUE(absl::IsInvalidArgument(status));
