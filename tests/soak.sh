@@ -198,6 +198,26 @@ row_simulation() { # R14: the scheduler's simulation over other seeds
   record simulation "$seeds seeds, none failed"
 }
 
+row_fuzz() { # each target (or those of FUZZ_TARGETS) until it has had FUZZ_SECONDS of processor time, by rounds that may be interrupted
+  local want=${FUZZ_SECONDS:-3600} name binary work spent status
+  for name in ${FUZZ_TARGETS:-$(ls tests/fuzz/corpus)}; do
+    binary=${FUZZ_BIN:-build/tidy/bin}/${name}_fuzz work=$reports/fuzz/$name
+    mkdir -p "$work"
+    spent=$(cat "$work/seconds" 2>/dev/null || echo 0)
+    while [ "$spent" -lt "$want" ]; do
+      status=0
+      VERNIER_FUZZ_SECONDS=120 bash -c 'tests/fuzz/fuzz.sh "$@" 2>"$3/log"; status=$?; times >"$3/times"; exit $status' \
+        _ "$binary" "tests/fuzz/corpus/$name" "$work" || status=$?
+      [ "$status" = 0 ] || { tail -n 40 "$work/log" >&2; echo "soak.sh: $name fuzzing ended with $status; its input is in $work" >&2; return 1; }
+      spent=$(awk -v spent="$spent" 'NR == 2 { split($1, part, /[ms]/); print int(spent + 60 * part[1] + part[2] + 0.5) }' "$work/times")
+      echo "$spent" >"$work/seconds"
+      sed -n 's/^stat::number_of_executed_units: *//p' "$work/log" >>"$work/executions"
+    done
+    [ -e "$work/recorded" ] || record "fuzz $name" "$spent s of processor time, $(awk '{ n += $1 } END { print n }' "$work/executions") inputs, $(find "$work/corpus" -type f | wc -l) kept, nothing found"
+    : >"$work/recorded"
+  done
+}
+
 row_prefix() { # a prompt of 2,016 tokens on SmolLM2 in nf4, and again with all but 32 of them cached
   start_daemon
   local shape=(--variants nf4 --concurrency 1 --output-tokens 2 --warmup 0 --seconds 3600)

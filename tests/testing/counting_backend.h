@@ -1,7 +1,7 @@
 // A backend that computes nothing and counts what loading does to memory.
 //
 // One thread. The ledger is shared with the checkpoint that feeds it, so that its peak is that of
-// the whole load.
+// the whole load; it takes any threads, since loading reads one tensor while it packs another.
 #pragma once
 
 #include <algorithm>
@@ -14,24 +14,42 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "kernels/backend.h"
+#include "kernels/base/mutex.h"
 #include "kernels/quant_format.h"
 
 namespace vernier::testing {
 
-struct MemoryLedger {
-  int64_t live_bytes = 0;
-  int64_t peak_bytes = 0;
+class MemoryLedger {
+ public:
+  void Add(int64_t bytes) {
+    const MutexLock lock(&mutex_);
+    live_bytes_ += bytes;
+    peak_bytes_ = std::max(peak_bytes_, live_bytes_);
+  }
+  int64_t live_bytes() const {
+    const MutexLock lock(&mutex_);
+    return live_bytes_;
+  }
+  int64_t peak_bytes() const {
+    const MutexLock lock(&mutex_);
+    return peak_bytes_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  int64_t live_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t peak_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 // Counts `bytes` as held while it lives.
 class LedgerEntry {
  public:
   LedgerEntry(MemoryLedger* ledger, int64_t bytes) : ledger_(ledger), bytes_(bytes) {
-    ledger_->live_bytes += bytes_;
-    ledger_->peak_bytes = std::max(ledger_->peak_bytes, ledger_->live_bytes);
+    ledger_->Add(bytes_);
   }
-  ~LedgerEntry() { ledger_->live_bytes -= bytes_; }
+  ~LedgerEntry() { ledger_->Add(-bytes_); }
   LedgerEntry(const LedgerEntry&) = delete;
   LedgerEntry& operator=(const LedgerEntry&) = delete;
 

@@ -222,8 +222,8 @@ TEST_F(LoadTest, PeakIsTheResultAndTheTwoLargestTensors) {
     files.push_back(checkpoint_.FileBytes(name));
   }
   std::sort(files.rbegin(), files.rend());
-  EXPECT_EQ(ledger_.live_bytes, result);
-  EXPECT_LE(ledger_.peak_bytes, result + files[0] + files[1]);
+  EXPECT_EQ(ledger_.live_bytes(), result);
+  EXPECT_LE(ledger_.peak_bytes(), result + files[0] + files[1]);
 }
 
 TEST_F(LoadTest, Nf4AloneKeepsNoOtherCopyOfAQuantizedTensor) {
@@ -234,9 +234,9 @@ TEST_F(LoadTest, Nf4AloneKeepsNoOtherCopyOfAQuantizedTensor) {
   }
   int64_t result = 0;
   for (const auto& [key, weight] : (*model)->weights) result += weight->bytes;
-  EXPECT_EQ(ledger_.live_bytes, result);
+  EXPECT_EQ(ledger_.live_bytes(), result);
   model->reset();
-  EXPECT_EQ(ledger_.live_bytes, 0);
+  EXPECT_EQ(ledger_.live_bytes(), 0);
 }
 
 TEST_F(LoadTest, PrecisionIsTheFormatOfMostLayerBytes) {
@@ -320,7 +320,7 @@ TEST_F(LoadTest, AnErrorOfTheFileIsPassedOn) {
   checkpoint_.broken["layers.1.attention.o"] = absl::InvalidArgumentError("row 3 is not finite");
   const auto model = LoadFormats({FormatId::kF16});
   EXPECT_EQ(model.status(), absl::InvalidArgumentError("row 3 is not finite"));
-  EXPECT_EQ(ledger_.live_bytes, 0);
+  EXPECT_EQ(ledger_.live_bytes(), 0);
 }
 
 TEST_F(LoadTest, ProgressCountsEveryTensorAndCanCancel) {
@@ -348,7 +348,7 @@ TEST_F(LoadTest, ProgressCountsEveryTensorAndCanCancel) {
   const auto model = LoadModelFrom(checkpoint_, "tiny", variants, &backend_, stop);
   EXPECT_TRUE(absl::IsCancelled(model.status()));
   EXPECT_THAT(model.status().message(), HasSubstr("after 3 of"));
-  EXPECT_EQ(ledger_.live_bytes, 0);
+  EXPECT_EQ(ledger_.live_bytes(), 0);
 }
 
 TEST_F(LoadTest, AModelWithoutATokenizerSaysWhy) {
@@ -396,7 +396,7 @@ TEST_F(LoadTest, F50FilesThatChangeMeanwhileAreRefused) {
   checkpoint_.changed = absl::InvalidArgumentError("model.safetensors was changed");
   const auto model = LoadFormats({FormatId::kF16});
   EXPECT_EQ(model.status(), checkpoint_.changed);
-  EXPECT_EQ(ledger_.live_bytes, 0);
+  EXPECT_EQ(ledger_.live_bytes(), 0);
 }
 
 TEST_F(LoadTest, VariantsAreFoundByName) {
