@@ -36,7 +36,14 @@ const char* AssignmentReasonName(AssignmentReason reason) {
   return kReasonNames[static_cast<int>(reason)];
 }
 
-Assignment Assign(const ExperimentPlan& plan, absl::string_view unit, const UnitFacts& facts,
+std::vector<BucketRange> RangesOf(const ExperimentPlan& plan) {
+  std::vector<double> weights;
+  for (const Arm& arm : plan.arms) weights.push_back(arm.weight);
+  return BucketRanges(static_cast<int>(weights.size()), plan.coverage, weights);
+}
+
+Assignment Assign(const ExperimentPlan& plan, std::span<const BucketRange> ranges,
+                  absl::string_view unit, const UnitFacts& facts,
                   std::span<const StickyArm> sticky) {
   using Reason = AssignmentReason;
   if (unit.empty()) return {.reason = Reason::kNoUnit};
@@ -50,10 +57,7 @@ Assignment Assign(const ExperimentPlan& plan, absl::string_view unit, const Unit
   const std::optional<double> bucket = BucketOf(plan.salt, unit, plan.hash_version);
   VERNIER_CHECK(bucket.has_value());
   if (const int arm = PinnedArm(plan, sticky); arm >= 0) return {arm, Reason::kPinned, bucket};
-  std::vector<double> weights;
-  for (const Arm& arm : plan.arms) weights.push_back(arm.weight);
-  const int arm =
-      ArmOf(*bucket, BucketRanges(static_cast<int>(weights.size()), plan.coverage, weights));
+  const int arm = ArmOf(*bucket, ranges);
   return {arm, arm >= 0 ? Reason::kAssigned : Reason::kOutsideCoverage, bucket};
 }
 

@@ -72,9 +72,14 @@ struct Assignment {
   std::optional<double> bucket;  // where it was computed
 };
 
-// `unit` is the id that the experiment splits by, empty where the request has none; `sticky` are
-// the arms that the unit has of this experiment. REQUIRES: a hash version that exists.
-Assignment Assign(const ExperimentPlan& plan, absl::string_view unit, const UnitFacts& facts,
+// The arms' ranges of buckets, for Assign: the same for every unit.
+std::vector<BucketRange> RangesOf(const ExperimentPlan& plan);
+
+// `ranges` are RangesOf(plan). `unit` is the id that the experiment splits by, empty where the
+// request has none; `sticky` are the arms that the unit has of this experiment. REQUIRES: a hash
+// version that exists.
+Assignment Assign(const ExperimentPlan& plan, std::span<const BucketRange> ranges,
+                  absl::string_view unit, const UnitFacts& facts,
                   std::span<const StickyArm> sticky);
 
 }  // namespace vernier

@@ -150,6 +150,7 @@ absl::Status ExposureLog::Drain() {
     segment_used_ += bytes;
     unsynced_ = true;
     written_.fetch_add(count, std::memory_order_relaxed);
+    options_.observer(batch);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -29,6 +30,8 @@ struct ExposureLogOptions {
   int64_t segment_bytes = 64 << 20;
   absl::Duration write_period = absl::Milliseconds(50);
   absl::Duration sync_period = absl::Seconds(1);
+  // Called by the writing thread with what it has just written, in its order.
+  std::function<void(std::span<const ExposureRecord>)> observer = [](auto) {};
 };
 
 class ExposureLog {

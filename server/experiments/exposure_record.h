@@ -3,6 +3,22 @@
 // A request leaves a kBound record where its arm is decided, long before its outcome is known, and
 // a kDone one at its end; a kScored one follows where its answer was scored under another variant.
 // They are joined by request_id. What is not there is NaN, or 0 where a count says so.
+//
+// Every record has: time, request_id, the hashes, the digests, experiment, version, layer, arm,
+// assigned, served, reason, bucket, prompt_tokens. Beside them
+//   kBound   running_by_variant;
+//   kDone    output_tokens, the times, kv_blocks, mean_logprob, mean_entropy, loop_rate, finish,
+//            grpc_status, script_mismatch, not_finite;
+//   kScored  output_tokens, mean_logprob, score_kl, score_top1, score_tokens.
+//
+// A shadow is a copy of a request under another arm's variant: reason kShadow, request_id and the
+// hashes of the request that was copied, arm and assigned and served of the shadow. It leaves
+//   kBound   when it is decided that there shall be one;
+//   kDone    at its end, as above, of its own answer; grpc_status RESOURCE_EXHAUSTED: dropped under
+//            load. reference_arm, reference_status;
+//   kScored  its answer against that of the request: score_kl (KL(reference || shadow), nats a
+//            token, on the reference's answer), score_top1, score_tokens, output_tokens and
+//            mean_logprob of its own answer, and every reference_ field, same_tokens, equal.
 #pragma once
 
 #include <array>
@@ -77,7 +93,15 @@ struct ExposureRecord {
   float score_kl = kAbsent;
   float score_top1 = kAbsent;
   uint32_t score_tokens = 0;  // 0: not scored
-  std::array<uint8_t, 20> reserved{};
+
+  // Of shadows: the answer that somebody got.
+  uint32_t reference_tokens = 0;
+  uint32_t same_tokens = 0;  // that both answers begin with
+  float reference_logprob = kAbsent;
+  uint8_t equal = 0;  // 1: the answers are the same to their ends
+  uint8_t reference_arm = kNoArm;
+  uint8_t reference_status = 0;  // gRPC
+  std::array<uint8_t, 5> reserved{};
 };
 
 static_assert(sizeof(ExposureRecord) == ExposureRecord::kBytes);
@@ -89,5 +113,6 @@ static_assert(offsetof(ExposureRecord, bucket) == 88);
 static_assert(offsetof(ExposureRecord, prompt_tokens) == 96);
 static_assert(offsetof(ExposureRecord, running_by_variant) == 128);
 static_assert(offsetof(ExposureRecord, finish) == 156);
+static_assert(offsetof(ExposureRecord, reference_tokens) == 172);
 
 }  // namespace vernier

@@ -2,191 +2,225 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/base/check.h"
+#include "server/experiments/answer_checks.h"
 
 namespace vernier {
 namespace {
 
-constexpr double kSampleRatioAlpha = 0.001;
-constexpr double kLeastServedAsAssigned = 0.995;
-constexpr double kMostUnitsInTwoArms = 0.001;
+constexpr uint8_t kResourceExhausted = 8;  // of google.rpc.Code
 
-constexpr const char* kMetricNames[kNumReportMetrics] = {"output_tokens", "errors", "mean_logprob",
-                                                         "score_kl", "score_top1"};
-constexpr const char* kGateNames[kNumGates] = {"sample ratio", "one arm a unit",
-                                               "served as assigned"};
+// A metric of the server's own.
+struct MetricRow {
+  const char* name;
+  double limit;  // of its size; what is beyond counts as it
+};
+constexpr MetricRow kMetrics[kNumReportMetrics] = {
+    {"output_tokens", 1 << 24}, {"errors", 1},     {"mean_logprob", 128},
+    {"score_kl", 64},           {"score_top1", 1},
+};
+constexpr const char* kGateNames[kNumGates] = {"sample_ratio", "one_arm_a_unit",
+                                               "served_as_assigned", "first_token", "length"};
+constexpr double kMostFeedback = 1e100;
 
-// Who a request counts for: its unit, or itself where it has none.
-uint64_t UnitOf(const ExposureRecord& record) {
-  if (record.unit_hash != 0) return record.unit_hash;
-  uint64_t own = 0;
-  std::memcpy(&own, record.request_id.data() + 8, sizeof(own));  // a UUIDv7's random half
-  return own;
+std::vector<FixedPoint> ScalesOf(const ReportOptions& options) {
+  std::vector<FixedPoint> scales;
+  for (const MetricRow& row : kMetrics) scales.emplace_back(row.limit);
+  for (const FeedbackMetric& metric : options.feedback) {
+    const double size = std::max(std::fabs(metric.low), std::fabs(metric.high));
+    const bool is_float = metric.kind == FeedbackMetric::Kind::kFloat;
+    // Within what has a finite square, whatever was declared.
+    scales.emplace_back(!is_float || !(size > 0) ? 1 : std::min(size, kMostFeedback));
+  }
+  return scales;
 }
 
-// NaN: the record does not have it.
-double ValueOf(const ExposureRecord& record, ReportMetric metric) {
-  const bool done = record.kind == ExposureKind::kDone;
-  const bool scored = record.kind == ExposureKind::kScored && record.score_tokens > 0;
-  switch (metric) {
-    case ReportMetric::kOutputTokens:
-      return done ? record.output_tokens : NAN;
-    case ReportMetric::kErrors:
-      return done ? (record.grpc_status != 0 ? 1 : 0) : NAN;
-    case ReportMetric::kMeanLogprob:
-      return done ? record.mean_logprob : NAN;
-    case ReportMetric::kScoreKl:
-      return scored ? record.score_kl : NAN;
-    case ReportMetric::kScoreTop1:
-      return scored ? record.score_top1 : NAN;
-  }
-  return NAN;
+int ColumnsOf(const ReportOptions& options) {
+  return 2 * kNumReportMetrics + static_cast<int>(options.feedback.size()) + kNumStrata;
 }
 
-// Each unit once, by the mean of its values; units by their hashes.
-Moments OverUnits(const std::map<uint64_t, std::vector<double>>& values_by_unit) {
-  Moments moments;
-  for (const auto& [unit, values] : values_by_unit) {
-    std::vector<double> sorted = values;
-    std::sort(sorted.begin(), sorted.end());
-    double sum = 0;
-    for (const double value : sorted) sum += value;
-    moments.Add(sum / static_cast<double>(sorted.size()));
-  }
-  return moments;
+int IndexOf(ReportMetric metric) { return static_cast<int>(metric); }
+
+Exposed ExposedOf(const ExposureRecord& record) {
+  return {.unit = record.unit_hash, .prompt_tokens = record.prompt_tokens, .arm = record.arm};
 }
 
 }  // namespace
 
-const char* ReportMetricName(ReportMetric metric) { return kMetricNames[static_cast<int>(metric)]; }
+const char* GateName(Gate gate) { return kGateNames[static_cast<int>(gate)]; }
 
-ReportBuilder::ReportBuilder(const ExperimentPlan& plan, uint32_t experiment_number, int control)
-    : plan_(plan), experiment_number_(experiment_number), control_(control) {
-  VERNIER_CHECK(control >= 0 && static_cast<size_t>(control) < plan.arms.size());
-  for (const Arm& arm : plan.arms) {
-    arms_.push_back({.summary = {.name = arm.name, .variant = arm.variant}});
+int FindMetric(absl::string_view name, std::span<const FeedbackMetric> feedback) {
+  for (int metric = 0; metric < kNumReportMetrics; ++metric) {
+    if (name == kMetrics[metric].name) return metric;
   }
+  for (size_t i = 0; i < feedback.size(); ++i) {
+    if (name == feedback[i].name && IsCompared(feedback[i].kind)) {
+      return kNumReportMetrics + static_cast<int>(i);
+    }
+  }
+  return -1;
+}
+
+const char* ReportBuilder::NameOf(int metric) const {
+  return metric < kNumReportMetrics ? kMetrics[metric].name
+                                    : options_.feedback[metric - kNumReportMetrics].name.c_str();
+}
+
+ReportBuilder::ReportBuilder(const ExperimentPlan& plan, uint32_t experiment_number, int control,
+                             ReportOptions options)
+    : plan_(plan),
+      experiment_number_(experiment_number),
+      control_(control),
+      options_(std::move(options)),
+      scales_(ScalesOf(options_)),
+      alone_(plan.arms.size()),
+      table_(static_cast<int>(plan.arms.size()), ColumnsOf(options_), options_.max_units),
+      join_(options_.feedback.empty() ? 0 : options_.max_exposures, options_.max_feedback) {
+  VERNIER_CHECK(control >= 0 && static_cast<size_t>(control) < plan.arms.size());
+  if (options_.decision) {
+    const DecisionRule& rule = *options_.decision;
+    VERNIER_CHECK(rule.metric >= 0 && rule.metric < NumMetrics() && rule.margin > 0);
+    VERNIER_CHECK(!rule.by_pairs || rule.metric < kNumReportMetrics);
+  }
+  for (const Arm& arm : plan.arms) arms_.push_back({.name = arm.name, .variant = arm.variant});
+  shadows_.resize(plan.arms.size());
 }
 
 void ReportBuilder::Add(const ExposureRecord& record) {
   if (record.experiment != experiment_number_) return;
   const bool bound = record.kind == ExposureKind::kBound;
-  if (record.reason == ServedReason::kShadow || record.reason == ServedReason::kForced) {
-    if (bound) ++(record.reason == ServedReason::kShadow ? shadow_ : forced_);
+  if (record.reason == ServedReason::kForced) {
+    if (!bound) return;
+    ++forced_;
+    // What is said of it is no orphan, and counts for no arm.
+    join_.AddExposure(record.request_id, {.arm = kNoArm});
     return;
   }
   if (record.arm >= arms_.size()) return;  // of a plan that had more
-  ArmData& arm = arms_[record.arm];
-  const uint64_t unit = UnitOf(record);
-  if (bound) {
-    ++arm.summary.bound;
-    ++bound_;
-    served_as_assigned_ += record.served == record.assigned ? 1 : 0;
-    arms_of_unit_[unit].insert(record.arm);
+  const Exposed to = ExposedOf(record);
+  if (record.reason == ServedReason::kShadow) {
+    AddShadow(record, to);
+  } else if (bound) {
+    AddBound(record, to);
   } else if (record.kind == ExposureKind::kDone) {
-    ++arm.summary.done;
-    arm.summary.errors += record.grpc_status != 0 ? 1 : 0;
-    arm.summary.queue.Add(record.queue_micros);
-    arm.summary.first_token.Add(record.first_token_micros);
-    arm.summary.token_p50.Add(record.token_p50_micros);
-    arm.summary.total.Add(record.total_micros);
-  }
-  for (int metric = 0; metric < kNumReportMetrics; ++metric) {
-    const double value = ValueOf(record, static_cast<ReportMetric>(metric));
-    if (std::isfinite(value)) arm.values_by_unit[metric][unit].push_back(value);
+    AddDone(record, to);
+  } else if (record.kind == ExposureKind::kScored && record.score_tokens > 0) {
+    Count(Direction::kIn, to, IndexOf(ReportMetric::kScoreKl), record.score_kl);
+    Count(Direction::kIn, to, IndexOf(ReportMetric::kScoreTop1), record.score_top1);
   }
 }
 
-std::vector<GateResult> ReportBuilder::CheckGates() const {
-  std::vector<int64_t> counts;
-  std::vector<double> weights;
-  for (size_t arm = 0; arm < arms_.size(); ++arm) {
-    counts.push_back(arms_[arm].summary.bound);
-    weights.push_back(plan_.arms[arm].weight);
+void ReportBuilder::AddBound(const ExposureRecord& record, const Exposed& to) {
+  ++arms_[to.arm].bound;
+  ++bound_;
+  served_as_assigned_ += record.served == record.assigned ? 1 : 0;
+  if (StandsAlone(to)) {
+    ++alone_[to.arm];
+  } else {
+    table_.Bind(to.unit, to.arm);
   }
-  const double ln_factor = SampleRatioLnBayesFactor(counts, weights);
-  const double limit = std::log(1 / kSampleRatioAlpha);
-  int64_t in_two_arms = 0;
-  for (const auto& [unit, arms] : arms_of_unit_) in_two_arms += arms.size() > 1 ? 1 : 0;
-  const auto units = std::max<double>(1, static_cast<double>(arms_of_unit_.size()));
-  const double share_in_two = static_cast<double>(in_two_arms) / units;
-  const double share_as_assigned =
-      static_cast<double>(served_as_assigned_) / std::max<double>(1, static_cast<double>(bound_));
-  const bool none = bound_ == 0;
-  return {
-      {Gate::kSampleRatio, none || ln_factor <= limit,
-       absl::StrFormat("ln Bayes factor %.2f against the split, limit %.2f", ln_factor, limit)},
-      {Gate::kOneArmAUnit, share_in_two <= kMostUnitsInTwoArms,
-       absl::StrFormat("%d of %d units in more than one arm, limit %.1f %%", in_two_arms,
-                       arms_of_unit_.size(), 100 * kMostUnitsInTwoArms)},
-      {Gate::kServedAsAssigned, none || share_as_assigned >= kLeastServedAsAssigned,
-       absl::StrFormat("%.2f %% served by the variant of their arm, at least %.1f %%",
-                       100 * share_as_assigned, 100 * kLeastServedAsAssigned)},
+  for (const FeedbackJoin::Change& change : join_.AddExposure(record.request_id, to)) {
+    Apply(change);
+  }
+}
+
+void ReportBuilder::AddDone(const ExposureRecord& record, const Exposed& to) {
+  ArmSummary& arm = arms_[to.arm];
+  const bool failed = EndOf(record) == RequestEnd::kFailed;
+  ++arm.done;
+  arm.errors += failed ? 1 : 0;
+  arm.broken += IsBroken(record) ? 1 : 0;
+  arm.queue.Add(record.queue_micros);
+  arm.total.Add(record.total_micros);
+  // A request that ended before its first token has no time to it, nor between tokens.
+  if (record.output_tokens > 0) arm.first_token.Add(record.first_token_micros);
+  if (record.output_tokens > 1) arm.token_p50.Add(record.token_p50_micros);
+  Count(Direction::kIn, to, IndexOf(ReportMetric::kOutputTokens), record.output_tokens);
+  Count(Direction::kIn, to, IndexOf(ReportMetric::kErrors), failed ? 1 : 0);
+  Count(Direction::kIn, to, IndexOf(ReportMetric::kMeanLogprob), record.mean_logprob);
+}
+
+void ReportBuilder::AddShadow(const ExposureRecord& record, const Exposed& to) {
+  ShadowData& shadow = shadows_[to.arm];
+  ShadowSummary& summary = shadow.summary;
+  if (record.kind == ExposureKind::kBound) {
+    ++summary.mirrored;
+  } else if (record.kind == ExposureKind::kDone) {
+    const RequestEnd end = EndOf(record);
+    summary.dropped += record.grpc_status == kResourceExhausted ? 1 : 0;
+    summary.failed += end == RequestEnd::kFailed ? 1 : 0;
+    summary.broken += IsBroken(record) ? 1 : 0;
+    if (end == RequestEnd::kSaysNothing) return;
+    const int reference_failed = IsOurFailure(record.reference_status) ? 1 : 0;
+    CountPair(to, ReportMetric::kErrors, (end == RequestEnd::kFailed ? 1 : 0) - reference_failed);
+  } else if (record.kind == ExposureKind::kScored && record.score_tokens > 0) {
+    ++summary.scored;
+    summary.equal += record.equal != 0 ? 1 : 0;
+    summary.same_tokens.Add(record.same_tokens + 1.0);  // a sketch begins at 1
+    CountPair(to, ReportMetric::kOutputTokens,
+              static_cast<double>(record.output_tokens) - record.reference_tokens);
+    CountPair(to, ReportMetric::kMeanLogprob,
+              static_cast<double>(record.mean_logprob) - record.reference_logprob);
+    // Scored under itself, the control differs by nothing and agrees everywhere.
+    CountPair(to, ReportMetric::kScoreKl, record.score_kl);
+    CountPair(to, ReportMetric::kScoreTop1, record.score_top1 - 1.0);
+    if (record.reference_tokens == 0) return;
+    shadow.length_ratio.Add(FixedPoint(kMostLengthRatio)
+                                .Of(static_cast<double>(record.output_tokens) /
+                                    static_cast<double>(record.reference_tokens)));
+  }
+}
+
+void ReportBuilder::Count(Direction direction, const Exposed& to, int metric, double value) {
+  if (std::isnan(value)) return;
+  // Without a unit it would count as much as a session: it is left out of what is compared by them.
+  if (to.unit == 0 && !options_.unit_is_request) return;
+  const int64_t steps = scales_[metric].Of(value);
+  Place(direction, to, metric, steps);
+  const auto& decision = options_.decision;
+  if (decision && !decision->by_pairs && decision->metric == metric) {
+    Place(direction, to, StratumColumn(StratumOf(to.prompt_tokens)), steps);
+  }
+}
+
+void ReportBuilder::CountPair(const Exposed& to, ReportMetric metric, double difference) {
+  if (std::isnan(difference)) return;
+  const int64_t steps = scales_[IndexOf(metric)].Of(difference);
+  Place(Direction::kIn, to, PairColumn(IndexOf(metric)), steps);
+  const auto& decision = options_.decision;
+  if (decision && decision->by_pairs && decision->metric == IndexOf(metric)) {
+    Place(Direction::kIn, to, StratumColumn(StratumOf(to.prompt_tokens)), steps);
+  }
+}
+
+void ReportBuilder::Place(Direction direction, const Exposed& to, int column, int64_t steps) {
+  const bool in = direction == Direction::kIn;
+  if (StandsAlone(to)) {
+    in ? table_.AddAlone(to.arm, column, steps) : table_.RemoveAlone(to.arm, column, steps);
+  } else {
+    in ? table_.Add(to.unit, to.arm, column, steps) : table_.Remove(to.unit, to.arm, column, steps);
+  }
+}
+
+void ReportBuilder::AddFeedback(const FeedbackValue& value) {
+  const auto metrics = static_cast<int>(options_.feedback.size());
+  if (value.metric < 0 || value.metric >= metrics || std::isnan(value.value)) return;
+  if (const auto change = join_.AddValue(value)) Apply(*change);
+}
+
+void ReportBuilder::Apply(const FeedbackJoin::Change& change) {
+  const FeedbackMetric& metric = options_.feedback[change.value.metric];
+  if (!IsCompared(metric.kind) || change.exposed.arm >= arms_.size()) return;
+  const auto bounded = [&](const FeedbackValue& value) {
+    const bool is_float = metric.kind == FeedbackMetric::Kind::kFloat;
+    return is_float ? std::min(std::max(value.value, metric.low), metric.high)
+                    : (value.value != 0 ? 1.0 : 0.0);
   };
-}
-
-ExperimentReport ReportBuilder::Build(const SequenceOptions& options) const {
-  ExperimentReport report{.experiment = plan_.id, .gates = CheckGates()};
-  report.shadow = shadow_;
-  report.forced = forced_;
-  for (const GateResult& gate : report.gates) report.valid &= gate.passed;
-  for (const ArmData& arm : arms_) {
-    ArmSummary summary = arm.summary;
-    summary.units = static_cast<int64_t>(
-        arm.values_by_unit[static_cast<int>(ReportMetric::kOutputTokens)].size());
-    for (int metric = 0; metric < kNumReportMetrics; ++metric) {
-      summary.metrics[metric] = OverUnits(arm.values_by_unit[metric]);
-    }
-    report.arms.push_back(std::move(summary));
-  }
-  for (size_t arm = 0; arm < report.arms.size(); ++arm) {
-    if (static_cast<int>(arm) == control_) continue;
-    for (int metric = 0; metric < kNumReportMetrics; ++metric) {
-      const Difference difference =
-          DifferenceOf(report.arms[control_].metrics[metric], report.arms[arm].metrics[metric]);
-      report.comparisons.push_back({static_cast<int>(arm), static_cast<ReportMetric>(metric),
-                                    difference, ConfidenceSequence(difference, options),
-                                    AnytimeP(difference, options)});
-    }
-  }
-  return report;
-}
-
-std::string RenderReport(const ExperimentReport& report, int control) {
-  std::string text = absl::StrCat("experiment ", report.experiment, "\n\n");
-  absl::StrAppendFormat(&text, "%-12s %-8s %9s %9s %9s %7s %10s %10s %10s\n", "arm", "variant",
-                        "requests", "ended", "units", "errors", "ttft p50", "ttft p99", "tokens");
-  for (size_t i = 0; i < report.arms.size(); ++i) {
-    const ArmSummary& arm = report.arms[i];
-    absl::StrAppendFormat(&text, "%-12s %-8s %9d %9d %9d %7d %7.1f ms %7.1f ms %10.1f%s\n",
-                          arm.name, arm.variant, arm.bound, arm.done, arm.units, arm.errors,
-                          arm.first_token.Quantile(0.5) / 1e3, arm.first_token.Quantile(0.99) / 1e3,
-                          arm.metrics[static_cast<int>(ReportMetric::kOutputTokens)].mean(),
-                          static_cast<int>(i) == control ? "  (control)" : "");
-  }
-  absl::StrAppend(&text,
-                  "\nLatency is that of arms that share a device: under the mixture, not a "
-                  "property of a variant.\n\n");
-  for (const GateResult& gate : report.gates) {
-    absl::StrAppendFormat(&text, "%-4s %-20s %s\n", gate.passed ? "ok" : "FAIL",
-                          kGateNames[static_cast<int>(gate.gate)], gate.reason);
-  }
-  absl::StrAppend(&text, "\n");
-  if (!report.valid) {
-    absl::StrAppend(&text, "INVALID: a gate failed, so nothing below may be concluded.\n");
-  }
-  for (const ArmComparison& comparison : report.comparisons) {
-    if (comparison.difference.standard_error == 0) continue;
-    absl::StrAppendFormat(&text, "%-12s %-14s %+.4g  [%+.4g, %+.4g]  p %.3g%s\n",
-                          report.arms[comparison.arm].name, ReportMetricName(comparison.metric),
-                          comparison.difference.mean, comparison.bounds.low, comparison.bounds.high,
-                          comparison.p, report.valid ? "" : "  INVALID");
-  }
-  return text;
+  const int index = kNumReportMetrics + change.value.metric;
+  if (change.before) Count(Direction::kOut, change.exposed, index, bounded(*change.before));
+  Count(Direction::kIn, change.exposed, index, bounded(change.value));
 }
 
 }  // namespace vernier

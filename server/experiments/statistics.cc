@@ -29,6 +29,17 @@ bool Known(const Difference& difference) {
   return difference.count > 0 && difference.standard_error > 0;
 }
 
+// ln of the mean of exp(values).
+double LnMean(std::span<const double> values) {
+  const double largest = *std::max_element(values.begin(), values.end());
+  double sum = 0;
+  for (const double value : values) sum += std::exp(value - largest);
+  return largest + std::log(sum / static_cast<double>(values.size()));
+}
+
+// Shares of the capital that are bet on a value above the limit; below 1, so it is never all lost.
+constexpr double kBets[] = {0.02, 0.05, 0.1, 0.2, 0.4, 0.7};
+
 Bounds Around(double middle, double half) { return {middle - half, middle + half}; }
 
 // sqrt(N) * error * sqrt(2 (N rho^2 + 1) / (N rho)^2 * ln_term): the half-width of either sequence.
@@ -118,6 +129,14 @@ NonInferiority JudgeNonInferiority(const Difference& difference, double margin,
   return NonInferiority::kUndecided;
 }
 
+Bounds QuantileRanks(int64_t count, double quantile, double alpha) {
+  if (count < 2) return {0, 1};
+  const auto t = static_cast<double>(count);
+  const double l = (1.4 * std::log(std::log(2.1 * t)) + std::log(10 / alpha)) / t;
+  const double half = 1.5 * std::sqrt(quantile * (1 - quantile) * l) + 0.8 * l;
+  return {std::max(0.0, quantile - half), std::min(1.0, quantile + half)};
+}
+
 double SampleRatioLnBayesFactor(std::span<const int64_t> counts, std::span<const double> weights,
                                 double concentration) {
   VERNIER_CHECK(counts.size() == weights.size());
@@ -165,16 +184,22 @@ void ErrorProcess::Add(bool error) {
 }
 
 double ErrorProcess::LnEvidence() const {
-  double largest = -kInfinity;
-  for (const Alternative& alternative : alternatives_) {
-    largest = std::max(largest, alternative.ln_ratio);
-  }
-  double sum = 0;
-  for (const Alternative& alternative : alternatives_) {
-    sum += std::exp(alternative.ln_ratio - largest);
-  }
-  return largest + std::log(sum / static_cast<double>(alternatives_.size()));
+  std::vector<double> ln_ratios;
+  ln_ratios.reserve(alternatives_.size());
+  for (const Alternative& alternative : alternatives_) ln_ratios.push_back(alternative.ln_ratio);
+  return LnMean(ln_ratios);
 }
+
+MeanProcess::MeanProcess(double limit) : limit_(limit), ln_capitals_(std::size(kBets)) {
+  VERNIER_CHECK(limit > 0);
+}
+
+void MeanProcess::Add(double value) {
+  const double excess = std::max(value, 0.0) / limit_ - 1;
+  for (size_t i = 0; i < ln_capitals_.size(); ++i) ln_capitals_[i] += std::log1p(kBets[i] * excess);
+}
+
+double MeanProcess::LnEvidence() const { return LnMean(ln_capitals_); }
 
 double McNemarP(int64_t control_only, int64_t treatment_only) {
   const int64_t discordant = control_only + treatment_only;
@@ -187,6 +212,24 @@ double McNemarP(int64_t control_only, int64_t treatment_only) {
 double LnPreferenceEvidence(int64_t wins, int64_t losses) {
   const auto w = static_cast<double>(wins), l = static_cast<double>(losses);
   return LnBeta(1 + w, 1 + l) - LnBeta(1, 1) + (w + l) * std::log(2.0);
+}
+
+Bounds WinRateSequence(int64_t wins, int64_t losses, double alpha) {
+  const auto w = static_cast<double>(wins), l = static_cast<double>(losses);
+  const double ln_mixture = LnBeta(1 + w, 1 + l) - LnBeta(1, 1);
+  const auto holds = [&](double rate) {
+    return ln_mixture - w * std::log(rate) - l * std::log1p(-rate) < std::log(1 / alpha);
+  };
+  // The evidence is least at the observed rate and grows to both sides.
+  const double observed = w + l == 0 ? 0.5 : w / (w + l);
+  const auto edge = [&](double inside, double outside) {
+    for (int i = 0; i < 50; ++i) {
+      const double middle = (inside + outside) / 2;
+      (holds(middle) ? inside : outside) = middle;
+    }
+    return outside;
+  };
+  return {edge(observed, 0), edge(observed, 1)};
 }
 
 double SplitSampleSize(double p, double margin, double alpha, double power) {

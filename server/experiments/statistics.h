@@ -16,6 +16,10 @@ namespace vernier {
 // Count, mean and squared deviations of one arm's values (Welford 1962).
 class Moments {
  public:
+  Moments() = default;
+  // REQUIRES: `squares` are the squared deviations of `count` values from their `mean`.
+  Moments(int64_t count, double mean, double squares)
+      : count_(count), mean_(mean), squares_(squares) {}
   void Add(double value);
   // Chan et al. 1979. The order of merges is the caller's, who wants equal bits.
   void Merge(const Moments& other);
@@ -68,6 +72,11 @@ enum class NonInferiority : uint8_t { kUndecided, kNonInferior, kInferior };
 NonInferiority JudgeNonInferiority(const Difference& difference, double margin,
                                    const SequenceOptions& options);
 
+// The ranks, as shares of `count` values, between which a quantile lies at every look at once with
+// probability 1 - alpha: [0, 1] while too little is known (Howard and Ramdas, arXiv 1906.09712).
+// Wide: for alarms.
+Bounds QuantileRanks(int64_t count, double quantile, double alpha);
+
 // ---- Sample ratio ----
 
 // ln of the Bayes factor against the split `weights` (sum 1, each > 0), at any time: a mismatch at
@@ -95,12 +104,29 @@ class ErrorProcess {
   std::vector<Alternative> alternatives_;
 };
 
+// Evidence that values that are not negative have a mean above `limit` > 0: what a gambler has who
+// bets a fixed share of it on each, averaged over shares (Waudby-Smith and Ramdas, arXiv
+// 2010.09686). An e-process for every distribution on [0, inf): no variance, no bound, no least
+// count.
+class MeanProcess {
+ public:
+  explicit MeanProcess(double limit);
+  void Add(double value);  // REQUIRES: finite; below 0 counts as 0
+  double LnEvidence() const;
+
+ private:
+  double limit_;
+  std::vector<double> ln_capitals_;  // by share
+};
+
 // ---- Pairs ----
 
 // McNemar's exact two-sided p: the chance of so uneven a split of the discordant pairs.
 double McNemarP(int64_t control_only, int64_t treatment_only);
 // ln of the evidence, at any time, that one of two answers is preferred; ties are left out.
 double LnPreferenceEvidence(int64_t wins, int64_t losses);
+// The rates of wins against which that evidence is below 1 / alpha: both hold at every look.
+Bounds WinRateSequence(int64_t wins, int64_t losses, double alpha);
 
 // ---- Planning, for a fixed number of values ----
 

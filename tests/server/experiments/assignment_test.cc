@@ -65,7 +65,7 @@ TEST(AssignmentTest, KeepsUnitsInTheirArmsAsGrowthBook) {
   ASSERT_EQ(cases.size(), 9u);
   for (const auto& row : cases) {
     const GrowthBookCase one(row);
-    const Assignment assignment = Assign(one.plan, one.unit, {}, one.sticky);
+    const Assignment assignment = Assign(one.plan, RangesOf(one.plan), one.unit, {}, one.sticky);
     if (one.expected.is_null()) {
       EXPECT_EQ(assignment.arm, -1) << row[0];
       EXPECT_EQ(assignment.reason, AssignmentReason::kBlocked) << row[0];
@@ -87,26 +87,30 @@ ExperimentPlan HalfAndHalf() {
 
 TEST(AssignmentTest, SaysWhyARequestTakesNoPart) {
   ExperimentPlan plan = HalfAndHalf();
-  EXPECT_EQ(Assign(plan, "", {}, {}).reason, AssignmentReason::kNoUnit);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "", {}, {}).reason, AssignmentReason::kNoUnit);
   plan.targeting = {.tenants = {"a"}, .min_prompt_tokens = 10, .max_prompt_tokens = 20};
-  EXPECT_EQ(Assign(plan, "u", {"b", 15}, {}).reason, AssignmentReason::kNotTargeted);
-  EXPECT_EQ(Assign(plan, "u", {"a", 9}, {}).reason, AssignmentReason::kNotTargeted);
-  EXPECT_EQ(Assign(plan, "u", {"a", 21}, {}).reason, AssignmentReason::kNotTargeted);
-  EXPECT_EQ(Assign(plan, "u", {"a", 10}, {}).reason, AssignmentReason::kAssigned);
-  EXPECT_EQ(Assign(plan, "u", {"a", 20}, {}).reason, AssignmentReason::kAssigned);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "u", {"b", 15}, {}).reason,
+            AssignmentReason::kNotTargeted);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "u", {"a", 9}, {}).reason, AssignmentReason::kNotTargeted);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "u", {"a", 21}, {}).reason,
+            AssignmentReason::kNotTargeted);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "u", {"a", 10}, {}).reason, AssignmentReason::kAssigned);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "u", {"a", 20}, {}).reason, AssignmentReason::kAssigned);
   plan.coverage = 0;
-  EXPECT_EQ(Assign(plan, "u", {"a", 15}, {}).reason, AssignmentReason::kOutsideCoverage);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "u", {"a", 15}, {}).reason,
+            AssignmentReason::kOutsideCoverage);
   plan.layer = "layer";
   plan.slots = {0, 0};
-  EXPECT_EQ(Assign(plan, "u", {"a", 15}, {}).reason, AssignmentReason::kOutsideSlots);
+  EXPECT_EQ(Assign(plan, RangesOf(plan), "u", {"a", 15}, {}).reason,
+            AssignmentReason::kOutsideSlots);
 }
 
 TEST(AssignmentTest, AnArmThatIsGoneIsDrawnAnew) {
   const ExperimentPlan plan = HalfAndHalf();
   const std::vector<StickyArm> sticky = {{0, "an arm of yesterday"}};
-  const Assignment assignment = Assign(plan, "u", {}, sticky);
+  const Assignment assignment = Assign(plan, RangesOf(plan), "u", {}, sticky);
   EXPECT_EQ(assignment.reason, AssignmentReason::kAssigned);
-  EXPECT_EQ(assignment.arm, Assign(plan, "u", {}, {}).arm);
+  EXPECT_EQ(assignment.arm, Assign(plan, RangesOf(plan), "u", {}, {}).arm);
 }
 
 TEST(AssignmentTest, AUnitIsInOneExperimentOfALayer) {
@@ -117,8 +121,8 @@ TEST(AssignmentTest, AUnitIsInOneExperimentOfALayer) {
   int in_first = 0;
   for (int i = 0; i < 10000; ++i) {
     const std::string unit = absl::StrCat("unit-", i);
-    const bool one = Assign(first, unit, {}, {}).arm >= 0;
-    EXPECT_NE(one, Assign(second, unit, {}, {}).arm >= 0);
+    const bool one = Assign(first, RangesOf(first), unit, {}, {}).arm >= 0;
+    EXPECT_NE(one, Assign(second, RangesOf(second), unit, {}, {}).arm >= 0);
     in_first += one ? 1 : 0;
   }
   EXPECT_NEAR(in_first, 3000, 200);

@@ -95,7 +95,7 @@ TEST_P(HashVersionTest, MovesNobodyWhileTheRampWidens) {
     int arm = -1;
     for (const double coverage : {0.01, 0.05, 0.1, 0.25, 0.5, 1.0}) {
       plan.coverage = coverage;
-      const int now = Assign(plan, unit, {}, {}).arm;
+      const int now = Assign(plan, RangesOf(plan), unit, {}, {}).arm;
       if (arm >= 0) {
         ASSERT_EQ(now, arm) << unit << " at " << coverage;
       }

@@ -7,22 +7,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <random>
-#include <string>
 #include <vector>
+
+#include "tests/server/experiments/records.h"
+#include "tests/server/experiments/simulations.h"
 
 namespace vernier {
 namespace {
 
-// Uniform in [0, 1), the same on every machine.
-class Uniform {
- public:
-  explicit Uniform(uint64_t seed) : generator_(seed) {}
-  double operator()() { return static_cast<double>(generator_() >> 11) * 0x1p-53; }
-
- private:
-  std::mt19937_64 generator_;
-};
+using testing::Uniform;
 
 TEST(MomentsTest, AreThoseOfTheValuesHoweverTheyAreDivided) {
   Uniform uniform(1);
@@ -89,24 +82,15 @@ void Simulate(double p, double q, int64_t values, int64_t every, uint64_t seed, 
   }
 }
 
-TEST(SequenceTest,
-     TwoThousandNullExperimentsLookedAtTwoHundredTimesDecideWronglyInFewerThanFivePercent) {
-  constexpr int kRuns = 2000;
+// tests/bench/experiments_bench has 2,000 of them.
+TEST(SequenceTest, EqualArmsLookedAtTwoHundredTimesDifferInFewerThanFivePercent) {
+  constexpr int kRuns = 200;
   int sequence = 0, naive = 0;
   for (int run = 0; run < kRuns; ++run) {
-    bool by_sequence = false, by_naive = false;
-    Simulate(0.8, 0.8, 10000, 50, static_cast<uint64_t>(run), [&](const auto& c, const auto& t) {
-      const Difference difference = DifferenceOf(c, t);
-      const Bounds bounds = ConfidenceSequence(difference, {});
-      by_sequence |= bounds.low > 0 || bounds.high < 0;
-      by_naive |= NaiveTestRejects(difference, 0.05);
-      return true;
-    });
-    sequence += by_sequence ? 1 : 0;
-    naive += by_naive ? 1 : 0;
+    const testing::NullRun looked = testing::LookAtEqualArms(static_cast<uint64_t>(run));
+    sequence += looked.by_sequence ? 1 : 0;
+    naive += looked.by_naive_test ? 1 : 0;
   }
-  RecordProperty("sequence_percent", std::to_string(100.0 * sequence / kRuns));
-  RecordProperty("naive_percent", std::to_string(100.0 * naive / kRuns));
   EXPECT_LE(sequence, kRuns * 5 / 100);
   EXPECT_GE(naive, kRuns * 30 / 100);  // what peeking does to a test of one look
 }
@@ -135,34 +119,9 @@ TEST(NonInferiorityTest, JudgesByTheMarginAlone) {
   EXPECT_EQ(JudgeNonInferiority(difference, 0.01, {}), NonInferiority::kUndecided);
 }
 
-// Pairs whose outcomes differ in 4 % of cases, both ways alike; a margin of 2 points.
-TEST(NonInferiorityTest, PairsDecideWithAFewHundredWhereASplitNeedsThousands) {
+TEST(NonInferiorityTest, PairsNeedHundredsWhereASplitNeedsThousands) {
   EXPECT_NEAR(PairedSampleSize(0.04, 0.02, 0.05, 0.9), 857, 1);
   EXPECT_NEAR(SplitSampleSize(0.8, 0.02, 0.05, 0.9), 6852, 2);
-  const double tuned = PairedSampleSize(0.04, 0.02, 0.05, 0.9);
-  std::vector<int64_t> decided;
-  int wrong = 0;
-  for (int run = 0; run < 500; ++run) {
-    Uniform uniform(5000 + static_cast<uint64_t>(run));
-    Moments pairs;
-    int64_t at = 100000;
-    for (int64_t i = 1; i <= 20000; ++i) {
-      const double u = uniform();
-      pairs.Add(u < 0.02 ? 1 : u < 0.04 ? -1 : 0);
-      if (i % 20 != 0 || i < 100) continue;
-      const NonInferiority judged =
-          JudgeNonInferiority(DifferenceOf(pairs), 0.02, {.alpha = 0.05, .tuned_count = tuned});
-      if (judged == NonInferiority::kUndecided) continue;
-      wrong += judged == NonInferiority::kInferior ? 1 : 0;
-      at = i;
-      break;
-    }
-    decided.push_back(at);
-  }
-  std::sort(decided.begin(), decided.end());
-  RecordProperty("median_pairs", std::to_string(decided[250]));
-  EXPECT_LE(decided[250], 900);
-  EXPECT_LE(wrong, 25);
 }
 
 TEST(SampleRatioTest, AgreesWithChiSquaredTables) {
@@ -172,58 +131,89 @@ TEST(SampleRatioTest, AgreesWithChiSquaredTables) {
   EXPECT_NEAR(SampleRatioLnBayesFactor(std::vector<int64_t>{0, 0}, even), 0, 1e-9);
 }
 
-// When a split of `rate` is noticed, in exposures; `limit` + 1 where it is not.
-int64_t NoticedAt(double rate, int64_t limit, uint64_t seed) {
-  Uniform uniform(seed);
-  std::vector<int64_t> counts(2);
-  const std::vector<double> even = {0.5, 0.5};
-  for (int64_t i = 1; i <= limit; ++i) {
-    ++counts[uniform() < rate ? 0 : 1];
-    if (i % 50 == 0 && SampleRatioLnBayesFactor(counts, even) > std::log(1000.0)) return i;
-  }
-  return limit + 1;
-}
-
 TEST(SampleRatioTest, FindsFortyEightToFiftyTwoAndHardlyEverAnEvenSplit) {
   std::vector<int64_t> noticed;
-  for (int run = 0; run < 200; ++run) noticed.push_back(NoticedAt(0.48, 60000, 100 + run));
-  std::sort(noticed.begin(), noticed.end());
-  RecordProperty("median_exposures", std::to_string(noticed[100]));
-  EXPECT_LE(noticed[100], 10500);
+  for (int run = 0; run < 200; ++run) {
+    noticed.push_back(testing::UnevenAt(0.48, 60000, 100 + run));
+  }
+  EXPECT_LE(testing::QuantileOf(noticed, 0.5), 10500);
   int false_alarms = 0;
-  for (int run = 0; run < 1000; ++run) false_alarms += NoticedAt(0.5, 10000, 9000 + run) <= 10000;
+  for (int run = 0; run < 1000; ++run)
+    false_alarms += testing::UnevenAt(0.5, 10000, 9000 + run) <= 10000;
   EXPECT_LE(false_alarms, 1);
 }
 
-// Requests until errors at `rate` against a limit of 0.3 % are evidence of 1000; `limit` + 1:
-// never.
-int64_t RevertedAt(double rate, int64_t limit, uint64_t seed) {
-  Uniform uniform(seed);
-  ErrorProcess process(0.003);
-  for (int64_t i = 1; i <= limit; ++i) {
-    process.Add(uniform() < rate);
-    if (process.LnEvidence() > std::log(1000.0)) return i;
-  }
-  return limit + 1;
-}
-
-TEST(ErrorProcessTest, RevertsFivePercentWithinNinetyRequestsAndHardlyEverTheLimit) {
-  std::vector<int64_t> reverted;
-  for (int run = 0; run < 501; ++run) reverted.push_back(RevertedAt(0.05, 5000, 200 + run));
-  std::sort(reverted.begin(), reverted.end());
-  RecordProperty("median_requests", std::to_string(reverted[250]));
-  RecordProperty("p95_requests", std::to_string(reverted[475]));
-  EXPECT_LE(reverted[250], 90);
-  EXPECT_LE(reverted[475], 230);
-  int false_reverts = 0;
-  for (int run = 0; run < 1000; ++run) false_reverts += RevertedAt(0.003, 3000, 7000 + run) <= 3000;
-  EXPECT_LE(false_reverts, 1);
+TEST(ErrorProcessTest, IsTheMeanOfLikelihoodRatios) {
+  ErrorProcess process(0.3);  // alternatives: 0.5 alone
+  EXPECT_NEAR(process.LnEvidence(), 0, 1e-12);
+  process.Add(true);
+  process.Add(false);
+  EXPECT_NEAR(process.LnEvidence(), std::log(0.5 / 0.3 * 0.5 / 0.7), 1e-12);
 }
 
 TEST(ErrorProcessTest, HasAnAlternativeAboveEveryLimit) {
   ErrorProcess process(0.9);
   for (int i = 0; i < 1000; ++i) process.Add(true);
   EXPECT_GT(process.LnEvidence(), std::log(1000.0));
+}
+
+TEST(MeanProcessTest, GainsAboveItsLimitAndLosesBelow) {
+  MeanProcess above(0.1), below(0.1), at(0.1), once(0.1);
+  EXPECT_NEAR(above.LnEvidence(), 0, 1e-12);
+  for (int i = 0; i < 100; ++i) {
+    above.Add(0.2);
+    below.Add(-1);  // as 0
+    at.Add(0.1);
+  }
+  EXPECT_GT(above.LnEvidence(), std::log(1000.0));
+  EXPECT_LT(below.LnEvidence(), -2);
+  EXPECT_NEAR(at.LnEvidence(), 0, 1e-12);
+  once.Add(0.3);  // shares of 0.02 to 0.7, mean 0.245, of twice the limit
+  EXPECT_NEAR(once.LnEvidence(), std::log(1 + 2 * 0.245), 1e-12);
+}
+
+TEST(QuantileRanksTest, HoldAtEveryLook) {
+  EXPECT_EQ(QuantileRanks(1, 0.95, 0.05).low, 0);
+  EXPECT_EQ(QuantileRanks(100, 0.95, 0.05).high, 1);
+  int missed = 0;
+  for (int run = 0; run < 200; ++run) {
+    Uniform uniform(40 + static_cast<uint64_t>(run));
+    int64_t below = 0;
+    bool out = false;
+    for (int64_t i = 1; i <= 5000; ++i) {
+      below += uniform() < 0.95 ? 1 : 0;
+      const Bounds ranks = QuantileRanks(i, 0.95, 0.05);
+      const double rank = static_cast<double>(below) / static_cast<double>(i);
+      out |= rank < ranks.low || rank > ranks.high;
+    }
+    missed += out ? 1 : 0;
+  }
+  EXPECT_LE(missed, 10);
+}
+
+TEST(PairsTest, WinRatesHoldAtEveryLook) {
+  EXPECT_EQ(WinRateSequence(0, 0, 0.05).low, 0);
+  EXPECT_EQ(WinRateSequence(0, 0, 0.05).high, 1);
+  const Bounds even = WinRateSequence(50, 50, 0.05);
+  EXPECT_NEAR(even.low + even.high, 1, 1e-9);
+  EXPECT_LT(even.low, 0.5);
+  // The bound is where the evidence against it is 20.
+  const Bounds all = WinRateSequence(10, 0, 0.05);
+  EXPECT_NEAR(all.high, 1, 1e-9);
+  EXPECT_NEAR(std::pow(all.low, 10), 1 / (11 * 20.0), 1e-9);
+  int missed = 0;
+  for (int run = 0; run < 200; ++run) {
+    Uniform uniform(90 + static_cast<uint64_t>(run));
+    int64_t wins = 0;
+    bool out = false;
+    for (int64_t i = 1; i <= 400; ++i) {
+      wins += uniform() < 0.6 ? 1 : 0;
+      const Bounds rates = WinRateSequence(wins, i - wins, 0.05);
+      out |= rates.low > 0.6 || rates.high < 0.6;
+    }
+    missed += out ? 1 : 0;
+  }
+  EXPECT_LE(missed, 10);
 }
 
 TEST(PairsTest, CountOnlyWhereAnswersDiffer) {
