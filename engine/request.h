@@ -107,6 +107,7 @@ struct FinishEvent {
   int32_t stop_token =
       -1;               // the end-of-sequence or stop token found: neither delivered nor counted
   absl::Status status;  // not OK for kError (INTERNAL), kDrain (UNAVAILABLE), kDeadline
+  bool not_finite = false;  // kError: the variant's logits were NaN or Inf
   int64_t prompt_tokens = 0;
   int64_t completion_tokens = 0;
   int64_t cached_tokens = 0;  // prompt tokens found in the prefix cache

@@ -24,6 +24,7 @@ struct SequenceEnd {
   FinishReason reason = FinishReason::kNone;
   int32_t stop_token = -1;
   absl::Status status;
+  bool not_finite = false;
 };
 
 struct Sequence {

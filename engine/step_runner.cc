@@ -16,7 +16,7 @@ SequenceEnd CorruptedEnd(uint64_t request_id, int variant, RowStatus status) {
       absl::StrCat("incident ", incident, ": ", status == RowStatus::kNan ? "NaN" : "Inf",
                    " in the logits of variant ", variant));
   return {FinishReason::kError, -1,
-          absl::InternalError(absl::StrCat("internal error, incident ", incident))};
+          absl::InternalError(absl::StrCat("internal error, incident ", incident)), true};
 }
 
 void Corrupt(Sequence* sequence, int variant, RowStatus status, EngineObserver* observer) {
@@ -117,6 +117,7 @@ void FinishSequence(Sequence* sequence, absl::Duration now, EngineObserver* obse
       .reason = sequence->end->reason,
       .stop_token = sequence->end->stop_token,
       .status = sequence->end->status,
+      .not_finite = sequence->end->not_finite,
       .prompt_tokens = sequence->prompt_tokens,
       .completion_tokens = sequence->Generated(),
       .cached_tokens = sequence->cached_tokens,

@@ -13,6 +13,8 @@ namespace vernier {
 namespace {
 
 constexpr char kTenantKey[] = "x-vernier-tenant";
+constexpr char kRoutingKey[] = "x-vernier-routing-key";
+constexpr size_t kMaxRoutingKeyBytes = 256;
 constexpr char kAuthorizationKey[] = "authorization";
 constexpr absl::Duration kPeerRetry = absl::Milliseconds(500);
 
@@ -42,6 +44,14 @@ absl::StatusOr<std::string> TenantOf(absl::string_view said, const std::string& 
   return absl::PermissionDeniedError("this key belongs to another tenant");
 }
 
+// The unit that experiments split by, as the client or its gateway says it.
+absl::StatusOr<std::string> RoutingKeyOf(const grpc::CallbackServerContext& context) {
+  const absl::string_view key = Only(context, kRoutingKey);
+  if (key.size() <= kMaxRoutingKeyBytes) return std::string(key);
+  return InvalidField({kRoutingKey, absl::StrCat(key.size(), " bytes"),
+                       absl::StrCat("at most ", kMaxRoutingKeyBytes, " bytes")});
+}
+
 // The client's deadline, clamped, or the default, from now on.
 absl::Duration TimeLeft(const grpc::CallbackServerContext& context, const ServerLimits& limits) {
   const auto deadline = context.deadline();
@@ -58,6 +68,7 @@ absl::string_view ServiceOf(Method method) {
     case Method::kScore:
     case Method::kTokenize:
     case Method::kDetokenize:
+    case Method::kFeedback:
       return "Inference";
     case Method::kCompare:
     case Method::kCompareStream:
@@ -73,6 +84,13 @@ absl::string_view ServiceOf(Method method) {
     case Method::kUnloadVariant:
     case Method::kPlanMemory:
       return "ModelControl";
+    case Method::kPutExperiment:
+    case Method::kGetExperiment:
+    case Method::kListExperiments:
+    case Method::kControlExperiment:
+    case Method::kExplainAssignment:
+      return "Experiments";
+    case Method::kShadow:  // never arrives
     case Method::kHealthCheck:
     case Method::kHealthWatch:
       break;
@@ -102,6 +120,9 @@ absl::Status Arrival::Check(const grpc::CallbackServerContext& context, Method m
   auto tenant = TenantOf(Only(context, kTenantKey), *owned);
   if (!tenant.ok()) return tenant.status();
   call->tenant = *std::move(tenant);
+  auto routing_key = RoutingKeyOf(context);
+  if (!routing_key.ok()) return routing_key.status();
+  call->routing_key = *std::move(routing_key);
   std::string address = AddressOfPeer(context.peer());
   if (!state_->peers()->TryBegin(address)) {
     return Rejected(RejectReason::kPeerStreams,

@@ -23,6 +23,9 @@ class Message;
 
 namespace vernier {
 
+class Experiments;
+class ShadowPool;
+
 // What calls use of the daemon; immutable while it serves, all parts thread-safe.
 struct Served {
   const Model* model = nullptr;
@@ -32,6 +35,8 @@ struct Served {
   TaskPool* tasks = nullptr;
   Metrics* metrics = nullptr;
   std::atomic<uint64_t>* next_request_id = nullptr;
+  Experiments* experiments = nullptr;  // null: none
+  ShadowPool* shadows = nullptr;       // null where experiments is
   absl::Duration slow_consumer = absl::Seconds(5);
 };
 
@@ -54,6 +59,7 @@ struct CallContext {
   absl::Duration arrived;                              // engine clock
   absl::Duration deadline = absl::InfiniteDuration();  // engine clock
   std::string tenant;                                  // "": none given
+  std::string routing_key;                             // of experiments; "": none given
 };
 
 // A call that makes engine requests. gRPC's threads call OnWritten and Cancel, at any time until

@@ -208,7 +208,7 @@ void CompareCall::OnFinish(int run, const FinishEvent& event) {
   --running_;
   const bool free = run < num_parts();
   Part& part = parts_[free ? run : run - num_parts()];
-  RequestEnd end;
+  EndedRequest end;
   end.event = event;
   absl::Status status;
   if (free) {

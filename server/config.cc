@@ -146,6 +146,7 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
        {"admin_tls", section(TlsKeys(reader, &config->admin_tls))},
        {"keys",
         [&](const YAML::Node& node, const std::string&) { ReadKeys(reader, node, &config->keys); }},
+       {"experiments", section(ExperimentsKeys(reader, config))},
        {"max_streams", reader->Whole(&config->max_streams, 1, 65536)},
        {"max_peer_calls", reader->Whole(&config->max_peer_calls, 0, 1 << 20)},
        {"threads", reader->Whole(&config->threads, 0, 1024)},
@@ -307,6 +308,7 @@ void CheckConfig(ParsedConfig* parsed) {
     error("engine.max_sequences", "engine.max_sequences is above admission.max_requests");
   }
   CheckAccess(parsed);
+  CheckExperiments(parsed);
   const std::pair<std::string, std::string> listeners[] = {{"listen", config.listen},
                                                            {"http", config.http},
                                                            {"health", config.health},

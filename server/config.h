@@ -16,11 +16,17 @@
 #include "engine/model/model.h"
 #include "server/access.h"
 #include "server/tls.h"
+#include "vernier/v1/experiments.pb.h"
 
 namespace vernier {
 
 enum class MetricsCompat { kNone, kVllm };   // further names on the metrics page
 enum class Reflection { kAuto, kOn, kOff };  // auto: on loopback listeners
+
+struct ConfiguredExperiment {
+  int line = 0;
+  v1::Experiment message;  // as given; RUNNING: it is started where it is new
+};
 
 struct ServerConfig {
   std::string model_path;
@@ -35,9 +41,11 @@ struct ServerConfig {
   std::string admin;   // empty: no admin services
   TlsFiles tls;        // of `listen`
   TlsFiles admin_tls;
-  std::vector<AccessKey> keys;  // empty: no key is asked for
-  int max_streams = 256;        // of one connection, at once
-  int max_peer_calls = -1;      // of one client address, at once; 0: no limit; -1: the default
+  std::vector<AccessKey> keys;     // empty: no key is asked for
+  std::string experiments_folder;  // empty: no experiments
+  std::vector<ConfiguredExperiment> experiments;
+  int max_streams = 256;    // of one connection, at once
+  int max_peer_calls = -1;  // of one client address, at once; 0: no limit; -1: the default
   EngineOptions engine;
   int threads = 0;
   std::string isa = "auto";
@@ -80,6 +88,8 @@ ParsedConfig ParseConfig(absl::string_view text);
 void CheckConfig(ParsedConfig* parsed);
 // The part of CheckConfig about TLS, keys and the admin listener.
 void CheckAccess(ParsedConfig* parsed);
+// The part of CheckConfig about experiments.
+void CheckExperiments(ParsedConfig* parsed);
 // Sets `variants` from format names: "fp16,int8,nf4".
 void SetVariants(absl::string_view names, ParsedConfig* parsed);
 // True for HOST:PORT with a port of at most 65535.

@@ -155,6 +155,8 @@ class ConfigReader {
 
 // Reads the list `keys`.
 void ReadKeys(ConfigReader* reader, const YAML::Node& node, std::vector<AccessKey>* keys);
+// The keys of `experiments`.
+ConfigReader::Keys ExperimentsKeys(ConfigReader* reader, ServerConfig* config);
 // The keys of `tls` and `admin_tls`.
 ConfigReader::Keys TlsKeys(ConfigReader* reader, TlsFiles* files);
 

@@ -100,6 +100,7 @@ std::vector<std::unique_ptr<grpc::Service>> MakeAdminServices(ServerState* state
   std::vector<std::unique_ptr<grpc::Service>> services;
   services.push_back(std::make_unique<ControlService>(state));
   services.push_back(MakeModelControlService(state));
+  services.push_back(MakeExperimentsService(state));
   return services;
 }
 

@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/sampling_limits.h"
@@ -307,6 +308,7 @@ absl::StatusOr<GenerateSpec> ConvertGenerate(const v1::GenerateRequest& request,
   auto variant = ResolveVariant(request.model(), request.variant(), model);
   if (!variant.ok()) return variant.status();
   spec.variant = *variant;
+  spec.variant_named = !request.variant().empty() || absl::StrContains(request.model(), ':');
   auto input = ConvertInput(request, model, max_context);
   if (!input.ok()) return input.status();
   spec.input = *std::move(input);

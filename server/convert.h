@@ -40,6 +40,7 @@ struct PromptInput {
 
 struct GenerateSpec {
   int variant = 0;
+  bool variant_named = false;  // by the request; else `variant` is the default
   PromptInput input;
   SamplingParams sampling;  // max_tokens 0: not given
   bool seed_given = false;  // else `seed` is drawn here

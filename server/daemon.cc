@@ -12,16 +12,20 @@
 #include "engine/golden.h"
 #include "kernels/base/log.h"
 #include "kernels/quant_format.h"
+#include "server/config_flags.h"
+#include "server/experiments/registry.h"
 #include "server/grpc_server.h"
 #include "server/host_memory.h"
 #include "server/http.h"
 #include "server/liveness.h"
 #include "server/load_log.h"
 #include "server/metrics_compat.h"
+#include "server/metrics_experiments.h"
 #include "server/model_control.h"
 #include "server/process_stats.h"
 #include "server/replies.h"
 #include "server/server_state.h"
+#include "server/shadow.h"
 
 namespace vernier {
 namespace {
@@ -30,6 +34,7 @@ constexpr absl::Duration kWriterTick = absl::Milliseconds(250);
 constexpr absl::Duration kDialTimeout = absl::Seconds(3);
 constexpr absl::Duration kStopGrace = absl::Seconds(2);  // for last words to reach their clients
 constexpr absl::Duration kGoAwayGrace = absl::Milliseconds(250);
+constexpr int kMostShadows = 4;  // at once
 
 std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
   std::vector<VariantLabels> labels;
@@ -38,6 +43,20 @@ std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
     labels.push_back({spec.name, FormatOf(spec.formats.back().format).name});
   }
   return labels;
+}
+
+std::vector<std::string> VariantNames(const ServerConfig& config) {
+  std::vector<std::string> names;
+  for (const VariantSpec& spec : config.variants) names.push_back(spec.name);
+  return names;
+}
+
+// What a variant's weights were made by: two that say the same are packed the same.
+uint64_t QuantDigest(const VariantSpec& spec) {
+  return UnitHash({},
+                  absl::StrJoin(spec.formats, ";", [](std::string* out, const FormatRule& rule) {
+                    absl::StrAppend(out, rule.pattern, "=", FormatOf(rule.format).name);
+                  }));
 }
 
 ServerLimits LimitsOf(const ServerConfig& config) {
@@ -98,6 +117,7 @@ class RealDaemon : public Daemon {
   // Before anybody is served; a request of it counts in the metrics as any other.
   absl::Status TestGolden();
   void MakeModelControl();
+  absl::Status OpenExperiments();
   void Serve(std::function<void(const absl::Status&)> engine_lost, int64_t before_load_bytes);
 
   const ServerConfig config_;
@@ -121,6 +141,8 @@ class RealDaemon : public Daemon {
   WriterPool writers_;
   TaskPool tasks_;
   std::unique_ptr<ModelControl> models_;
+  std::unique_ptr<Experiments> experiments_;
+  ShadowPool shadows_{kMostShadows};
   Served served_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;
@@ -182,6 +204,9 @@ std::string RealDaemon::RenderPage(PageFormat format, int64_t connections) {
   if (config_.metrics_compat == MetricsCompat::kVllm) {
     AppendVllmAliases(config_.EffectiveModelName(), &families);
   }
+  if (loaded_.load(std::memory_order_acquire) && experiments_ != nullptr) {
+    AppendExperimentFamilies(*experiments_->Figures(), VariantNames(config_), &families);
+  }
   std::string page =
       format == PageFormat::kOpenMetrics ? RenderOpenMetrics(families) : RenderPrometheus(families);
   metrics_.ObserveRender(clock_->Now() - began);
@@ -229,6 +254,9 @@ absl::Status RealDaemon::Load(std::unique_ptr<Backend> backend,
   engine_ = *std::move(engine);
   sample_peak();
   if (absl::Status status = TestGolden(); !status.ok()) return status;
+  if (absl::Status status = OpenExperiments(); !status.ok()) {
+    return absl::FailedPreconditionError(status.message());
+  }
   loaded_.store(true, std::memory_order_release);
   Serve(std::move(engine_lost), before);
   return absl::OkStatus();
@@ -248,6 +276,32 @@ absl::Status RealDaemon::TestGolden() {
   }
   Log(LogLevel::kInfo, absl::StrCat("variant ", model_->variants[variant].name, " draws the ",
                                     model_->golden->tokens.size(), " golden tokens"));
+  return absl::OkStatus();
+}
+
+absl::Status RealDaemon::OpenExperiments() {
+  if (config_.experiments_folder.empty()) return absl::OkStatus();
+  ExperimentsOptions options;
+  options.folder = config_.experiments_folder;
+  options.variants = VariantNames(config_);
+  options.loaded = [this](int variant) -> bool {
+    return model_->variants[static_cast<size_t>(variant)].loaded;
+  };
+  options.model_digest = UnitHash({}, model_->weights_sha256);
+  options.server_build = UnitHash({}, kVersion);
+  for (const VariantSpec& spec : config_.variants) {
+    options.quant_digests.push_back(QuantDigest(spec));
+  }
+  auto opened = Experiments::Open(options);
+  if (!opened.ok()) return opened.status();
+  experiments_ = *std::move(opened);
+  for (const ConfiguredExperiment& experiment : config_.experiments) {
+    if (absl::Status status = experiments_->Configure(experiment.message); !status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat("experiments.define: experiment ", experiment.message.id(),
+                                       ": ", status.message()));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -275,6 +329,8 @@ void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
   served_.tasks = &tasks_;
   served_.metrics = &metrics_;
   served_.next_request_id = &next_request_id_;
+  served_.experiments = experiments_.get();
+  served_.shadows = &shadows_;
   served_.slow_consumer = config_.slow_consumer;
   MakeModelControl();
   state_.SetControl({.backend = backend_->Describe(),
@@ -323,7 +379,8 @@ void RealDaemon::Stop() {
   }
   health_.Close();
   state_.watches()->WaitForNone(kStopGrace);
-  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut off.
+  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut
+  // off.
   if (grpc_ != nullptr) grpc_->Shutdown(kGoAwayGrace);
   http_.reset();
 }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/experiments/answer_checks.h"
 #include "server/replies.h"
+#include "server/shadow.h"
 
 namespace vernier {
 namespace {
@@ -49,6 +51,9 @@ void GenerateCall::Submit() {
     return Refuse(spec_.variant, status);
   }
   const auto prompt_tokens = static_cast<int64_t>(prompt_.size());
+  if (absl::Status status = Route(prompt_tokens); !status.ok()) {
+    return Refuse(spec_.variant, status);
+  }
   ReserveEvents(spec_.samples * spec_.sampling.max_tokens, spec_.sampling.logprobs > 0);
   std::vector<std::unique_ptr<Request>> requests;
   for (int i = 0; i < spec_.samples; ++i) {
@@ -68,6 +73,7 @@ void GenerateCall::Submit() {
     request->prompt = prompt_;
     request->sampling = spec_.sampling;
     request->sampling.seed = options.seed;
+    if (exposure_.logged) request->sampling.logprobs = std::max(request->sampling.logprobs, 0);
     // Prompt log-probabilities are the same for every sample.
     if (i > 0) request->sampling.prompt_logprobs = -1;
     if (spec_.time_limit < absl::InfiniteDuration()) {
@@ -80,6 +86,26 @@ void GenerateCall::Submit() {
   unfinished_ = spec_.samples;
   MarkSubmitted();
   for (auto& request : requests) served_->engine->Submit(std::move(request));
+}
+
+absl::Status GenerateCall::Route(int64_t prompt_tokens) {
+  if (served_->experiments == nullptr) return absl::OkStatus();
+  exposure_ = served_->experiments->Bind({.routing_key = context_.routing_key,
+                                          .tenant = context_.tenant,
+                                          .prompt_tokens = prompt_tokens,
+                                          .variant = spec_.variant,
+                                          .named = spec_.variant_named});
+  if (exposure_.variant == spec_.variant) return absl::OkStatus();
+  spec_.variant = exposure_.variant;
+  reservations_.clear();  // they counted for the default variant
+  auto reservations = Admit(*served_, context_, spec_.variant, spec_.samples, prompt_tokens,
+                            spec_.sampling.max_tokens);
+  if (reservations.ok()) {
+    reservations_ = *std::move(reservations);
+  } else if (exposure_.logged) {
+    served_->experiments->End(exposure_, {.code = reservations.status().code()});
+  }
+  return reservations.status();
 }
 
 void GenerateCall::EndRuns(EndReason reason) {
@@ -99,8 +125,13 @@ void GenerateCall::OnToken(const OutboxEvent& event, const TopLogprobs* top) {
   absl::Duration& last = last_token_[event.run];
   if (last < absl::InfiniteDuration()) {
     served_->metrics->TokenGap(spec_.variant, event.arrived - last);
+    if (exposure_.logged) gaps_.push_back(event.arrived - last);
   }
   last = event.arrived;
+  if (event.has_logprob) {
+    sum_logprob_ += event.logprob;
+    ++logprobs_;
+  }
 }
 
 void GenerateCall::OnScores(int, const ScoreEvent& scores) {
@@ -118,7 +149,7 @@ void GenerateCall::OnFinish(int run, const FinishEvent& event) {
   Sample& sample = samples_[run];
   sample.Finish(event);
   --unfinished_;
-  RequestEnd end;
+  EndedRequest end;
   end.code = sample.status().code();
   end.reason = sample.reason();
   end.event = event;
@@ -130,10 +161,54 @@ void GenerateCall::OnFinish(int run, const FinishEvent& event) {
   } else {
     EndRuns(EndReason::kCancelled);  // one sample's failure is the call's
   }
+  if (unfinished_ == 0 && exposure_.logged) EndExposure();
+}
+
+void GenerateCall::EndExposure() {
+  const Sample& first = samples_.front();
+  const Timings& timings = first.event().timings;
+  Outcome outcome;
+  outcome.code = FirstFailure().code();
+  outcome.finish = static_cast<uint8_t>(FinishReasonOf(first.reason()));
+  outcome.output_tokens = DeliveredTokens();
+  outcome.queue = timings.queue;
+  outcome.first_token = timings.first_token;
+  outcome.total = clock_->Now() - context_.arrived;
+  if (!gaps_.empty()) {
+    const auto quantile = [this](double q) {
+      const auto at =
+          gaps_.begin() + static_cast<int64_t>(q * static_cast<double>(gaps_.size() - 1));
+      std::nth_element(gaps_.begin(), at, gaps_.end());
+      return *at;
+    };
+    outcome.token_p50 = quantile(0.5);
+    outcome.token_p99 = quantile(0.99);
+  }
+  for (const Sample& sample : samples_) outcome.not_finite |= sample.event().not_finite;
+  if (logprobs_ > 0) {
+    outcome.mean_logprob = static_cast<float>(sum_logprob_ / static_cast<double>(logprobs_));
+  }
+  outcome.loop_rate = static_cast<float>(LoopRate(first.ids()));
+  served_->experiments->End(exposure_, outcome);
+  if (outcome.code == absl::StatusCode::kOk && !first.ids().empty()) {
+    served_->shadows->Mirror(*served_, context_, exposure_,
+                             {.spec = spec_,
+                              .prompt = prompt_,
+                              .ids = first.ids(),
+                              .mean_logprob = outcome.mean_logprob});
+  }
 }
 
 v1::ServedBy GenerateCall::ServedBy() const {
-  return ServedByOf(*served_->model, spec_.variant, spec_.sampling.seed);
+  v1::ServedBy out = ServedByOf(*served_->model, spec_.variant, spec_.sampling.seed);
+  if (exposure_.experiment != nullptr) {
+    out.set_experiment(exposure_.experiment->plan.id);
+    if (exposure_.arm >= 0) {
+      out.set_arm(exposure_.experiment->plan.arms[static_cast<size_t>(exposure_.arm)].name);
+    }
+    out.set_exposure_id(exposure_.id());
+  }
+  return out;
 }
 
 absl::Status GenerateCall::FirstFailure() const {

@@ -6,6 +6,7 @@
 
 #include "server/call.h"
 #include "server/convert.h"
+#include "server/experiments/registry.h"
 #include "server/sample.h"
 
 namespace vernier {
@@ -29,6 +30,9 @@ class GenerateCall : public EngineCall {
  private:
   void TokenizeAndSubmit();
   void Submit();
+  // Lets experiments choose the variant; the reservations follow.
+  absl::Status Route(int64_t prompt_tokens);
+  void EndExposure();
   void FlushStream();
   // The next message that waits, if any.
   bool NextMessage(v1::GenerateStreamResponse* message);
@@ -42,11 +46,15 @@ class GenerateCall : public EngineCall {
   std::vector<Reservation> reservations_;
   std::vector<std::shared_ptr<RequestControl>> controls_;  // one a sample
   std::vector<int32_t> prompt_;
+  Exposure exposure_;
 
   // From here on of the writer in Drain.
   std::vector<Sample> samples_;
   std::vector<bool> finish_sent_;
   std::vector<absl::Duration> last_token_;  // arrival, by sample
+  std::vector<absl::Duration> gaps_;        // between tokens, where an exposure is logged
+  double sum_logprob_ = 0;
+  int64_t logprobs_ = 0;
   std::vector<v1::TokenDetail> prompt_logprobs_;
   size_t prompt_logprobs_sent_ = 0;
   absl::Duration oldest_waiting_ = absl::InfiniteDuration();

@@ -19,6 +19,7 @@ const std::vector<double> kFirstToken = {.001, .005, .01, .02, .04, .06, .08, .1
 const std::vector<double> kPerToken = {.0005, .001, .002, .003, .004, .005, .0075, .01, .025, .05,
                                        .075,  .1,   .15,  .2,   .3,   .4,   .5,    .75, 1,    2.5};
 const std::vector<double> kCallSeconds = {.005, .05, .5, 5, 60};
+const std::vector<double> kSeldomCallSeconds = {1};
 const std::vector<double> kRelease = {.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1};
 const std::vector<double> kPositions = {0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000};
 const std::vector<double> kAgreement = {0, .5, .8, .9, .95, .98, .99, .995, .999, 1};
@@ -79,7 +80,8 @@ constexpr Code kEngineCodes[] = {Code::kOk,
                                  Code::kUnavailable,
                                  Code::kUnauthenticated,
                                  Code::kPermissionDenied};
-// Of ModelControl's calls, which are few: whatever fails counts as the last.
+// Of calls that are few, and of shadows, which vernier_exp_shadow_total counts: whatever fails
+// counts as the last.
 constexpr Code kControlCodes[] = {Code::kOk, Code::kFailedPrecondition};
 constexpr Code kPlainCodes[] = {Code::kOk,
                                 Code::kInvalidArgument,
@@ -96,9 +98,10 @@ constexpr Code kHealthCodes[] = {Code::kOk,        Code::kInvalidArgument,
 // Refusals before the variant is known, over those that a variant has too.
 constexpr Code kDoorCodes[] = {Code::kNotFound, Code::kUnauthenticated, Code::kPermissionDenied};
 
-bool ControlsModels(Method method) {
-  return method == Method::kLoadVariant || method == Method::kUnloadVariant ||
-         method == Method::kPlanMemory;
+// Calls of administrators and collectors: few, so that one bound and two codes are enough.
+bool IsSeldom(Method method) {
+  return method == Method::kFeedback ||
+         (method >= Method::kGetServerInfo && method <= Method::kShadow);
 }
 
 bool ServesHealth(Method method) {
@@ -109,9 +112,14 @@ bool ServesHealth(Method method) {
 
 const char* MethodName(Method method) {
   static constexpr const char* kNames[kNumMethods] = {
-      "Generate",    "GenerateStream", "Score",      "Compare",       "CompareStream", "Tokenize",
-      "Detokenize",  "ListModels",     "GetModel",   "GetServerInfo", "GetLoad",       "Drain",
-      "LoadVariant", "UnloadVariant",  "PlanMemory", "HealthCheck",   "HealthWatch"};
+      "Generate",        "GenerateStream",    "Score",
+      "Compare",         "CompareStream",     "Tokenize",
+      "Detokenize",      "Feedback",          "ListModels",
+      "GetModel",        "GetServerInfo",     "GetLoad",
+      "Drain",           "LoadVariant",       "UnloadVariant",
+      "PlanMemory",      "PutExperiment",     "GetExperiment",
+      "ListExperiments", "ControlExperiment", "ExplainAssignment",
+      "Shadow",          "HealthCheck",       "HealthWatch"};
   return kNames[static_cast<int>(method)];
 }
 
@@ -213,9 +221,10 @@ void Metrics::DeclareCalls() {
                                           {{"method", name}});
     const auto add = [&](Code code) {
       calls_[m].push_back(
-          {code, table_.AddHistogram("vernier_grpc_call_duration_seconds",
-                                     "From a call's arrival to its status.", kCallSeconds,
-                                     {{"method", name}, {"code", CodeName(code)}})});
+          {code, table_.AddHistogram(
+                     "vernier_grpc_call_duration_seconds", "From a call's arrival to its status.",
+                     IsSeldom(static_cast<Method>(m)) ? kSeldomCallSeconds : kCallSeconds,
+                     {{"method", name}, {"code", CodeName(code)}})});
     };
     if (m < kNumEngineMethods) {
       for (const Code code : kEngineCodes) add(code);
@@ -239,7 +248,7 @@ void Metrics::DeclareCalls() {
       }
     } else if (ServesHealth(static_cast<Method>(m))) {
       for (const Code code : kHealthCodes) add(code);
-    } else if (ControlsModels(static_cast<Method>(m))) {
+    } else if (IsSeldom(static_cast<Method>(m))) {
       for (const Code code : kControlCodes) add(code);
     } else {
       for (const Code code : kPlainCodes) add(code);

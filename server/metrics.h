@@ -24,6 +24,7 @@ enum class Method {
   kCompareStream,
   kTokenize,
   kDetokenize,
+  kFeedback,
   kListModels,
   kGetModel,
   kGetServerInfo,
@@ -32,10 +33,16 @@ enum class Method {
   kLoadVariant,
   kUnloadVariant,
   kPlanMemory,
+  kPutExperiment,
+  kGetExperiment,
+  kListExperiments,
+  kControlExperiment,
+  kExplainAssignment,
+  kShadow,  // the daemon's own: a request mirrored to another variant
   kHealthCheck,
   kHealthWatch
 };
-inline constexpr int kNumMethods = 17;
+inline constexpr int kNumMethods = 24;
 inline constexpr int kNumEngineMethods = 5;  // the first five make engine requests
 const char* MethodName(Method method);
 // As gRPC spells it: "INVALID_ARGUMENT".
@@ -47,7 +54,7 @@ struct VariantLabels {
 };
 
 // How one engine request ended, as its client was told.
-struct RequestEnd {
+struct EndedRequest {
   absl::StatusCode code = absl::StatusCode::kOk;
   FinishReason reason = FinishReason::kNone;
   FinishEvent event;
@@ -85,7 +92,7 @@ class Metrics : public EngineObserver {
   void CallStarted(Method method);
   void CallFinished(Method method, absl::StatusCode code, absl::Duration duration);
   // One a request that reached the engine; Rejected for one that did not (variant -1: unknown).
-  void RequestFinished(Method method, int variant, const RequestEnd& end);
+  void RequestFinished(Method method, int variant, const EndedRequest& end);
   void Rejected(Method method, int variant, const absl::Status& status);
   void TokenDelivered(int variant);
   void TokenGap(int variant, absl::Duration gap);

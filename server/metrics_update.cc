@@ -75,7 +75,7 @@ void Metrics::CallFinished(Method method, absl::StatusCode code, absl::Duration 
   (found == series.end() ? series.back() : *found).duration->Observe(Seconds(duration));
 }
 
-void Metrics::RequestFinished(Method method, int variant, const RequestEnd& end) {
+void Metrics::RequestFinished(Method method, int variant, const EndedRequest& end) {
   PerVariant& v = variants_[variant];
   const int m = static_cast<int>(method);
   CountEnd(v.ends[m], end.code, ReasonLabel(end.reason));

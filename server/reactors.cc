@@ -9,6 +9,7 @@
 #include "engine/status_payload.h"
 #include "kernels/base/check.h"
 #include "server/arrival.h"
+#include "server/parse.h"
 #include "server/wire_status.h"
 
 namespace vernier {
@@ -155,6 +156,63 @@ class PlainReactor : public grpc::ServerUnaryReactor {
   absl::Duration arrived_;
 };
 
+class ReadReactor : public grpc::ServerReadReactor<grpc::ByteBuffer> {
+ public:
+  ReadReactor(ServerState* state, Method method, grpc::CallbackServerContext* context,
+              grpc::ByteBuffer* reply)
+      : state_(state), method_(method), context_(context), reply_(reply), arrival_(state) {}
+
+  void Start(const MakeTaker& make) {
+    state_->calls()->Begin();
+    state_->metrics()->CallStarted(method_);
+    CallContext call_context;
+    absl::Status status = arrival_.Check(*context_, method_, grpc::ByteBuffer(), &call_context);
+    arrived_ = call_context.arrived;
+    const Served* served = state_->served();
+    if (status.ok() && served == nullptr) status = NotLoadedYet();
+    if (!status.ok()) return End(status);
+    auto taker = make(*served);
+    if (!taker.ok()) return End(taker.status());
+    taker_ = *std::move(taker);
+    StartRead(&buffer_);
+  }
+  void OnReadDone(bool ok) override {
+    if (!ok) {  // all of them, or the client is gone
+      auto reply = taker_->Reply();
+      if (reply.ok()) *reply_ = *std::move(reply);
+      return End(reply.status());
+    }
+    const auto bytes = static_cast<int64_t>(buffer_.Length());
+    const int64_t limit = state_->limits().max_message_bytes;
+    if (bytes > limit) return End(MessageTooLarge(bytes, limit));
+    // It may wait for storage, which gRPC's threads must not.
+    state_->served()->tasks->Post([this] {
+      absl::Status status = taker_->Take(ContentOf(buffer_));
+      if (!status.ok()) return End(status);
+      StartRead(&buffer_);
+    });
+  }
+  void OnDone() override {
+    state_->calls()->End();
+    delete this;
+  }
+
+ private:
+  void End(const absl::Status& status) {
+    state_->metrics()->CallFinished(method_, status.code(), state_->clock()->Now() - arrived_);
+    Finish(FinishStatus(context_, status, -1));
+  }
+
+  ServerState* const state_;
+  const Method method_;
+  grpc::CallbackServerContext* const context_;
+  grpc::ByteBuffer* const reply_;
+  grpc::ByteBuffer buffer_;  // of the read in flight
+  Arrival arrival_;
+  absl::Duration arrived_;
+  std::unique_ptr<StreamTaker> taker_;
+};
+
 }  // namespace
 
 std::string ContentOf(const grpc::ByteBuffer& buffer) {
@@ -201,6 +259,15 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* StartStream(ServerState* state, Meth
                                                         const MakeCall& make) {
   auto* reactor = new StreamReactor(state, context);  // deletes itself in OnDone
   reactor->Start(method, *request, make);
+  return reactor;
+}
+
+grpc::ServerReadReactor<grpc::ByteBuffer>* StartReading(ServerState* state, Method method,
+                                                        grpc::CallbackServerContext* context,
+                                                        grpc::ByteBuffer* reply,
+                                                        const MakeTaker& make) {
+  auto* reactor = new ReadReactor(state, method, context, reply);  // deletes itself in OnDone
+  reactor->Start(make);
   return reactor;
 }
 

@@ -46,4 +46,18 @@ grpc::ServerUnaryReactor* StartPlain(ServerState* state, Method method, Work wor
                                      const grpc::ByteBuffer* request, grpc::ByteBuffer* reply,
                                      const Answer& answer);
 
+// A method that reads a stream of messages, each taken as it comes, and answers once.
+class StreamTaker {
+ public:
+  virtual ~StreamTaker() = default;
+  // Not OK ends the call with it.
+  virtual absl::Status Take(const std::string& bytes) = 0;
+  virtual absl::StatusOr<grpc::ByteBuffer> Reply() = 0;
+};
+using MakeTaker = std::function<absl::StatusOr<std::unique_ptr<StreamTaker>>(const Served& served)>;
+grpc::ServerReadReactor<grpc::ByteBuffer>* StartReading(ServerState* state, Method method,
+                                                        grpc::CallbackServerContext* context,
+                                                        grpc::ByteBuffer* reply,
+                                                        const MakeTaker& make);
+
 }  // namespace vernier

@@ -91,7 +91,7 @@ void ScoreCall::OnScores(int, const ScoreEvent& scores) {
 
 void ScoreCall::OnFinish(int, const FinishEvent& event) {
   running_ = false;
-  RequestEnd end;
+  EndedRequest end;
   const absl::Status status = StatusOfFinish(event, event.reason);
   end.code = status.code();
   end.reason = event.reason;

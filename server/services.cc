@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/status_payload.h"
 #include "server/compare.h"
+#include "server/experiments/registry.h"
 #include "server/generate.h"
 #include "server/parse.h"
 #include "server/reactors.h"
@@ -110,13 +111,35 @@ absl::Status AnswerDetokenize(const Served& served, const std::string& bytes, By
   return absl::OkStatus();
 }
 
+// What a Feedback stream says, one event at a time; what cannot be taken is named in the reply.
+class FeedbackTaker : public StreamTaker {
+ public:
+  explicit FeedbackTaker(Experiments* experiments) : experiments_(experiments) {}
+  absl::Status Take(const std::string& bytes) override {
+    auto event = ParseAs<v1::FeedbackEvent>(bytes);
+    if (!event.ok()) return event.status();
+    experiments_->TakeFeedback(*event, &reply_);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<ByteBuffer> Reply() override { return BufferOf(reply_); }
+
+ private:
+  Experiments* const experiments_;
+  v1::FeedbackResponse reply_;
+};
+
+absl::StatusOr<std::unique_ptr<StreamTaker>> MakeFeedback(const Served& served) {
+  if (served.experiments == nullptr) return NoExperiments();
+  return std::make_unique<FeedbackTaker>(served.experiments);
+}
+
 using v1::Evaluation;
 using v1::Inference;
 using v1::Models;
-using InferenceBase =
-    Inference::WithRawCallbackMethod_Generate<Inference::WithRawCallbackMethod_GenerateStream<
-        Inference::WithRawCallbackMethod_Score<Inference::WithRawCallbackMethod_Tokenize<
-            Inference::WithRawCallbackMethod_Detokenize<Inference::Service>>>>>;
+using InferenceBase = Inference::WithRawCallbackMethod_Generate<
+    Inference::WithRawCallbackMethod_GenerateStream<Inference::WithRawCallbackMethod_Score<
+        Inference::WithRawCallbackMethod_Tokenize<Inference::WithRawCallbackMethod_Detokenize<
+            Inference::WithRawCallbackMethod_Feedback<Inference::Service>>>>>>;
 using EvaluationBase = Evaluation::WithRawCallbackMethod_Compare<
     Evaluation::WithRawCallbackMethod_CompareStream<Evaluation::Service>>;
 using ModelsBase = Models::WithRawCallbackMethod_ListModels<
@@ -148,6 +171,10 @@ class InferenceService : public InferenceBase {
                                  ByteBuffer* reply) override {
     return StartPlain(state_, Method::kDetokenize, Work::kLong, context, request, reply,
                       AnswerDetokenize);
+  }
+  grpc::ServerReadReactor<ByteBuffer>* Feedback(CallbackServerContext* context,
+                                                ByteBuffer* reply) override {
+    return StartReading(state_, Method::kFeedback, context, reply, MakeFeedback);
   }
 
  private:

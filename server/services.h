@@ -16,9 +16,10 @@ namespace vernier {
 
 // Inference, Evaluation and Models. `state` outlives them.
 std::vector<std::unique_ptr<grpc::Service>> MakeServices(ServerState* state);
-// Control and ModelControl: what the admin listener has, and no other.
+// Control, ModelControl and Experiments: what the admin listener has, and no other.
 std::vector<std::unique_ptr<grpc::Service>> MakeAdminServices(ServerState* state);
 std::unique_ptr<grpc::Service> MakeModelControlService(ServerState* state);
+std::unique_ptr<grpc::Service> MakeExperimentsService(ServerState* state);
 // grpc.health.v1.Health of our own: gRPC's needs a service beside it, and knows no liveness.
 std::unique_ptr<grpc::Service> MakeHealthService(ServerState* state);
 

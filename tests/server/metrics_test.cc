@@ -40,7 +40,7 @@ TEST(MetricsTest, SeriesFitTheBudgetAndAreUnique) {
 
 TEST(MetricsTest, VllmsNamesAreOneSeriesEachAndSumTheVariants) {
   const auto metrics = ThreeVariants();
-  RequestEnd end;
+  EndedRequest end;
   end.event.timings.total = absl::Seconds(1);
   metrics->RequestFinished(Method::kGenerate, 0, end);
   metrics->RequestFinished(Method::kGenerateStream, 2, end);
@@ -86,7 +86,7 @@ TEST(MetricsTest, EverySeriesOfARequestExistsAtZeroFromTheStart) {
 
 TEST(MetricsTest, ARequestIsCountedExactlyOnce) {
   const auto metrics = ThreeVariants();
-  RequestEnd end;
+  EndedRequest end;
   end.reason = FinishReason::kEos;
   end.event.prompt_tokens = 5;
   end.event.completion_tokens = end.delivered_tokens = 2;
