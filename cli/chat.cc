@@ -1,5 +1,6 @@
 // vernier chat: a conversation, with its history kept here.
 #include <memory>
+#include <random>
 #include <string>
 
 #include "absl/strings/ascii.h"
@@ -14,6 +15,7 @@
 #include "cli/interrupts.h"
 #include "cli/json_output.h"
 #include "cli/table.h"
+#include "cli/token_table.h"
 #include "engine/text/utf8.h"
 
 namespace vernier::cli {
@@ -23,6 +25,15 @@ constexpr char kHelp[] =
     "/variant NAME  go on in another precision    /reset  forget the history\n"
     "Ctrl-C         ends the reply                Ctrl-D  leaves\n";
 
+// A conversation is one unit of an experiment: its turns go to one arm, also where nobody said who
+// is asking.
+std::string NewRoutingKey() {
+  std::random_device random;
+  std::string key = "chat-";
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&key, absl::Hex(random(), absl::kZeroPad8));
+  return key;
+}
+
 class Conversation {
  public:
   Conversation(const CommandLine& command, const v1::Model& model, Connection* connection,
@@ -31,10 +42,9 @@ class Conversation {
         model_(model),
         connection_(connection),
         terminal_(terminal),
-        request_(command.chat.request) {
-    if (request_.variant().empty() && model.variants_size() > 0) {
-      request_.set_variant(model.variants(0).name());
-    }
+        request_(command.chat.request),
+        serving_(request_.variant()) {
+    if (serving_.empty() && model.variants_size() > 0) serving_ = model.variants(0).name();
   }
 
   CommandResult Run() {
@@ -45,13 +55,13 @@ class Conversation {
     }
     Reset();
     if (terminal_.in_is_terminal) {
-      Say(absl::StrCat(model_.name(), " (source: ", model_.source(), "), ", request_.variant(),
+      Say(absl::StrCat(model_.name(), " (source: ", model_.source(), "), ", serving_,
                        "; /help tells more\n"));
     }
     std::string line;
     CommandResult result;
     for (;;) {
-      if (terminal_.in_is_terminal) Say(absl::StrCat(request_.variant(), "> "));
+      if (terminal_.in_is_terminal) Say(absl::StrCat(serving_, "> "));
       if (!std::getline(*terminal_.in, line)) break;
       result = Take(MendUtf8(absl::StripAsciiWhitespace(line)));
       if (result.exit_code == kExitGood) continue;
@@ -96,6 +106,7 @@ class Conversation {
     for (const v1::Variant& variant : model_.variants()) {
       if (variant.name() != name) continue;
       request_.set_variant(name);
+      serving_ = name;
       return {};
     }
     const std::string served = absl::StrJoin(
@@ -113,9 +124,11 @@ class Conversation {
     interrupts_.SetCall(context);
     const auto reader = connection_->inference()->GenerateStream(context.get(), request_);
     std::string text;
+    v1::ServedBy served;
     v1::Finish finish;
     v1::GenerateStreamResponse message;
     while (reader->Read(&message)) {
+      if (message.has_start()) served = message.start().served_by();
       if (message.has_finish()) finish = message.finish();
       if (message.has_delta()) {
         text += message.delta().text();
@@ -131,13 +144,18 @@ class Conversation {
       return cancelled ? CommandResult{} : connection_->Failure(status);
     }
     AddMessage("assistant", text);
-    if (terminal_.in_is_terminal) {
-      Say(cancelled ? "[ended]\n"
-                    : absl::StrCat("[", v1::FinishReason_Name(finish.finish_reason()), ", ",
-                                   FormatNumber(finish.timings().tokens_per_second(), 1),
-                                   " tokens/s]\n"));
-    }
+    if (!served.variant().empty()) serving_ = served.variant();
+    if (terminal_.in_is_terminal) SayHowItEnded(served, finish, cancelled);
     return {};
+  }
+
+  void SayHowItEnded(const v1::ServedBy& served, const v1::Finish& finish, bool cancelled) {
+    const std::string ending =
+        cancelled
+            ? "ended"
+            : absl::StrCat(v1::FinishReason_Name(finish.finish_reason()), ", ",
+                           FormatNumber(finish.timings().tokens_per_second(), 1), " tokens/s");
+    Say(absl::StrCat("[", ending, ExperimentText(served), "]\n"));
   }
 
   void Show(const std::string& text) {
@@ -150,7 +168,8 @@ class Conversation {
   Connection* const connection_;
   const Terminal& terminal_;
   v1::Chat inputs_;              // without messages: tools and template arguments
-  v1::GenerateRequest request_;  // holds the history
+  v1::GenerateRequest request_;  // holds the history; its variant only where the user named one
+  std::string serving_;          // the variant that answered last, or will
   Interrupts interrupts_;
 };
 
@@ -165,6 +184,7 @@ CommandResult Chat(const CommandLine& command, Connection* connection, const Ter
             Neutralize(absl::StrCat(model.name(), " cannot chat (", model.no_chat_reason(),
                                     "); `vernier generate --raw` continues a text"))};
   }
+  if (command.routing_key.empty()) connection->set_routing_key(NewRoutingKey());
   return Conversation(command, model, connection, terminal).Run();
 }
 

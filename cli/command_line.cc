@@ -64,9 +64,12 @@ void DeclareVerbs(CLI::App* app, CommandLine* command) {
   const auto add = [&](Verb verb, const char* name, const char* text) {
     return AddVerb(app, command, verb, name, text);
   };
-  DeclareGenerate(add(Verb::kGenerate, "generate", "Answer a prompt in one precision"),
-                  &command->generate);
-  DeclareChat(add(Verb::kChat, "chat", "Talk to the model"), &command->chat);
+  CLI::App* generate = add(Verb::kGenerate, "generate", "Answer a prompt in one precision");
+  DeclareGenerate(generate, &command->generate);
+  DeclareRoutingKey(generate, &command->routing_key);
+  CLI::App* chat = add(Verb::kChat, "chat", "Talk to the model");
+  DeclareChat(chat, &command->chat);
+  DeclareRoutingKey(chat, &command->routing_key);
   DeclareCompare(add(Verb::kCompare, "compare", "One prompt, several precisions, side by side"),
                  &command->compare);
   DeclareScore(add(Verb::kScore, "score", "How probable a text is: log-probabilities, perplexity"),
@@ -84,6 +87,12 @@ void DeclareVerbs(CLI::App* app, CommandLine* command) {
         ->required()
         ->type_name("");
   }
+  DeclareExperiment(add(Verb::kExperiment, "experiment",
+                        "Precisions against each other on live traffic; --server is the admin "
+                        "listener"),
+                    &command->experiment);
+  DeclareFeedback(add(Verb::kFeedback, "feedback", "What became of an answer, for its experiment"),
+                  &command->feedback);
   DeclareTokenize(add(Verb::kTokenize, "tokenize", "Token ids and pieces of a text, offline"),
                   &command->tokenize);
   DeclareTemplate(add(Verb::kTemplate, "template", "A chat template rendered over data, offline"),

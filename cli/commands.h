@@ -21,6 +21,10 @@ CommandResult UnloadVariant(const CommandLine& command, Connection* connection,
                             const Terminal& terminal);
 CommandResult PlanMemory(const CommandLine& command, Connection* connection,
                          const Terminal& terminal);
+CommandResult Experiment(const CommandLine& command, Connection* connection,
+                         const Terminal& terminal);
+CommandResult Feedback(const CommandLine& command, Connection* connection,
+                       const Terminal& terminal);
 CommandResult Chat(const CommandLine& command, Connection* connection, const Terminal& terminal);
 
 // Parses, runs, and says on stderr what went wrong; returns the exit code.

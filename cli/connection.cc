@@ -47,14 +47,17 @@ Connection::Connection(const CommandLine& command)
     : server_(command.server),
       timeout_seconds_(std::min(command.timeout_seconds, kLongestTimeoutSeconds)),
       api_key_(command.api_key),
+      routing_key_(command.routing_key),
       channel_(Dial(command)),
       inference_(v1::Inference::NewStub(channel_)),
       evaluation_(v1::Evaluation::NewStub(channel_)),
       models_(v1::Models::NewStub(channel_)),
-      control_(v1::ModelControl::NewStub(channel_)) {}
+      control_(v1::ModelControl::NewStub(channel_)),
+      experiments_(v1::Experiments::NewStub(channel_)) {}
 
 void Connection::Prepare(grpc::ClientContext* context) const {
   if (!api_key_.empty()) context->AddMetadata("authorization", "Bearer " + api_key_);
+  if (!routing_key_.empty()) context->AddMetadata("x-vernier-routing-key", routing_key_);
   if (timeout_seconds_ <= 0) return;
   context->set_deadline(std::chrono::system_clock::now() +
                         std::chrono::milliseconds(static_cast<int64_t>(timeout_seconds_ * 1000)));

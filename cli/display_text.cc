@@ -61,6 +61,27 @@ int DisplayWidth(absl::string_view text) {
   return width;
 }
 
+std::string Shorten(absl::string_view text, int columns) {
+  if (DisplayWidth(text) <= columns) return std::string(text);
+  const std::vector<Glyph> glyphs = Glyphs(text);
+  const int tail_columns = (columns - 1) / 2;
+  std::string head;
+  int used = 1;  // the sign for what is missing
+  for (const Glyph& glyph : glyphs) {
+    if (used + glyph.width > columns - tail_columns) break;
+    head.append(glyph.bytes.data(), glyph.bytes.size());
+    used += glyph.width;
+  }
+  size_t tail_bytes = 0;
+  for (auto glyph = glyphs.rbegin(); glyph != glyphs.rend() && used + glyph->width <= columns;
+       ++glyph) {
+    tail_bytes += glyph->bytes.size();
+    used += glyph->width;
+  }
+  const absl::string_view tail = text.substr(text.size() - tail_bytes);
+  return head + "…" + std::string(tail);
+}
+
 std::string Neutralize(absl::string_view text) {
   std::string out;
   out.reserve(text.size());

@@ -20,6 +20,10 @@ struct Glyph {
 std::vector<Glyph> Glyphs(absl::string_view text);
 int DisplayWidth(absl::string_view text);
 
+// At most `columns` (>= 1) wide: what is too long loses its middle to "…", since names differ at
+// both ends.
+std::string Shorten(absl::string_view text, int columns);
+
 // What a model wrote must not act on the terminal: control characters but for newline and tab, and
 // those that turn the writing direction, become visible signs ("␛" for escape), ill-formed bytes
 // U+FFFD.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vernier/v1/evaluation.pb.h"
+#include "vernier/v1/experiments.pb.h"
 #include "vernier/v1/inference.pb.h"
 
 namespace vernier::cli {
@@ -54,6 +55,40 @@ struct ChatOptions {
   TemplateInputOptions template_inputs;
 };
 
+// What `experiment create` makes an experiment of.
+struct QuickExperimentOptions {
+  std::string id;
+  std::vector<std::string> arms;  // "VARIANT" or "NAME=VARIANT", of equal weights
+  std::string control;            // empty: the first
+  // Of all units, for each arm but the control; empty: the server's.
+  std::vector<double> ramp_percent;
+  v1::Experiment::Unit unit = v1::Experiment::UNIT_UNSPECIFIED;
+  std::string primary;
+  double margin = 0;                  // with `primary`
+  std::vector<std::string> feedback;  // metrics of yes and no
+  double shadow_share = 0;
+};
+
+// Of each action, its part.
+struct ExperimentOptions {
+  enum class Action { kPut, kCreate, kList, kStatus, kControl, kExplain, kExport };
+  Action action = Action::kList;
+  std::string file;  // of put; "-": standard input
+  QuickExperimentOptions create;
+  v1::GetExperimentRequest get;  // of status and export
+  bool watch = false;
+  double every_seconds = 2;
+  bool csv = false;  // of export; else JSON
+  v1::ControlExperimentRequest control;
+  v1::ExplainAssignmentRequest explain;
+};
+
+struct FeedbackOptions {
+  v1::FeedbackEvent event;  // without its value, unless that is a preference
+  std::optional<std::string> value;
+  bool text = false;  // the value is text, whatever it looks like
+};
+
 struct TokenizeOptions {
   std::string model;
   std::optional<std::string> file;
@@ -86,7 +121,9 @@ enum class Verb {
   kInspect,
   kLoad,
   kUnload,
-  kPlan
+  kPlan,
+  kExperiment,
+  kFeedback
 };
 
 struct CommandLine {
@@ -97,6 +134,7 @@ struct CommandLine {
   std::string certificate, key;  // PEM files that a server with client_ca asks for
   std::string api_key;
   bool json = false;
+  std::string routing_key;  // of generate and chat: who is asking, for experiments and proxies
   GenerateOptions generate;
   CompareOptions compare;
   ScoreOptions score;
@@ -105,6 +143,8 @@ struct CommandLine {
   TemplateOptions chat_template;
   InspectOptions inspect;
   std::string control_variant;  // of load, unload and plan
+  ExperimentOptions experiment;
+  FeedbackOptions feedback;
 };
 
 }  // namespace vernier::cli

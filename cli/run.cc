@@ -24,6 +24,10 @@ CommandResult Dispatch(const CommandLine& command, const Terminal& terminal) {
       return UnloadVariant(command, &connection, terminal);
     case Verb::kPlan:
       return PlanMemory(command, &connection, terminal);
+    case Verb::kExperiment:
+      return Experiment(command, &connection, terminal);
+    case Verb::kFeedback:
+      return Feedback(command, &connection, terminal);
     case Verb::kChat:
       return Chat(command, &connection, terminal);
     default:

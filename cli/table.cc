@@ -20,6 +20,47 @@ std::string CellText(const std::string& value) {
   return out;
 }
 
+constexpr int kBetweenColumns = 2;
+
+std::vector<int> WidthsOf(const Table& table) {
+  std::vector<int> widths(table.header.size(), 0);
+  const auto measure = [&](const std::vector<std::string>& row) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      widths[i] = std::max(widths[i], DisplayWidth(CellText(row[i])));
+    }
+  };
+  measure(table.header);
+  for (const auto& row : table.rows) measure(row);
+  return widths;
+}
+
+// Of columns [0, names) and [begin, end).
+Table Columns(const Table& table, size_t begin, size_t end) {
+  const auto cut = [&](const std::vector<std::string>& row) {
+    std::vector<std::string> out(row.begin(), row.begin() + table.left_aligned);
+    out.insert(out.end(), row.begin() + begin, row.begin() + end);
+    return out;
+  };
+  Table out;
+  out.left_aligned = table.left_aligned;
+  if (table.texts_from < end) {
+    out.texts_from = table.left_aligned + std::max(table.texts_from, begin) - begin;
+  }
+  out.header = cut(table.header);
+  for (const auto& row : table.rows) out.rows.push_back(cut(row));
+  return out;
+}
+
+void ShortenNames(int columns, Table* table) {
+  const auto shorten = [&](std::vector<std::string>* row) {
+    for (size_t i = 0; i < table->left_aligned; ++i) {
+      (*row)[i] = Shorten(CellText((*row)[i]), columns);
+    }
+  };
+  shorten(&table->header);
+  for (auto& row : table->rows) shorten(&row);
+}
+
 std::string RowText(const std::vector<std::string>& row, const std::vector<int>& widths,
                     const Table& table) {
   std::string out;
@@ -37,16 +78,37 @@ std::string RowText(const std::vector<std::string>& row, const std::vector<int>&
 }  // namespace
 
 std::string RenderTable(const Table& table) {
-  std::vector<int> widths(table.header.size(), 0);
-  const auto measure = [&](const std::vector<std::string>& row) {
-    for (size_t i = 0; i < row.size(); ++i) {
-      widths[i] = std::max(widths[i], DisplayWidth(CellText(row[i])));
-    }
-  };
-  measure(table.header);
-  for (const auto& row : table.rows) measure(row);
+  const std::vector<int> widths = WidthsOf(table);
   std::string out = RowText(table.header, widths, table);
   for (const auto& row : table.rows) out += RowText(row, widths, table);
+  return out;
+}
+
+std::string RenderTableWithin(Table table, int columns) {
+  const size_t names = table.left_aligned;
+  std::vector<int> widths = WidthsOf(table);
+  const auto width_of = [&](size_t begin, size_t end) {
+    int width = 0;
+    for (size_t i = begin; i < end; ++i) width += widths[i] + kBetweenColumns;
+    return width;
+  };
+  const int values = width_of(names, widths.size());
+  if (names > 0 && width_of(0, names) + values - kBetweenColumns > columns) {
+    const int each = static_cast<int>(names);
+    // Beside all values where that leaves a third of the line, else beside some of them.
+    const int beside_all = (columns - values + kBetweenColumns) / each - kBetweenColumns;
+    ShortenNames(std::max({kLeastNameColumns, beside_all, columns / (3 * each)}), &table);
+    widths = WidthsOf(table);
+  }
+  std::string out;
+  for (size_t begin = names; begin < widths.size();) {
+    size_t end = begin + 1;
+    while (end < widths.size() &&
+           width_of(0, names) + width_of(begin, end + 1) - kBetweenColumns <= columns)
+      ++end;
+    absl::StrAppend(&out, out.empty() ? "" : "\n", RenderTable(Columns(table, begin, end)));
+    begin = end;
+  }
   return out;
 }
 

@@ -21,6 +21,13 @@ struct Table {
 // Cells are neutralized; lines end with '\n' and hold no trailing blanks.
 std::string RenderTable(const Table& table);
 
+// The same in no line wider than `columns`, where a name of kLeastNameColumns and one value find
+// room: the columns that are left-aligned from the left are shortened, then the others stand in
+// several tables, one under another.
+std::string RenderTableWithin(Table table, int columns);
+
+inline constexpr int kLeastNameColumns = 8;
+
 inline constexpr char kNotMeasured[] = "-";
 
 std::string FormatBytes(uint64_t bytes);             // "512 B", "1.5 KiB", "128.0 MiB"

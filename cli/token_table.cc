@@ -70,7 +70,14 @@ std::string RenderTokens(const google::protobuf::RepeatedPtrField<v1::TokenDetai
 
 std::string ServedByText(const v1::ServedBy& served) {
   return absl::StrCat(served.model(), " ", served.variant(), " (", served.precision(),
-                      " weights, source: ", served.source(), ")");
+                      " weights, source: ", served.source(), ")", ExperimentText(served));
+}
+
+std::string ExperimentText(const v1::ServedBy& served) {
+  if (served.experiment().empty()) return "";
+  const std::string arm = served.arm().empty() ? "no arm" : absl::StrCat("arm ", served.arm());
+  return absl::StrCat("; experiment ", served.experiment(), ", ", arm, ", exposure ",
+                      served.exposure_id().empty() ? kNotMeasured : served.exposure_id());
 }
 
 }  // namespace vernier::cli

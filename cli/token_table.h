@@ -20,7 +20,10 @@ std::string QuotePiece(absl::string_view bytes);
 std::string RenderTokens(const google::protobuf::RepeatedPtrField<v1::TokenDetail>& details,
                          const std::function<uint64_t(int)>& position_of);
 
-// "smollm2 fp16 (fp16 weights, source: q4_1 (dequantized))"
+// "smollm2 fp16 (fp16 weights, source: q4_1 (dequantized))", and ExperimentText.
 std::string ServedByText(const v1::ServedBy& served);
+
+// "; experiment nf4-canary, arm nf4, exposure 0190..."; empty where no experiment saw the request.
+std::string ExperimentText(const v1::ServedBy& served);
 
 }  // namespace vernier::cli

@@ -8,7 +8,7 @@ HERE = Path(__file__).resolve().parent
 PROTO = HERE.parents[1] / "proto"
 OUT = HERE / "vernier_client" / "proto"
 FILES = ["vernier/v1/common.proto", "vernier/v1/inference.proto", "vernier/v1/evaluation.proto", "vernier/v1/models.proto",
-         "google/rpc/status.proto", "google/rpc/error_details.proto"]
+         "vernier/v1/experiments.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"]
 
 
 def generate(out=OUT):

@@ -3,8 +3,8 @@
 
 `generate.py` writes, `generate.py --check` fails when a file is not as it would be written.
 
-A dashboard is a list of rows, a row a list of panels: title, unit, and queries of (legend, PromQL). Nothing but this table and the
-frame that Grafana wants around it.
+A dashboard is a list of rows, a row a list of panels: title, unit, queries of (legend, PromQL), and SIGNED where values may be below
+zero. Nothing but this table and the frame that Grafana wants around it.
 """
 import json
 import sys
@@ -13,6 +13,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 MODEL = 'model_name=~"$model", namespace=~"$namespace"'
 POD = 'namespace=~"$namespace"'
+EXP = 'exp=~"$experiment", namespace=~"$namespace"'
+SIGNED = True
 
 
 def rate(name, by, where=MODEL, window="$__rate_interval"):
@@ -29,6 +31,14 @@ def mean(name, by="variant", where=MODEL):
 
 def quantiles(name, by="variant"):
     return [(f"{{{{{by}}}}} p{round(q * 100)}", quantile(q, name, by)) for q in (0.5, 0.95, 0.99)]
+
+
+def share(name, outcome, by, where=EXP):
+    return f"{rate(name, by, where + ', ' + outcome)} / {rate(name, by, where)}"
+
+
+def largest(name, by, where=EXP):
+    return f"max by ({by}) ({name}{{{where}}})"
 
 
 DASHBOARDS = {
@@ -110,7 +120,35 @@ DASHBOARDS = {
             ("Watchdog", "short", [("{{pod}}", f"vernier_watchdog_trips_total{{{POD}}}")]),
         ]),
     ]),
+    "experiments": ("Vernier: experiments", [
+        ("Who takes part", [
+            ("State", "none", [("{{exp}} {{state}}", largest("vernier_exp_state", "exp, state") + " == 1")]),
+            ("Share of the units that takes part", "percentunit", [("{{exp}}", largest("vernier_exp_coverage", "exp"))]),
+            ("Exposures by what served", "reqps", [("{{exp}} {{arm}}, served by {{served}}",
+                rate("vernier_exp_exposures_total", "exp, arm, served", EXP))]),
+            ("Exposures by reason", "reqps", [("{{exp}} {{reason}}", rate("vernier_exp_exposures_total", "exp, reason", EXP))]),
+        ]),
+        ("Whether to believe it", [
+            ("Sample ratio, ln Bayes factor (alarm above 6.9)", "none", [("{{exp}}", largest("vernier_exp_srm_ln_bf", "exp"))], SIGNED),
+            ("Exposures lost", "short", [("{{pod}}", f"rate(vernier_exp_log_dropped_total{{{POD}}}[$__rate_interval])")]),
+            ("Feedback", "short", [("{{outcome}}", rate("vernier_exp_feedback_total", "outcome", POD))]),
+            ("Rolled back", "none", [("{{exp}} {{reason}}", largest("vernier_exp_rollbacks_total", "exp, reason"))]),
+        ]),
+        ("What it shows", [
+            ("Errors", "percentunit", [("{{exp}} {{arm}}", share("vernier_exp_finished_total", 'outcome="error"', "exp, arm"))]),
+            ("Empty or looping answers", "percentunit", [("{{exp}} {{arm}}",
+                share("vernier_exp_finished_total", 'outcome="broken"', "exp, arm"))]),
+            ("Metrics, with the bounds that hold at every look", "none", [
+                ("{{exp}} {{arm}} {{metric}}", largest("vernier_exp_metric_mean", "exp, arm, metric")),
+                ("{{exp}} {{arm}} {{metric}}, low", largest("vernier_exp_metric_cs_low", "exp, arm, metric")),
+                ("{{exp}} {{arm}} {{metric}}, high", largest("vernier_exp_metric_cs_high", "exp, arm, metric"))], SIGNED),
+            ("Shadows", "reqps", [("{{exp}} {{arm}} {{outcome}}", rate("vernier_exp_shadow_total", "exp, arm, outcome", EXP))]),
+        ]),
+    ]),
 }
+# What a board filters by, beside the namespace: the model, but for these.
+VARIABLES = {"experiments": ("experiment", "label_values(vernier_exp_state, exp)")}
+MODEL_VARIABLE = ("model", "label_values(vernier_requests_total, model_name)")
 
 
 def variable(name, query):
@@ -118,10 +156,11 @@ def variable(name, query):
             "query": {"query": query, "refId": name}, "includeAll": True, "allValue": ".*", "multi": True, "current": {"text": "All", "value": "$__all"}}
 
 
-def panel(number, title, unit, queries, x, y):
+def panel(number, content, x, y):
+    title, unit, queries, *signed = content
     return {"id": number, "type": "timeseries", "title": title, "gridPos": {"x": x, "y": y, "w": 6, "h": 8},
             "datasource": {"type": "prometheus", "uid": "${datasource}"},
-            "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+            "fieldConfig": {"defaults": {"unit": unit, **({} if signed else {"min": 0})}, "overrides": []},
             "targets": [{"refId": chr(ord("A") + i), "legendFormat": legend, "expr": expr,
                          "datasource": {"type": "prometheus", "uid": "${datasource}"}} for i, (legend, expr) in enumerate(queries)]}
 
@@ -132,8 +171,8 @@ def dashboard(uid, title, rows):
         panels.append({"id": number, "type": "row", "title": name, "collapsed": False, "panels": [],
                        "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}})
         y, number = y + 1, number + 1
-        for i, (panel_title, unit, queries) in enumerate(row):
-            panels.append(panel(number, panel_title, unit, queries, 6 * (i % 4), y + 8 * (i // 4)))
+        for i, content in enumerate(row):
+            panels.append(panel(number, content, 6 * (i % 4), y + 8 * (i // 4)))
             number += 1
         y += 8 * ((len(row) + 3) // 4)
     return {"uid": f"vernier-{uid}", "title": title, "tags": ["vernier"], "schemaVersion": 38, "version": 1, "editable": True,
@@ -141,7 +180,7 @@ def dashboard(uid, title, rows):
             "templating": {"list": [
                 {"name": "datasource", "type": "datasource", "query": "prometheus", "current": {}},
                 variable("namespace", "label_values(vernier_ready, namespace)"),
-                variable("model", "label_values(vernier_requests_total, model_name)")]},
+                variable(*VARIABLES.get(uid, MODEL_VARIABLE))]},
             "panels": panels}
 
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <set>
 
 #include "tests/cli/fake_service.h"
 
@@ -52,10 +53,40 @@ TEST(ChatCommandTest, VariantSwitchesAndResetForgets) {
   server.inference.stream = Reply("yes");
   server.Run({"chat"}, {.input = "one\n/variant nf4\ntwo\n/reset\nthree\n"});
   ASSERT_EQ(server.inference.generates.size(), 3u);
-  EXPECT_EQ(server.inference.generates[0].variant(), "fp16");
+  EXPECT_EQ(server.inference.generates[0].variant(), "") << "an experiment may choose";
   EXPECT_EQ(server.inference.generates[1].variant(), "nf4");
   EXPECT_EQ(server.inference.generates[1].chat().messages_size(), 3);
   EXPECT_THAT(Contents(server.inference.generates[2]), ElementsAre("user:three"));
+}
+
+TEST(ChatCommandTest, APersonSeesTheArmAndTheVariantThatAnswered) {
+  FakeServer server;
+  server.inference.stream = Reply("yes");
+  v1::ServedBy* served = server.inference.stream.emplace(server.inference.stream.begin())
+                             ->mutable_start()
+                             ->mutable_served_by();
+  served->set_variant("nf4");
+  served->set_experiment("canary");
+  served->set_arm("treatment");
+  served->set_exposure_id("01ab");
+  const Ran ran =
+      server.Run({"chat", "--routing-key", "ada"}, {.input = "one\n", .terminal = true});
+  EXPECT_THAT(ran.err, HasSubstr("fp16> "));
+  EXPECT_THAT(ran.err,
+              HasSubstr("tokens/s; experiment canary, arm treatment, exposure 01ab]\nnf4> "));
+  EXPECT_EQ(server.inference.routing_key, "ada");
+}
+
+TEST(ChatCommandTest, AConversationIsOneUnitAndAnotherOneIsAnother) {
+  FakeServer server;
+  server.inference.stream = Reply("yes");
+  std::set<std::string> keys;
+  const auto note = [&](const std::string&) { keys.insert(server.inference.routing_key); };
+  server.Run({"chat"}, {.input = "one\ntwo\n", .on_flush = note});
+  EXPECT_EQ(keys.size(), 1u);
+  EXPECT_THAT(*keys.begin(), ::testing::StartsWith("chat-"));
+  server.Run({"chat"}, {.input = "one\n", .on_flush = note});
+  EXPECT_EQ(keys.size(), 2u);
 }
 
 TEST(ChatCommandTest, MistakesEndAScriptButNotAPerson) {

@@ -52,6 +52,21 @@ TEST(GenerateCommandTest, TextGoesToStdoutAndWhoServedItToStderr) {
   EXPECT_EQ(server.Run({"generate", "-q", "hi"}).err, "");
 }
 
+TEST(GenerateCommandTest, WhoServedItIncludesTheExperiment) {
+  FakeServer server;
+  server.inference.stream = Stream({"Hello"});
+  v1::ServedBy* served = server.inference.stream[0].mutable_start()->mutable_served_by();
+  served->set_experiment("canary");
+  served->set_exposure_id("01ab");
+  EXPECT_THAT(server.Run({"generate", "hi"}).err,
+              HasSubstr("; experiment canary, no arm, exposure 01ab, seed 42"));
+  *server.inference.generate_reply.mutable_served_by() = *served;
+  const nlohmann::json json = Parsed(server.Run({"generate", "--json", "hi"}).out);
+  EXPECT_EQ(json["served_by"]["experiment"], "canary");
+  EXPECT_EQ(json["served_by"]["exposure_id"], "01ab");
+  EXPECT_EQ(server.Run({"generate", "--routing-key", "a\nb", "hi"}).exit_code, 64);
+}
+
 TEST(GenerateCommandTest, APromptIsAChatWhereTheModelCan) {
   FakeServer server;
   server.Run({"generate", "--system", "Be brief.", "hi"});

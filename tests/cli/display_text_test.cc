@@ -41,6 +41,16 @@ TEST(DisplayTextTest, WideCharactersTakeTwoColumns) {
   EXPECT_EQ(DisplayWidth(""), 0);
 }
 
+TEST(DisplayTextTest, WhatIsTooLongLosesItsMiddle) {
+  EXPECT_EQ(Shorten("abc", 3), "abc");
+  EXPECT_EQ(Shorten("abcdefgh", 5), "ab…gh");
+  EXPECT_EQ(Shorten("abcdefgh", 4), "ab…h");
+  EXPECT_EQ(Shorten("abcdefgh", 1), "…");
+  for (int columns = 1; columns < 12; ++columns) {
+    EXPECT_LE(DisplayWidth(Shorten("世界世界e\u0301🇩🇪世", columns)), columns) << columns;
+  }
+}
+
 TEST(DisplayTextTest, GlyphsCoverTheTextWithoutCuttingAClusterInTwo) {
   const std::string text = "e\u0301🇩🇪👩‍👩‍👧x";
   const std::vector<Glyph> glyphs = Glyphs(text);

@@ -4,6 +4,7 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <sstream>
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "vernier/v1/evaluation.grpc.pb.h"
+#include "vernier/v1/experiments.grpc.pb.h"
 #include "vernier/v1/inference.grpc.pb.h"
 #include "vernier/v1/models.grpc.pb.h"
 
@@ -35,6 +37,10 @@ class FakeInference : public v1::Inference::Service {
                               grpc::ServerWriter<v1::GenerateStreamResponse>* writer) override {
     generate = *request;
     generates.push_back(*request);
+    const auto key = context->client_metadata().find("x-vernier-routing-key");
+    routing_key = key == context->client_metadata().end()
+                      ? ""
+                      : std::string(key->second.data(), key->second.size());
     for (const auto& message : stream) writer->Write(message);
     while (waits_for_cancel && !context->IsCancelled()) std::this_thread::yield();
     return status;
@@ -54,7 +60,17 @@ class FakeInference : public v1::Inference::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Feedback(Context*, grpc::ServerReader<v1::FeedbackEvent>* reader,
+                        v1::FeedbackResponse* reply) override {
+    for (v1::FeedbackEvent event; reader->Read(&event);) feedback.push_back(event);
+    *reply = feedback_reply;
+    return status;
+  }
+
   grpc::Status status;
+  std::vector<v1::FeedbackEvent> feedback;
+  v1::FeedbackResponse feedback_reply;
+  std::string routing_key;  // of the last stream
   v1::GenerateRequest generate;
   std::vector<v1::GenerateRequest> generates;
   v1::GenerateResponse generate_reply;
@@ -101,6 +117,54 @@ class FakeModels : public v1::Models::Service {
 
   grpc::Status status;
   v1::Model model;
+};
+
+class FakeExperiments : public v1::Experiments::Service {
+ public:
+  using Context = grpc::ServerContext;
+
+  grpc::Status Put(Context*, const v1::PutExperimentRequest* request,
+                   v1::Experiment* reply) override {
+    put = *request;
+    *reply = request->experiment();
+    reply->set_version(request->experiment().version() + 1);
+    reply->set_state(v1::Experiment::DRAFT);
+    return status;
+  }
+  grpc::Status Get(Context*, const v1::GetExperimentRequest* request,
+                   v1::ExperimentReport* reply) override {
+    get = *request;
+    *reply = reports[std::min(looks++, reports.size() - 1)];
+    return status;
+  }
+  grpc::Status List(Context*, const v1::ListExperimentsRequest*,
+                    v1::ListExperimentsResponse* reply) override {
+    *reply = list;
+    return status;
+  }
+  grpc::Status Control(Context*, const v1::ControlExperimentRequest* request,
+                       v1::Experiment* reply) override {
+    control = *request;
+    reply->set_id(request->id());
+    reply->set_state(v1::Experiment::RUNNING);
+    return status;
+  }
+  grpc::Status ExplainAssignment(Context*, const v1::ExplainAssignmentRequest* request,
+                                 v1::ExplainAssignmentResponse* reply) override {
+    explain = *request;
+    *reply = explanation;
+    return status;
+  }
+
+  grpc::Status status;
+  v1::PutExperimentRequest put;
+  v1::GetExperimentRequest get;
+  std::vector<v1::ExperimentReport> reports{1};  // one a look; the last one stays
+  size_t looks = 0;
+  v1::ListExperimentsResponse list;
+  v1::ControlExperimentRequest control;
+  v1::ExplainAssignmentRequest explain;
+  v1::ExplainAssignmentResponse explanation;
 };
 
 // What a command printed, and how it ended.
@@ -163,6 +227,7 @@ class FakeServer {
     builder.RegisterService(&inference);
     builder.RegisterService(&evaluation);
     builder.RegisterService(&models);
+    builder.RegisterService(&experiments);
     server_ = builder.BuildAndStart();
   }
   ~FakeServer() { server_->Shutdown(); }
@@ -178,6 +243,7 @@ class FakeServer {
   FakeInference inference;
   FakeEvaluation evaluation;
   FakeModels models;
+  FakeExperiments experiments;
 
  private:
   int port_ = 0;

@@ -19,6 +19,28 @@ TEST(TableTest, CellsStayOnTheirLine) {
   EXPECT_EQ(RenderTable({{"a"}, {{"x\ny\x1b"}}}), "a\nx y␛\n");
 }
 
+TEST(TableTest, ATableThatFitsIsAsItIs) {
+  const Table table = {{"variant", "memory"}, {{"fp16", "12.0 MiB"}}};
+  EXPECT_EQ(RenderTableWithin(table, 17), RenderTable(table));
+}
+
+TEST(TableTest, NamesGiveWayBeforeValues) {
+  const Table table = {{"arm", "a", "b"}, {{"a-name-of-twenty-two-x", "1", "2"}}};
+  EXPECT_EQ(RenderTableWithin(table, 18),
+            "arm           a  b\n"
+            "a-name…two-x  1  2\n");
+}
+
+TEST(TableTest, ValuesThatFindNoRoomStandBelowUnderTheSameNames) {
+  const Table table = {{"arm", "a", "b"}, {{"nf4", "123456789", "987654321"}}};
+  EXPECT_EQ(RenderTableWithin(table, 20),
+            "arm          a\n"
+            "nf4  123456789\n"
+            "\n"
+            "arm          b\n"
+            "nf4  987654321\n");
+}
+
 TEST(TableTest, UnitsFitTheSize) {
   EXPECT_EQ(FormatBytes(0), "0 B");
   EXPECT_EQ(FormatBytes(1536), "1.5 KiB");

@@ -15,6 +15,7 @@ import threading
 import time
 import unittest
 import urllib.request
+from concurrent import futures
 from pathlib import Path
 
 import yaml
@@ -36,7 +37,7 @@ if grpc is not None:
     import generate
     generate.generate()
     import vernier_client
-    from vernier_client.proto.vernier.v1 import common_pb2
+    from vernier_client.proto.vernier.v1 import common_pb2, experiments_pb2, experiments_pb2_grpc, inference_pb2, inference_pb2_grpc
 
 
 def free_port():
@@ -118,6 +119,93 @@ class ClientTest(unittest.TestCase):
         shipped = yaml.safe_load((ROOT / "deploy/kustomize/base/client-config.yaml").read_text())["data"]
         self.assertEqual(vernier_client.client.SERVICE_CONFIG, yaml.safe_load(shipped["service-config.json"]))
         self.assertEqual(vernier_client.client.DIRECT_SERVICE_CONFIG, yaml.safe_load(shipped["service-config-direct.json"]))
+
+
+@unittest.skipIf(grpc is None, "no Python packages grpcio and grpcio-tools")
+class ExperimentsTest(unittest.TestCase):
+    """Feedback and experiments against a service made here, which keeps what it was sent."""
+
+    def setUp(self):
+        sent = self.sent = []
+        self.feedback_reply = inference_pb2.FeedbackResponse(accepted=1)
+        test = self
+
+        class Inference(inference_pb2_grpc.InferenceServicer):
+            def Generate(self, request, context):
+                sent.append(dict(context.invocation_metadata()).get("x-vernier-routing-key"))
+                return inference_pb2.GenerateResponse(completions=[inference_pb2.Completion()])
+
+            def Feedback(self, events, context):
+                sent.extend(events)
+                return test.feedback_reply
+
+        class Experiments(experiments_pb2_grpc.ExperimentsServicer):
+            def Put(self, request, context):
+                sent.append(request)
+                return request.experiment
+
+            def Get(self, request, context):
+                sent.append(request)
+                return experiments_pb2.ExperimentReport(valid=True)
+
+            def List(self, request, context):
+                return experiments_pb2.ListExperimentsResponse(experiments=[experiments_pb2.Experiment(id="canary")])
+
+            def Control(self, request, context):
+                sent.append(request)
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "it is a draft")
+
+            def ExplainAssignment(self, request, context):
+                sent.append(request)
+                return experiments_pb2.ExplainAssignmentResponse(variant="nf4")
+
+        self.server = grpc.server(futures.ThreadPoolExecutor(2))
+        inference_pb2_grpc.add_InferenceServicer_to_server(Inference(), self.server)
+        experiments_pb2_grpc.add_ExperimentsServicer_to_server(Experiments(), self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        self.client = vernier_client.Client(f"127.0.0.1:{port}", timeout_seconds=60)
+
+    def tearDown(self):
+        self.client.close()
+        self.server.stop(None).wait()
+
+    def test_a_value_is_sent_by_its_type(self):
+        over = vernier_client.Preference(over="02cd")
+        for value, field in ((True, "flag"), (0, "number"), (4.5, "number"), ("good", "text"), (over, "preference")):
+            self.client.feedback("01ab", "m", value, source="web", idempotency_key="k")
+            event = self.sent.pop()
+            self.assertEqual((event.WhichOneof("value"), getattr(event, field)), (field, value))
+            self.assertEqual((event.exposure_id, event.metric, event.source, event.idempotency_key), ("01ab", "m", "web", "k"))
+
+    def test_a_refusal_of_one_raises_and_of_many_is_told(self):
+        failure = inference_pb2.FeedbackResponse.Failure(index=0, reason="m is not declared")
+        self.feedback_reply = inference_pb2.FeedbackResponse(refused=1, failures=[failure])
+        with self.assertRaisesRegex(ValueError, "m is not declared"):
+            self.client.feedback("01ab", "m", True)
+        self.assertEqual(self.client.send_feedback([inference_pb2.FeedbackEvent(metric="m")] * 2).refused, 1)
+        self.assertEqual(len(self.sent), 3)
+
+    def test_the_routing_key_is_sent(self):
+        self.client.generate([1], routing_key="ada")
+        self.client.generate([1])
+        self.assertEqual(self.sent, ["ada", None])
+
+    def test_experiments_are_put_listed_read_and_explained(self):
+        self.assertEqual(self.client.put_experiment(experiments_pb2.Experiment(id="canary", version=3)).version, 3)
+        self.assertEqual([e.id for e in self.client.experiments()], ["canary"])
+        self.assertTrue(self.client.experiment_report("canary", rebuild=True).valid)
+        self.assertEqual((self.sent[-1].id, self.sent[-1].rebuild), ("canary", True))
+        self.assertEqual(self.client.explain_assignment("ada", tenant="acme", prompt_tokens=9).variant, "nf4")
+        self.assertEqual((self.sent[-1].unit, self.sent[-1].tenant, self.sent[-1].prompt_tokens), ("ada", "acme", 9))
+
+    def test_an_action_and_its_refusal(self):
+        ramp = experiments_pb2.ControlExperimentRequest.RAMP
+        with self.assertRaises(vernier_client.VernierError) as caught:
+            self.client.control_experiment("canary", ramp, step=0, force=True, reason="a test")
+        self.assertEqual(caught.exception.code, grpc.StatusCode.FAILED_PRECONDITION)
+        sent = self.sent[-1]
+        self.assertEqual((sent.action, sent.HasField("step"), sent.force, sent.reason), (ramp, True, True, "a test"))
 
 
 class Nginx:
