@@ -205,7 +205,7 @@ std::string Latency(const v1::ExperimentReport& report, const Canvas& canvas) {
 }
 
 std::string Gates(const v1::ExperimentReport& report, const Canvas& canvas) {
-  if (report.gates_size() == 0) return "";
+  if (report.gates_size() + report.holds_size() == 0) return "";
   std::string out = Heading("gates", canvas);
   for (const v1::GateReport& gate : report.gates()) {
     const std::string text = Paragraph(
@@ -213,14 +213,21 @@ std::string Gates(const v1::ExperimentReport& report, const Canvas& canvas) {
         canvas);
     out += gate.passed() ? text : Painted(kBad, text, canvas);
   }
+  for (const v1::GateReport& hold : report.holds()) {
+    if (hold.passed()) continue;
+    out +=
+        Paragraph(absl::StrCat("HOLDS the ramp: ", hold.gate(), ": ", hold.reason()), 7, canvas);
+  }
   return out;
 }
 
-// A metric's rows together, in the order in which the report names the metrics.
+// A metric's rows together, in the order in which the report names the metrics; of those alone that
+// have values.
 std::vector<const v1::MetricReport*> ByMetric(const v1::ExperimentReport& report) {
   std::map<std::string, size_t> order;
   std::vector<const v1::MetricReport*> rows;
   for (const v1::MetricReport& metric : report.metrics()) {
+    if (metric.control_count() + metric.treatment_count() == 0) continue;
     order.try_emplace(metric.metric(), order.size());
     rows.push_back(&metric);
   }

@@ -53,6 +53,22 @@ TEST(ExperimentReportTest, OfPairsThereAreNoMeansByArm) {
               ::testing::ContainsRegex("score_kl  nf4 +- +- +1370 +1355 +0.31  paired\n"));
 }
 
+TEST(ExperimentReportTest, AMetricWithoutValuesIsNotShown) {
+  v1::ExperimentReport report;
+  v1::MetricReport* empty = report.add_metrics();
+  empty->set_metric("score_kl");
+  empty->set_arm("nf4");
+  EXPECT_THAT(Render(report), Not(HasSubstr("score_kl")));
+}
+
+TEST(ExperimentReportTest, WhatHoldsTheRampIsSaid) {
+  v1::ExperimentReport report = CanaryReport();
+  v1::GateReport* hold = report.add_holds();
+  hold->set_gate("first_token");
+  hold->set_reason("nf4: 1.4 times the control's");
+  EXPECT_THAT(Render(report), HasSubstr("HOLDS the ramp: first_token: nf4: 1.4 times"));
+}
+
 TEST(ExperimentReportTest, BehindAFailedGateEverythingIsInvalid) {
   v1::ExperimentReport report = CanaryReport();
   report.mutable_gates(0)->set_passed(false);
