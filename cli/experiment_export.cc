@@ -89,11 +89,13 @@ std::string ReportCsv(const v1::ExperimentReport& report) {
                         {"state", v1::Experiment::State_Name(experiment.state())},
                         {"step", experiment.step()}};
   for (const char* name :
-       {"valid", "forced", "without_unit", "feedback", "feedback_orphans", "log_dropped"}) {
+       {"valid", "forced", "without_unit", "feedback", "feedback_orphans", "feedback_left_out",
+        "exposures_forgotten", "unit_share", "log_dropped"}) {
     whole[name] = json[name];
   }
   Append({"experiment", "", ""}, "", whole, &out);
-  for (const char* section : {"arms", "gates", "metrics", "shadows", "verdicts"}) {
+  for (const char* section :
+       {"arms", "gates", "holds", "metrics", "preferences", "shadows", "verdicts"}) {
     AppendAll(section, json[section], &out);
   }
   return out;

@@ -219,6 +219,43 @@ row_fuzz() { # each target (or those of FUZZ_TARGETS) until it has had FUZZ_SECO
   done
 }
 
+row_experiment() { # SmolLM2: a canary of NF4 at 10 % under real requests, its report; then one whose shadows take it back
+  local folder; folder=$(mktemp -d)
+  printf '%s\n' "model: {path: $(deploy/fetch_model.sh)}" "variants: [{name: fp16}, {name: int8}, {name: nf4}]" \
+    "listen: 127.0.0.1:0" "http: 127.0.0.1:0" "admin: 127.0.0.1:0" "experiments: {folder: $folder/experiments}" >"$folder/config.yaml"
+  log=$(mktemp)
+  "$bin/vernierd" --config "$folder/config.yaml" >"$log" 2>&1 &
+  daemon_pid=$!
+  trap 'kill $daemon_pid 2>/dev/null || true' EXIT
+  until grep -q '^ready' "$log"; do kill -0 $daemon_pid || { cat "$log"; exit 1; }; sleep 0.1; done
+  local admin; admin=$(sed -n 's/^ready.*admin=\([^ ]*\).*/\1/p' "$log")
+  address=$(sed -n 's/^ready.*grpc=\([^ ]*\).*/\1/p' "$log") http=$(sed -n 's/^ready.*http=\([^ ]*\).*/\1/p' "$log")
+  local shape=(--concurrency 2 --prompt-tokens 40 --output-tokens 24 --warmup 0 --seconds "$seconds")
+  "$bin/vernier" --server "$admin" experiment create canary --arms fp16,nf4 --unit request --ramp 10 --shadow 0.5 \
+    --primary errors --margin 0.01 >/dev/null
+  "$bin/vernier" --server "$admin" experiment start canary >/dev/null
+  load experiment run "${shape[@]}"
+  "$bin/vernier" --server "$admin" experiment status canary | tee "$reports/experiment.txt"
+  "$bin/vernier" --server "$admin" experiment export canary --format json >"$reports/experiment_report.json"
+  "$bin/vernier" --server "$admin" experiment stop canary >/dev/null
+  echo '{"id": "strict", "unit": "REQUEST", "ramp": [0.2], "shadow_share": 1, "guardrails": {"max_kl": 0.001},
+    "arms": [{"name": "full", "variant": "fp16"}, {"name": "cheap", "variant": "nf4"}]}' | "$bin/vernier" --server "$admin" experiment put - >/dev/null
+  "$bin/vernier" --server "$admin" experiment start strict >/dev/null
+  load experiment_strict run "${shape[@]}"
+  local state; state=$("$bin/vernier" --server "$admin" experiment list | sed -n 's/^strict: //p' | head -n 1)
+  "$bin/vernier" --server "$admin" experiment status strict | sed -n 3p
+  record experiment "$(python3 - "$reports/experiment_report.json" <<'PY'
+import json, sys
+r = json.load(open(sys.argv[1])); r = r.get("report", r)
+arms = ", ".join(f"{a['arm']} {a['requests']} requests, {a['errors']} errors, TTFT p50 {1e3 * a['first_token']['p50']:.0f} ms" for a in r["arms"])
+s = r["shadows"][0]
+print(f"canary at 10 %: {arms}; shadows {s['scored']} scored, {s['dropped']} dropped, KL {s['kl_mean']:.3f}, top-1 {s['top1_mean']:.3f}; valid {r['valid']}")
+PY
+)"
+  record experiment "limit of KL 0.001: ${state%%,*} after $(metric 'vernier_exp_shadow_total.exp="strict",arm="cheap",outcome="scored".') scored answers"
+  rm -rf "$folder"
+}
+
 row_prefix() { # a prompt of 2,016 tokens on SmolLM2 in nf4, and again with all but 32 of them cached
   start_daemon
   local shape=(--variants nf4 --concurrency 1 --output-tokens 2 --warmup 0 --seconds 3600)

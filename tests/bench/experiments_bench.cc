@@ -1,7 +1,8 @@
 // What experiments cost a request, and how often what decides them is wrong.
 //
 // --rows costs: assignment and exposure of 10,000 requests a second, one by one and 8,000 at once,
-// and what reports and guardrails take of a record. --rows decisions: thousands of simulated
+// as the daemon does them, how soon a guardrail takes an arm away, and what reports and guardrails
+// take of a record. --rows decisions: thousands of simulated
 // experiments through the reports and guardrails that decide real ones, with fixed seeds: figures
 // that do not depend on the machine. CSV: row, figure, value.
 #include <CLI/CLI.hpp>
@@ -10,13 +11,14 @@
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "server/experiments/assignment.h"
 #include "server/experiments/exposure_log.h"
+#include "server/experiments/registry.h"
 #include "tests/bench/machine.h"
 #include "tests/server/experiments/simulations.h"
 
@@ -47,29 +49,57 @@ int64_t NanosSince(steady_clock::time_point begin) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(steady_clock::now() - begin).count();
 }
 
-// The path of a request: its arm, by the published function, into a record and into the log.
-class RequestPath {
+// Experiments of a folder of their own, and one of them that runs.
+class OwnExperiments {
  public:
-  explicit RequestPath(ExposureLog* log) : log_(log) {}
+  OwnExperiments() { std::filesystem::remove_all(folder_); }
+  ~OwnExperiments() {
+    experiments_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  const std::string& folder() const { return folder_; }
+  Experiments* get() const { return experiments_.get(); }
+  void Close() { experiments_.reset(); }
 
-  int64_t Serve(uint64_t number) {
-    const std::string unit = absl::StrCat("session-", number % 5000);
-    const auto begin = steady_clock::now();
-    const Assignment assignment = Assign(plan_, ranges_, unit, {"tenant", 200}, {});
-    ExposureRecord record = testing::Bound(number, static_cast<uint8_t>(assignment.arm), number);
-    record.bucket = assignment.bucket.value_or(0);
-    log_->Append(record);
-    const int64_t nanos = NanosSince(begin);
-    // The end of a request comes through the same queue, in its own time.
-    log_->Append(testing::Done(number, record.arm, number));
-    return nanos;
+  absl::Status Open() {
+    auto opened = Experiments::Open({.folder = folder_, .variants = {"fp16", "nf4"}});
+    if (!opened.ok()) return opened.status();
+    experiments_ = *std::move(opened);
+    return absl::OkStatus();
+  }
+  absl::Status Run(const std::string& id) {
+    v1::Experiment experiment;
+    experiment.set_id(id);
+    for (const char* variant : {"fp16", "nf4"}) {
+      v1::ExperimentArm* arm = experiment.add_arms();
+      arm->set_name(variant);
+      arm->set_variant(variant);
+    }
+    experiment.add_ramp(1);
+    if (const auto put = experiments_->Put(experiment); !put.ok()) return put.status();
+    v1::ControlExperimentRequest start;
+    start.set_id(id);
+    start.set_action(v1::ControlExperimentRequest::START);
+    return experiments_->Control(start).status();
   }
 
  private:
-  const ExperimentPlan plan_ = testing::CanaryPlan();
-  const std::vector<BucketRange> ranges_ = RangesOf(plan_);
-  ExposureLog* log_;
+  const std::string folder_ =
+      (std::filesystem::temp_directory_path() / "vernier_experiments_bench").string();
+  std::unique_ptr<Experiments> experiments_;
 };
+
+// What a request of the daemon costs: its arm, its record and its place in the log.
+int64_t Serve(Experiments* experiments, uint64_t number) {
+  const std::string session = absl::StrCat("session-", number % 5000);
+  const auto begin = steady_clock::now();
+  const Exposure exposure =
+      experiments->Bind({.routing_key = session, .tenant = "tenant", .prompt_tokens = 200});
+  const int64_t nanos = NanosSince(begin);
+  // The end of a request comes through the same queue, in its own time.
+  experiments->End(exposure, {.output_tokens = static_cast<int64_t>(number % 200)});
+  return nanos;
+}
 
 void Report(Table& table, const std::string& row, const std::vector<int64_t>& nanos,
             int64_t dropped) {
@@ -92,36 +122,64 @@ bool IsWhole(const std::string& folder, int64_t requests) {
 
 bool MeasureRequests(Table& table, int seconds) {
   constexpr int kPerSecond = 10000, kBurst = 8000;
-  const std::string folder =
-      (std::filesystem::temp_directory_path() / "vernier_experiments_bench").string();
-  std::filesystem::remove_all(folder);
-  auto log = ExposureLog::Open({.folder = folder});
-  if (!log.ok()) {
-    std::cerr << log.status() << "\n";
+  OwnExperiments own;
+  absl::Status status = own.Open();
+  if (status.ok()) status = own.Run("measured");
+  if (!status.ok()) {
+    std::cerr << status << "\n";
     return false;
   }
-  RequestPath path(log->get());
+  const auto dropped = [&] { return own.get()->Figures()->log_dropped; };
   std::vector<int64_t> paced, at_once;
   uint64_t number = 1;
   const auto begin = steady_clock::now();
   for (int i = 0; i < kPerSecond * seconds; ++i) {
     const auto due = begin + std::chrono::nanoseconds(int64_t{1000000000} / kPerSecond * i);
     while (steady_clock::now() < due) continue;
-    paced.push_back(path.Serve(number++));
+    paced.push_back(Serve(own.get(), number++));
   }
-  Report(table, "10,000 a second", paced, (*log)->Dropped());
+  Report(table, "10,000 a second", paced, dropped());
   for (int burst = 0; burst < 10 * seconds; ++burst) {
-    if (!(*log)->Flush().ok()) return false;
-    for (int i = 0; i < kBurst; ++i) at_once.push_back(path.Serve(number++));
+    if (!own.get()->Flush().ok()) return false;
+    for (int i = 0; i < kBurst; ++i) at_once.push_back(Serve(own.get(), number++));
   }
-  Report(table, "8,000 at once", at_once, (*log)->Dropped());
-  const bool flushed = (*log)->Flush().ok();
-  const int64_t dropped = (*log)->Dropped();
-  log->reset();
-  const bool whole = IsWhole(folder, static_cast<int64_t>(number - 1));
-  std::filesystem::remove_all(folder);
-  if (!flushed || (dropped == 0 && !whole)) std::cerr << "the log does not have what was logged\n";
-  return flushed && (dropped > 0 || whole);
+  const bool flushed = own.get()->Flush().ok();
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // figures are a second old
+  const int64_t lost = dropped();
+  Report(table, "8,000 at once", at_once, lost);
+  own.Close();
+  const bool whole = IsWhole(own.folder() + "/exposures", static_cast<int64_t>(number - 1));
+  if (!flushed || (lost == 0 && !whole)) std::cerr << "the log does not have what was logged\n";
+  return flushed && (lost > 0 || whole);
+}
+
+// From the end of the request that crosses a guardrail until nobody gets the arm any more.
+bool MeasureRollback(Table& table) {
+  constexpr int kTimes = 50;
+  OwnExperiments own;
+  absl::Status status = own.Open();
+  std::vector<int64_t> nanos;
+  for (int i = 0; i < kTimes && status.ok(); ++i) {
+    status = own.Run(absl::StrCat("rollback", i));
+    if (!status.ok()) break;
+    Exposure canary;
+    for (int unit = 0; canary.arm != 1; ++unit) {
+      canary = own.get()->Bind({.routing_key = absl::StrCat("u", unit)});
+    }
+    const auto begin = steady_clock::now();
+    own.get()->End(canary, {.code = absl::StatusCode::kInternal, .not_finite = true});
+    while (own.get()->Bind({.routing_key = "u"}).experiment != nullptr) {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    nanos.push_back(NanosSince(begin));
+  }
+  if (!status.ok()) {
+    std::cerr << status << "\n";
+    return false;
+  }
+  table.Row("rollback", "median ms", static_cast<double>(testing::QuantileOf(nanos, 0.5)) / 1e6);
+  table.Row("rollback", "max ms", static_cast<double>(testing::QuantileOf(nanos, 1)) / 1e6);
+  return true;
 }
 
 // Nanoseconds a record, of a million requests of a hundred thousand sessions.
@@ -250,7 +308,7 @@ int Main(int argc, char** argv) {
   table.Row("machine", "processor", ProcessorName());
   table.Row("machine", "date", Today());
   if (rows != "decisions") {
-    if (!MeasureRequests(table, seconds)) return 1;
+    if (!MeasureRequests(table, seconds) || !MeasureRollback(table)) return 1;
     MeasureRecords(table);
   }
   if (rows != "costs") {

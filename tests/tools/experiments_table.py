@@ -58,6 +58,8 @@ def render(rows):
             "thread of a machine whose cores others used too, which the maxima show (goal: p99 at most 20,000, nothing dropped):", "",
             "| requests come | " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * len(COLUMNS)]
     out += [f"| {row} | " + " | ".join(show(figures[row, column]) for column in COLUMNS) + " |" for row in REQUESTS]
+    out += ["", fill("From the end of the request that crosses a guardrail until nobody gets the arm: {rollback/median ms} ms in the median of "
+                     "50, {rollback/max ms} ms at most (goal: 100).")]
     out += ["", fill("A record costs guardrails {guardrails/ns a record} ns and a report {report/ns a record} ns; a report of {report/units} "
                      "units holds {report/MiB of 100,000 units} MiB and is concluded in {report/ms to build} ms.")]
     return "\n".join(out) + "\n\nWritten by `tests/tools/experiments_table.py` from `experiments_bench --csv`.\n"
