@@ -171,9 +171,10 @@ class ShadowCall : public EngineCall {
 };
 
 bool ShadowPool::TryBegin(const Served& served) {
-  for (const VariantLoad& load : served.engine->Snapshot().variants) {
-    if (load.waiting > 0) return false;
-  }
+  int64_t waiting = 0;
+  for (const VariantLoad& load : served.engine->Snapshot().variants) waiting += load.waiting;
+  // Shadows may wait for each other.
+  if (waiting > kRuns * running_.load(std::memory_order_relaxed)) return false;
   if (running_.fetch_add(1, std::memory_order_relaxed) < most_) return true;
   running_.fetch_sub(1, std::memory_order_relaxed);
   return false;

@@ -230,7 +230,8 @@ row_experiment() { # SmolLM2: a canary of NF4 at 10 % under real requests, its r
   until grep -q '^ready' "$log"; do kill -0 $daemon_pid || { cat "$log"; exit 1; }; sleep 0.1; done
   local admin; admin=$(sed -n 's/^ready.*admin=\([^ ]*\).*/\1/p' "$log")
   address=$(sed -n 's/^ready.*grpc=\([^ ]*\).*/\1/p' "$log") http=$(sed -n 's/^ready.*http=\([^ ]*\).*/\1/p' "$log")
-  local shape=(--concurrency 2 --prompt-tokens 40 --output-tokens 24 --warmup 0 --seconds "$seconds")
+  # A rate that leaves the device some time: shadows are the last to get any.
+  local shape=(--rate 1.5 --prompt-tokens 20 --output-tokens 8 --warmup 0 --requests 100000 --seconds "$seconds")
   "$bin/vernier" --server "$admin" experiment create canary --arms fp16,nf4 --unit request --ramp 10 --shadow 0.5 \
     --primary errors --margin 0.01 >/dev/null
   "$bin/vernier" --server "$admin" experiment start canary >/dev/null
@@ -238,22 +239,22 @@ row_experiment() { # SmolLM2: a canary of NF4 at 10 % under real requests, its r
   "$bin/vernier" --server "$admin" experiment status canary | tee "$reports/experiment.txt"
   "$bin/vernier" --server "$admin" experiment export canary --format json >"$reports/experiment_report.json"
   "$bin/vernier" --server "$admin" experiment stop canary >/dev/null
-  echo '{"id": "strict", "unit": "REQUEST", "ramp": [0.2], "shadow_share": 1, "guardrails": {"max_kl": 0.001},
+  echo '{"id": "strict", "unit": "REQUEST", "ramp": [1], "shadow_share": 1, "guardrails": {"max_kl": 0.001},
     "arms": [{"name": "full", "variant": "fp16"}, {"name": "cheap", "variant": "nf4"}]}' | "$bin/vernier" --server "$admin" experiment put - >/dev/null
   "$bin/vernier" --server "$admin" experiment start strict >/dev/null
   load experiment_strict run "${shape[@]}"
-  local state; state=$("$bin/vernier" --server "$admin" experiment list | sed -n 's/^strict: //p' | head -n 1)
-  "$bin/vernier" --server "$admin" experiment status strict | sed -n 3p
+  "$bin/vernier" --server "$admin" experiment status strict >"$reports/experiment_strict.txt"
   record experiment "$(python3 - "$reports/experiment_report.json" <<'PY'
 import json, sys
 r = json.load(open(sys.argv[1])); r = r.get("report", r)
 arms = ", ".join(f"{a['arm']} {a['requests']} requests, {a['errors']} errors, TTFT p50 {1e3 * a['first_token']['p50']:.0f} ms" for a in r["arms"])
 s = r["shadows"][0]
-print(f"canary at 10 %: {arms}; shadows {s['scored']} scored, {s['dropped']} dropped, KL {s['kl_mean']:.3f}, top-1 {s['top1_mean']:.3f}; valid {r['valid']}")
+print(f"canary at 10 %: {arms}; shadows {s['scored']} scored, {s['dropped']} dropped, KL {s['kl_mean'] or 0:.3f}, top-1 {s['top1_mean'] or 0:.3f}; valid {r['valid']}")
 PY
 )"
-  record experiment "limit of KL 0.001: ${state%%,*} after $(metric 'vernier_exp_shadow_total.exp="strict",arm="cheap",outcome="scored".') scored answers"
+  record experiment "at most 0.001 of KL: $(sed -n '1s/.*: //p; 3s/last change: //p' "$reports/experiment_strict.txt" | paste -sd ' ')"
   rm -rf "$folder"
+  grep -q '^strict: ROLLED_BACK' "$reports/experiment_strict.txt" || { echo "soak.sh: the guardrail did not act" >&2; return 1; }
 }
 
 row_prefix() { # a prompt of 2,016 tokens on SmolLM2 in nf4, and again with all but 32 of them cached

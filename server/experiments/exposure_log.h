@@ -28,7 +28,7 @@ struct ExposureLogOptions {
   std::string folder;
   size_t queue_records = size_t{1} << 14;  // 1.6 s at 10,000 requests a second; a power of two
   int64_t segment_bytes = 64 << 20;
-  absl::Duration write_period = absl::Milliseconds(50);
+  absl::Duration write_period = absl::Milliseconds(20);
   absl::Duration sync_period = absl::Seconds(1);
   // Called by the writing thread with what it has just written, in its order.
   std::function<void(std::span<const ExposureRecord>)> observer = [](auto) {};
