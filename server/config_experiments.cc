@@ -12,32 +12,35 @@ namespace vernier {
 namespace {
 
 constexpr int kMaxDepth = 8;
+constexpr int kMaxNodes = 10000;  // aliases make many of few bytes
 
-// Scalars that are written as numbers and truth values are such, unless they are quoted.
+// Truth values are such unless they are quoted; protobuf reads numbers from texts.
 nlohmann::json ScalarOf(const YAML::Node& node) {
   const std::string& text = node.Scalar();
-  if (node.Tag() == "!") return text;
-  if (text == "true" || text == "false") return text == "true";
-  double number = 0;
-  if (absl::SimpleAtod(text, &number) && std::isfinite(number)) return number;
-  return text;
+  const bool truth = node.Tag() != "!" && (text == "true" || text == "false");
+  return truth ? nlohmann::json(text == "true") : nlohmann::json(text);
 }
 
-nlohmann::json JsonOf(const YAML::Node& node, int depth) {
-  if (depth > kMaxDepth || node.IsNull()) return nullptr;
+// `nodes` counts what was read; what is too deep or too much is null.
+nlohmann::json JsonOf(const YAML::Node& node, int depth, int* nodes) {
+  if (depth > kMaxDepth || ++*nodes > kMaxNodes || node.IsNull()) return nullptr;
   if (node.IsScalar()) return ScalarOf(node);
   nlohmann::json out = node.IsMap() ? nlohmann::json::object() : nlohmann::json::array();
   if (node.IsMap()) {
     for (const auto& entry : node) {
-      if (entry.first.IsScalar()) out[entry.first.Scalar()] = JsonOf(entry.second, depth + 1);
+      if (entry.first.IsScalar())
+        out[entry.first.Scalar()] = JsonOf(entry.second, depth + 1, nodes);
     }
   } else {
-    for (const YAML::Node& entry : node) out.push_back(JsonOf(entry, depth + 1));
+    for (const YAML::Node& entry : node) {
+      if (*nodes > kMaxNodes) break;
+      out.push_back(JsonOf(entry, depth + 1, nodes));
+    }
   }
   return out;
 }
 
-// Names, which may look like numbers, are texts: protobuf takes no number for one.
+// Names, which may look like truth values, are texts.
 void QuoteNames(const google::protobuf::Descriptor& type, nlohmann::json* json) {
   if (!json->is_object()) return;
   for (auto& [key, value] : json->items()) {
@@ -46,7 +49,7 @@ void QuoteNames(const google::protobuf::Descriptor& type, nlohmann::json* json) 
     const auto quote = [&](nlohmann::json* one) {
       if (field->message_type() != nullptr) return QuoteNames(*field->message_type(), one);
       if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING &&
-          one->is_number()) {
+          one->is_boolean()) {
         *one = one->dump();
       }
     };
@@ -61,16 +64,21 @@ void QuoteNames(const google::protobuf::Descriptor& type, nlohmann::json* json) 
 void ReadExperiments(ConfigReader* reader, const YAML::Node& node,
                      std::vector<ConfiguredExperiment>* experiments) {
   if (!node.IsSequence()) return reader->Error(node, "experiments.define must be a list");
+  int nodes = 0;
   for (const YAML::Node& entry : node) {
     if (!entry.IsMap()) {
       reader->Error(entry, "an experiment must be a mapping of keys to values");
       continue;
     }
-    nlohmann::json json = JsonOf(entry, 0);
+    nlohmann::json json = JsonOf(entry, 0, &nodes);
+    if (nodes > kMaxNodes) {
+      return reader->Error(entry,
+                           absl::StrCat("experiments.define has more than ", kMaxNodes, " values"));
+    }
     QuoteNames(*v1::Experiment::descriptor(), &json);
     ConfiguredExperiment experiment{.line = entry.Mark().line + 1};
-    const auto status =
-        google::protobuf::util::JsonStringToMessage(json.dump(), &experiment.message);
+    const auto status = google::protobuf::util::JsonStringToMessage(
+        json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), &experiment.message);
     if (!status.ok()) {
       reader->Error(entry, absl::StrCat("experiments.define: ",
                                         Printable(std::string(status.message()).substr(0, 256))));

@@ -54,6 +54,61 @@ TEST(ConfigTest, LmHeadIsARuleBeforeTheOthers) {
   }
 }
 
+constexpr char kExperiment[] =
+    "experiments:\n"
+    "  folder: /tmp/e\n"
+    "  define:\n"
+    "    - id: 7\n"
+    "      state: RUNNING\n"
+    "      arms: [{name: full, variant: fp16, weight: 0.9}, {name: 1e3, variant: nf4, weight: "
+    "0.1}]\n"
+    "      ramp: [0.1, 1]\n"
+    "      decision: {primary: errors, margin: 0.01}\n";
+
+TEST(ConfigTest, ExperimentsAreThoseOfTheProtocol) {
+  const ParsedConfig parsed = Check(absl::StrCat(kGood, kExperiment));
+  EXPECT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
+  EXPECT_EQ(parsed.config.experiments_folder, "/tmp/e");
+  ASSERT_EQ(parsed.config.experiments.size(), 1u);
+  const v1::Experiment& experiment = parsed.config.experiments[0].message;
+  EXPECT_EQ(experiment.id(), "7");  // a name, whatever it looks like
+  EXPECT_EQ(experiment.state(), v1::Experiment::RUNNING);
+  EXPECT_EQ(experiment.arms(1).weight(), 0.1);
+  EXPECT_EQ(experiment.decision().margin(), 0.01);
+}
+
+TEST(ConfigTest, WhatIsWrongWithAnExperimentIsSaidWithItsLine) {
+  const auto errors = [](const std::string& text) {
+    return FormatErrors("f", Check(absl::StrCat(kGood, text)).errors);
+  };
+  const std::string twice = absl::StrCat(
+      kExperiment,
+      absl::string_view(kExperiment).substr(absl::string_view(kExperiment).find("    -")));
+  EXPECT_THAT(errors(twice), HasSubstr("f:13: experiment 7 is given twice"));
+  EXPECT_THAT(errors("experiments: {define: [{id: x}]}\n"),
+              HasSubstr("without experiments.folder"));
+  EXPECT_THAT(errors("experiments: {folder: f, define: [{id: x, colour: red}]}\n"),
+              HasSubstr("f:5: experiments.define: "));
+  EXPECT_THAT(errors("experiments: {folder: f, define: [{id: x, arms: [{name: a, variant: q},"
+                     " {name: b, variant: nf4}]}]}\n"),
+              HasSubstr("arms[0].variant is q"));
+  EXPECT_THAT(errors("experiments: {folder: f, define: [x]}\n"), HasSubstr("must be a mapping"));
+  EXPECT_THAT(errors("experiments: {folder: f, define: [{id: \"\\xff\"}]}\n"), HasSubstr("f:5: "));
+}
+
+TEST(ConfigTest, AliasesThatMultiplyAnExperimentAreAnError) {
+  std::string text =
+      "experiments:\n  folder: f\n  define:\n    - a: &a [x, x, x, x, x, x, x, x, x, x]\n";
+  for (char c = 'b'; c <= 'g'; ++c) {
+    const std::string before(1, static_cast<char>(c - 1));
+    absl::StrAppend(&text, "      ", std::string(1, c), ": &", std::string(1, c), " [");
+    for (int i = 0; i < 10; ++i) absl::StrAppend(&text, i > 0 ? ", *" : "*", before);
+    absl::StrAppend(&text, "]\n");
+  }
+  EXPECT_THAT(FormatErrors("f", Check(absl::StrCat(kGood, text)).errors),
+              HasSubstr("more than 10000 values"));
+}
+
 struct BadCase {
   const char* text;  // line 5 on
   int line;
