@@ -147,6 +147,9 @@ class Experiments {
   absl::Status CheckMayRamp(const Live& live, const v1::ControlExperimentRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Publish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<FeedbackTaken> KeepFeedback(const v1::FeedbackEvent& event,
+                                             v1::FeedbackResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Feed(ReportBuilder* report, const Definition& definition)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Assignment AssignmentOf(const Definition& definition, absl::string_view unit,

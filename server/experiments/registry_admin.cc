@@ -218,28 +218,31 @@ absl::Status Experiments::Configure(const Experiment& experiment) {
 
 // ---- Feedback ----
 
+absl::StatusOr<FeedbackTaken> Experiments::KeepFeedback(const v1::FeedbackEvent& event,
+                                                        v1::FeedbackResponse* response) {
+  const auto id = ReadExposureId("exposure_id", event.exposure_id());
+  if (!id.ok()) return id.status();
+  const auto live = by_number_.find(NumberOf(*id));
+  if (live == by_number_.end()) {
+    return absl::NotFoundError("no experiment here gave out that exposure_id");
+  }
+  const auto feedback = ReadFeedback(event, *id, *live->second->definition, UnixMicros());
+  if (!feedback.ok()) return feedback.status();
+  const auto saved = store_->SaveFeedback(*feedback);
+  if (!saved.ok() || *saved == FeedbackTaken::kDuplicate) return saved;
+  ReportBuilder& report = *live->second->report;
+  if (!report.Knows(*id)) {
+    response->set_orphans(response->orphans() + 1);
+    ++feedback_[2];
+  }
+  report.AddFeedback(ValueOf(*live->second->definition, *feedback));
+  return saved;
+}
+
 void Experiments::TakeFeedback(const v1::FeedbackEvent& event, v1::FeedbackResponse* response) {
   const auto count = response->accepted() + response->duplicates() + response->refused();
   MutexLock lock(&mutex_);
-  const auto taken = [&]() -> absl::StatusOr<FeedbackTaken> {
-    const auto id = ReadExposureId("exposure_id", event.exposure_id());
-    if (!id.ok()) return id.status();
-    const auto live = by_number_.find(NumberOf(*id));
-    if (live == by_number_.end()) {
-      return absl::NotFoundError("no experiment here gave out that exposure_id");
-    }
-    const auto feedback = ReadFeedback(event, *id, *live->second->definition, UnixMicros());
-    if (!feedback.ok()) return feedback.status();
-    const auto saved = store_->SaveFeedback(*feedback);
-    if (!saved.ok() || *saved == FeedbackTaken::kDuplicate) return saved;
-    ReportBuilder& report = *live->second->report;
-    if (!report.Knows(*id)) {
-      response->set_orphans(response->orphans() + 1);
-      ++feedback_[2];
-    }
-    report.AddFeedback(ValueOf(*live->second->definition, *feedback));
-    return saved;
-  }();
+  const auto taken = KeepFeedback(event, response);
   if (!taken.ok()) {
     ++feedback_[3];
     response->set_refused(response->refused() + 1);
