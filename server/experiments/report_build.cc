@@ -177,6 +177,11 @@ Verdict ReportBuilder::Decide(int arm) const {
   verdict.reason = absl::StrFormat("%s %+.4g within [%.4g, %.4g], margin %.4g",
                                    rule.by_pairs ? "difference of pairs" : "difference", whole.mean,
                                    bounds.low, bounds.high, rule.margin);
+  if (plan_.arms[static_cast<size_t>(arm)].variant ==
+      plan_.arms[static_cast<size_t>(control_)].variant) {
+    verdict.reason = "an A/A test: both arms have one variant, so there is nothing to decide";
+    return verdict;
+  }
   if (!enough(column)) {
     verdict.reason = absl::StrFormat("fewer than %d %s", kLeastDecisionCount,
                                      rule.by_pairs ? "pairs" : "units in an arm");

@@ -115,5 +115,18 @@ TEST(DecisionTest, ALossOfTheMarginIsHardlyEverTakenForNone) {
   EXPECT_LE(wrong, 20);
 }
 
+TEST(DecisionTest, AnAATestEndsWithoutADecision) {
+  ExperimentPlan plan = testing::CanaryPlan();
+  plan.arms[1].variant = plan.arms[0].variant;
+  ReportBuilder builder(plan, testing::kExperiment, 0, Deciding({.metric = kThumb, .margin = 0.5}));
+  for (int i = 0; i < 4000; ++i) {
+    builder.Add(Bound(i, static_cast<uint8_t>(i % 2), 1 + i));
+    builder.AddFeedback({.exposure_id = IdOf(i), .value = i % 3 == 0 ? 1.0 : 0.0});
+  }
+  const Verdict verdict = builder.Build().verdicts.at(0);
+  EXPECT_EQ(verdict.verdict, NonInferiority::kUndecided);
+  EXPECT_THAT(verdict.reason, HasSubstr("A/A"));
+}
+
 }  // namespace
 }  // namespace vernier
