@@ -215,8 +215,7 @@ std::string Gates(const v1::ExperimentReport& report, const Canvas& canvas) {
   }
   for (const v1::GateReport& hold : report.holds()) {
     if (hold.passed()) continue;
-    out +=
-        Paragraph(absl::StrCat("HOLDS the ramp: ", hold.gate(), ": ", hold.reason()), 7, canvas);
+    out += Paragraph(absl::StrCat("HOLDS the ramp: ", hold.gate(), ": ", hold.reason()), 7, canvas);
   }
   return out;
 }
@@ -388,6 +387,9 @@ std::string VerdictText(const v1::ExperimentReport::Verdict& verdict) {
   if (verdict.needed() > 0) {
     absl::StrAppendFormat(&text, " (a test of fixed size needs %.0f values an arm)",
                           std::ceil(verdict.needed()));
+  }
+  if (!verdict.reason().empty()) {
+    absl::StrAppend(&text, "; ", verdict.reason());
   }
   return text;
 }

@@ -61,6 +61,12 @@ TEST(ExperimentReportTest, AMetricWithoutValuesIsNotShown) {
   EXPECT_THAT(Render(report), Not(HasSubstr("score_kl")));
 }
 
+TEST(ExperimentReportTest, AVerdictHasItsReason) {
+  v1::ExperimentReport report = CanaryReport();
+  report.mutable_verdicts(0)->set_reason("fewer than 300 pairs");
+  EXPECT_THAT(Render(report), HasSubstr("fewer than 300 pairs"));
+}
+
 TEST(ExperimentReportTest, WhatHoldsTheRampIsSaid) {
   v1::ExperimentReport report = CanaryReport();
   v1::GateReport* hold = report.add_holds();
