@@ -42,8 +42,8 @@ endfunction()
 
 # vernier_test(NAME SOURCES... DEPS... [LABELS...] [TIMEOUT seconds] [THREADED FILTER]): one GoogleTest
 # binary a folder, run by ctest as one test. ThreadSanitizer runs the cases of FILTER alone where there
-# is one: what one thread does costs ten times as much there and shows nothing. Tests find their data through VERNIER_TEST_DATA and, where it is there,
-# the larger sets through VERNIER_SHARED_DATA.
+# is one: what one thread does costs ten times as much there and shows nothing. Tests find their data
+# through VERNIER_TEST_DATA and, where it is there, the larger sets through VERNIER_SHARED_DATA.
 function(vernier_test name)
   cmake_parse_arguments(arg "" "TIMEOUT;THREADED" "SOURCES;DEPS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)

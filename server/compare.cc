@@ -88,14 +88,7 @@ void CompareCall::Prepare() {
 void CompareCall::StartFree() {
   for (int i = 0; i < num_parts(); ++i) {
     if (!runs_free(parts_[i])) continue;
-    SampleOptions options;
-    options.tokenizer = served_->model->tokenizer.get();
-    options.stops = spec_.base.stops;
-    options.include_stop = spec_.base.include_stop;
-    options.special_as_text = spec_.base.special_as_text;
-    options.logprobs = spec_.base.sampling.logprobs;
-    options.seed = spec_.base.sampling.seed;
-    parts_[i].sample.emplace(options);
+    parts_[i].sample.emplace(SampleOptionsOf(spec_.base, *served_->model));
     planned_.push_back(FreeRequest(i));
   }
   ReserveEvents(static_cast<int64_t>(planned_.size()) * spec_.base.sampling.max_tokens, true);

@@ -236,6 +236,12 @@ std::string ServerConfig::EffectiveModelName() const {
   return name.empty() ? "model" : name;
 }
 
+std::vector<std::string> ServerConfig::VariantNames() const {
+  std::vector<std::string> names;
+  for (const VariantSpec& spec : variants) names.push_back(spec.name);
+  return names;
+}
+
 int ServerConfig::EffectivePeerCalls() const {
   if (max_peer_calls >= 0) return max_peer_calls;
   return behind_proxy ? 0 : 256;

@@ -63,6 +63,7 @@ struct ServerConfig {
 
   // As configured, else the last part of the path, lower case, without ".gguf".
   std::string EffectiveModelName() const;
+  std::vector<std::string> VariantNames() const;
   // As configured, else 256, and behind a proxy, whose address all calls have, none.
   int EffectivePeerCalls() const;
 };

@@ -99,8 +99,7 @@ ConfigReader::Keys ExperimentsKeys(ConfigReader* reader, ServerConfig* config) {
 
 void CheckExperiments(ParsedConfig* parsed) {
   const ServerConfig& config = parsed->config;
-  std::vector<std::string> variants;
-  for (const VariantSpec& spec : config.variants) variants.push_back(spec.name);
+  const std::vector<std::string> variants = config.VariantNames();
   std::set<std::string> ids;
   for (const ConfiguredExperiment& experiment : config.experiments) {
     const auto error = [&](const std::string& message) {

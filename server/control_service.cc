@@ -57,40 +57,31 @@ class ControlService : public ControlBase {
 
   ServerUnaryReactor* GetServerInfo(CallbackServerContext* context, const ByteBuffer* request,
                                     ByteBuffer* reply) override {
-    return Answering<v1::GetServerInfoRequest>(
-        Method::kGetServerInfo, context, request, reply, [this](const Served&) {
-          return BufferOf(ServerInfo(state_->control(), !state_->access().open()));
+    return StartAsking<v1::GetServerInfoRequest>(
+        state_, Method::kGetServerInfo, Work::kShort, context, request, reply,
+        [this](const Served&, const auto&) -> absl::StatusOr<v1::GetServerInfoResponse> {
+          return ServerInfo(state_->control(), !state_->access().open());
         });
   }
   ServerUnaryReactor* GetLoad(CallbackServerContext* context, const ByteBuffer* request,
                               ByteBuffer* reply) override {
-    return Answering<v1::GetLoadRequest>(
-        Method::kGetLoad, context, request, reply,
-        [](const Served& served) { return BufferOf(LoadOf(served)); });
+    return StartAsking<v1::GetLoadRequest>(
+        state_, Method::kGetLoad, Work::kShort, context, request, reply,
+        [](const Served& served, const auto&) -> absl::StatusOr<v1::GetLoadResponse> {
+          return LoadOf(served);
+        });
   }
   ServerUnaryReactor* Drain(CallbackServerContext* context, const ByteBuffer* request,
                             ByteBuffer* reply) override {
-    return Answering<v1::DrainRequest>(Method::kDrain, context, request, reply,
-                                       [this](const Served&) {
-                                         state_->control().drain();
-                                         return BufferOf(v1::DrainResponse());
-                                       });
+    return StartAsking<v1::DrainRequest>(
+        state_, Method::kDrain, Work::kShort, context, request, reply,
+        [this](const Served&, const auto&) -> absl::StatusOr<v1::DrainResponse> {
+          state_->control().drain();
+          return v1::DrainResponse();
+        });
   }
 
  private:
-  // A call whose request says nothing, but must be one.
-  template <typename Request, typename Make>
-  ServerUnaryReactor* Answering(Method method, CallbackServerContext* context,
-                                const ByteBuffer* request, ByteBuffer* reply, Make make) {
-    return StartPlain(state_, method, Work::kShort, context, request, reply,
-                      [make](const Served& served, const std::string& bytes, ByteBuffer* out) {
-                        auto message = ParseAs<Request>(bytes);
-                        if (!message.ok()) return message.status();
-                        *out = make(served);
-                        return absl::OkStatus();
-                      });
-  }
-
   ServerState* const state_;
 };
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/sampling_limits.h"
 #include "engine/status_payload.h"
+#include "server/experiments/definition.h"
 
 namespace vernier {
 namespace {
@@ -257,11 +258,7 @@ int64_t PromptInput::TokensBound() const {
 }
 
 absl::Status CheckName(const std::string& field, absl::string_view name) {
-  const bool good = name.size() <= 64 && std::all_of(name.begin(), name.end(), [](char c) {
-                      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                             (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-                    });
-  if (good) return absl::OkStatus();
+  if (name.empty() || IsName(name)) return absl::OkStatus();
   return InvalidField({field, absl::StrCat(name.size(), " bytes"), "[A-Za-z0-9._-]{0,64}"});
 }
 

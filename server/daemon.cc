@@ -45,12 +45,6 @@ std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
   return labels;
 }
 
-std::vector<std::string> VariantNames(const ServerConfig& config) {
-  std::vector<std::string> names;
-  for (const VariantSpec& spec : config.variants) names.push_back(spec.name);
-  return names;
-}
-
 // What a variant's weights were made by: two that say the same are packed the same.
 uint64_t QuantDigest(const VariantSpec& spec) {
   return UnitHash({},
@@ -138,11 +132,12 @@ class RealDaemon : public Daemon {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Engine> engine_;
+  // A drain does not wait for shadows: the writers may still end some.
+  std::unique_ptr<Experiments> experiments_;
+  ShadowPool shadows_{kMostShadows};
   WriterPool writers_;
   TaskPool tasks_;
   std::unique_ptr<ModelControl> models_;
-  std::unique_ptr<Experiments> experiments_;
-  ShadowPool shadows_{kMostShadows};
   Served served_;
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;
@@ -205,7 +200,7 @@ std::string RealDaemon::RenderPage(PageFormat format, int64_t connections) {
     AppendVllmAliases(config_.EffectiveModelName(), &families);
   }
   if (loaded_.load(std::memory_order_acquire) && experiments_ != nullptr) {
-    AppendExperimentFamilies(*experiments_->Figures(), VariantNames(config_), &families);
+    AppendExperimentFamilies(*experiments_->Figures(), config_.VariantNames(), &families);
   }
   std::string page =
       format == PageFormat::kOpenMetrics ? RenderOpenMetrics(families) : RenderPrometheus(families);
@@ -283,7 +278,7 @@ absl::Status RealDaemon::OpenExperiments() {
   if (config_.experiments_folder.empty()) return absl::OkStatus();
   ExperimentsOptions options;
   options.folder = config_.experiments_folder;
-  options.variants = VariantNames(config_);
+  options.variants = config_.VariantNames();
   options.loaded = [this](int variant) -> bool {
     return model_->variants[static_cast<size_t>(variant)].loaded;
   };
@@ -379,8 +374,7 @@ void RealDaemon::Stop() {
   }
   health_.Close();
   state_.watches()->WaitForNone(kStopGrace);
-  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut
-  // off.
+  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut off.
   if (grpc_ != nullptr) grpc_->Shutdown(kGoAwayGrace);
   http_.reset();
 }

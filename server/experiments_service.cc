@@ -5,7 +5,6 @@
 #include <string>
 
 #include "server/experiments/registry.h"
-#include "server/parse.h"
 #include "server/reactors.h"
 #include "server/services.h"
 #include "vernier/v1/experiments.grpc.pb.h"
@@ -65,16 +64,13 @@ class ExperimentsService : public Base {
   template <typename Request, typename Ask>
   ServerUnaryReactor* Answering(Method method, CallbackServerContext* context,
                                 const ByteBuffer* request, ByteBuffer* reply, Ask ask) {
-    return StartPlain(state_, method, Work::kLong, context, request, reply,
-                      [ask](const Served& served, const std::string& bytes, ByteBuffer* out) {
-                        if (served.experiments == nullptr) return NoExperiments();
-                        auto message = ParseAs<Request>(bytes);
-                        if (!message.ok()) return message.status();
-                        auto answer = ask(served.experiments, *message);
-                        if (!answer.ok()) return answer.status();
-                        *out = BufferOf(*answer);
-                        return absl::OkStatus();
-                      });
+    return StartAsking<Request>(
+        state_, method, Work::kLong, context, request, reply,
+        [ask](const Served& served,
+              const Request& message) -> decltype(ask(served.experiments, message)) {
+          if (served.experiments == nullptr) return NoExperiments();
+          return ask(served.experiments, message);
+        });
   }
 
   ServerState* const state_;

@@ -57,13 +57,8 @@ void GenerateCall::Submit() {
   ReserveEvents(spec_.samples * spec_.sampling.max_tokens, spec_.sampling.logprobs > 0);
   std::vector<std::unique_ptr<Request>> requests;
   for (int i = 0; i < spec_.samples; ++i) {
-    SampleOptions options;
-    options.tokenizer = served_->model->tokenizer.get();
-    options.stops = spec_.stops;
-    options.include_stop = spec_.include_stop;
-    options.special_as_text = spec_.special_as_text;
-    options.logprobs = spec_.sampling.logprobs;
-    options.seed = spec_.sampling.seed + static_cast<uint64_t>(i);
+    SampleOptions options = SampleOptionsOf(spec_, *served_->model);
+    options.seed += static_cast<uint64_t>(i);
     options.index = static_cast<uint32_t>(i);
     samples_.emplace_back(options);
     reservations_[i].Trim(prompt_tokens + spec_.sampling.max_tokens);
@@ -190,12 +185,14 @@ void GenerateCall::EndExposure() {
   }
   outcome.loop_rate = static_cast<float>(LoopRate(first.ids()));
   served_->experiments->End(exposure_, outcome);
-  if (outcome.code == absl::StatusCode::kOk && !first.ids().empty()) {
-    served_->shadows->Mirror(*served_, context_, exposure_,
-                             {.spec = spec_,
-                              .prompt = prompt_,
-                              .ids = first.ids(),
-                              .mean_logprob = outcome.mean_logprob});
+  if (outcome.code == absl::StatusCode::kOk && !first.ids().empty() &&
+      served_->experiments->WantsShadow(exposure_)) {
+    served_->shadows->Mirror(
+        *served_, context_, exposure_,
+        std::make_shared<const Answered>(Answered{.spec = spec_,
+                                                  .prompt = prompt_,
+                                                  .ids = first.ids(),
+                                                  .mean_logprob = outcome.mean_logprob}));
   }
 }
 

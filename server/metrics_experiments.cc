@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "server/experiments/statistics.h"
 #include "server/instruments.h"
 
 namespace vernier {
@@ -64,16 +63,6 @@ std::string NameOf(const std::vector<std::string>& names, int index) {
                                                                  : "none";
 }
 
-void AddSampleRatio(const ExperimentFigures& figures, const std::string& id, Families* out) {
-  std::vector<int64_t> counts;
-  std::vector<double> weights;
-  for (size_t i = 0; i < figures.report.arms.size(); ++i) {
-    counts.push_back(figures.report.arms[i].bound);
-    weights.push_back(figures.experiment->plan.arms[i].weight);
-  }
-  out->sample_ratio.Add({{"exp", id}}, SampleRatioLnBayesFactor(counts, weights));
-}
-
 void AddState(const Definition& definition, const std::string& id, Families* out) {
   for (int state = v1::Experiment::State_MIN + 1; state <= v1::Experiment::State_MAX; ++state) {
     out->state.Add({{"exp", id}, {"state", StateName(static_cast<v1::Experiment::State>(state))}},
@@ -95,7 +84,9 @@ void AddExperiment(const ExperimentFigures& figures, const std::vector<std::stri
                : "none";
   };
   AddState(definition, id, out);
-  AddSampleRatio(figures, id, out);
+  for (const GateResult& gate : report.gates) {
+    if (gate.gate == Gate::kSampleRatio) out->sample_ratio.Add({{"exp", id}}, gate.figure);
+  }
   for (const auto& [key, count] : figures.exposures) {
     const auto& [arm, served, reason] = key;
     out->exposures.Add({{"exp", id},

@@ -112,13 +112,14 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public 
   std::shared_ptr<EngineCall> call_;
 };
 
-class PlainReactor : public grpc::ServerUnaryReactor {
+// The bookkeeping of a call that makes no engine request.
+class CountedCall {
  public:
-  PlainReactor(ServerState* state, Method method, grpc::CallbackServerContext* context,
-               grpc::ByteBuffer* reply)
-      : state_(state), method_(method), context_(context), reply_(reply), arrival_(state) {}
+  CountedCall(ServerState* state, Method method, grpc::CallbackServerContext* context)
+      : state_(state), method_(method), context_(context), arrival_(state) {}
 
-  void Start(Work work, const grpc::ByteBuffer& request, const Answer& answer) {
+  // What is served, or why this call may not begin.
+  absl::StatusOr<const Served*> Begin(const grpc::ByteBuffer& request) {
     state_->calls()->Begin();
     state_->metrics()->CallStarted(method_);
     CallContext call_context;
@@ -126,11 +127,39 @@ class PlainReactor : public grpc::ServerUnaryReactor {
     arrived_ = call_context.arrived;
     const Served* served = state_->served();
     if (status.ok() && served == nullptr) status = NotLoadedYet();
-    if (!status.ok()) return End(status);
+    if (!status.ok()) return status;
+    return served;
+  }
+  // What the reactor's Finish takes.
+  grpc::Status End(const absl::Status& status) {
+    state_->metrics()->CallFinished(method_, status.code(), state_->clock()->Now() - arrived_);
+    return FinishStatus(context_, status, -1);
+  }
+  void Done() { state_->calls()->End(); }
+
+ private:
+  ServerState* const state_;
+  const Method method_;
+  grpc::CallbackServerContext* const context_;
+  Arrival arrival_;
+  absl::Duration arrived_;
+};
+
+class PlainReactor : public grpc::ServerUnaryReactor {
+ public:
+  PlainReactor(ServerState* state, Method method, grpc::CallbackServerContext* context,
+               grpc::ByteBuffer* reply)
+      : call_(state, method, context), reply_(reply) {}
+
+  void Start(Work work, const grpc::ByteBuffer& request, const Answer& answer) {
+    const auto served = call_.Begin(request);
+    if (!served.ok()) return End(served.status());
     std::string bytes = ContentOf(request);
-    if (work == Work::kShort) return End(answer(*served, bytes, reply_));
-    const bool posted = served->tasks->TryPost(
-        [this, served, answer, bytes = std::move(bytes)] { End(answer(*served, bytes, reply_)); },
+    if (work == Work::kShort) return End(answer(**served, bytes, reply_));
+    const bool posted = (*served)->tasks->TryPost(
+        [this, served = *served, answer, bytes = std::move(bytes)] {
+          End(answer(*served, bytes, reply_));
+        },
         kMaxWaitingPlainTasks);
     if (!posted) {
       End(Rejected(RejectReason::kQueueRequests, "too many texts wait to be tokenized",
@@ -138,40 +167,30 @@ class PlainReactor : public grpc::ServerUnaryReactor {
     }
   }
   void OnDone() override {
-    state_->calls()->End();
+    call_.Done();
     delete this;
   }
 
  private:
-  void End(const absl::Status& status) {
-    state_->metrics()->CallFinished(method_, status.code(), state_->clock()->Now() - arrived_);
-    Finish(FinishStatus(context_, status, -1));
-  }
+  void End(const absl::Status& status) { Finish(call_.End(status)); }
 
-  ServerState* const state_;
-  const Method method_;
-  grpc::CallbackServerContext* const context_;
+  CountedCall call_;
   grpc::ByteBuffer* const reply_;
-  Arrival arrival_;
-  absl::Duration arrived_;
 };
 
 class ReadReactor : public grpc::ServerReadReactor<grpc::ByteBuffer> {
  public:
   ReadReactor(ServerState* state, Method method, grpc::CallbackServerContext* context,
               grpc::ByteBuffer* reply)
-      : state_(state), method_(method), context_(context), reply_(reply), arrival_(state) {}
+      : call_(state, method, context),
+        reply_(reply),
+        max_message_bytes_(state->limits().max_message_bytes) {}
 
   void Start(const MakeTaker& make) {
-    state_->calls()->Begin();
-    state_->metrics()->CallStarted(method_);
-    CallContext call_context;
-    absl::Status status = arrival_.Check(*context_, method_, grpc::ByteBuffer(), &call_context);
-    arrived_ = call_context.arrived;
-    const Served* served = state_->served();
-    if (status.ok() && served == nullptr) status = NotLoadedYet();
-    if (!status.ok()) return End(status);
-    auto taker = make(*served);
+    const auto served = call_.Begin(grpc::ByteBuffer());
+    if (!served.ok()) return End(served.status());
+    tasks_ = (*served)->tasks;
+    auto taker = make(**served);
     if (!taker.ok()) return End(taker.status());
     taker_ = *std::move(taker);
     StartRead(&buffer_);
@@ -183,33 +202,27 @@ class ReadReactor : public grpc::ServerReadReactor<grpc::ByteBuffer> {
       return End(reply.status());
     }
     const auto bytes = static_cast<int64_t>(buffer_.Length());
-    const int64_t limit = state_->limits().max_message_bytes;
-    if (bytes > limit) return End(MessageTooLarge(bytes, limit));
+    if (bytes > max_message_bytes_) return End(MessageTooLarge(bytes, max_message_bytes_));
     // It may wait for storage, which gRPC's threads must not.
-    state_->served()->tasks->Post([this] {
+    tasks_->Post([this] {
       absl::Status status = taker_->Take(ContentOf(buffer_));
       if (!status.ok()) return End(status);
       StartRead(&buffer_);
     });
   }
   void OnDone() override {
-    state_->calls()->End();
+    call_.Done();
     delete this;
   }
 
  private:
-  void End(const absl::Status& status) {
-    state_->metrics()->CallFinished(method_, status.code(), state_->clock()->Now() - arrived_);
-    Finish(FinishStatus(context_, status, -1));
-  }
+  void End(const absl::Status& status) { Finish(call_.End(status)); }
 
-  ServerState* const state_;
-  const Method method_;
-  grpc::CallbackServerContext* const context_;
+  CountedCall call_;
   grpc::ByteBuffer* const reply_;
+  const int64_t max_message_bytes_;
+  TaskPool* tasks_ = nullptr;
   grpc::ByteBuffer buffer_;  // of the read in flight
-  Arrival arrival_;
-  absl::Duration arrived_;
   std::unique_ptr<StreamTaker> taker_;
 };
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "server/parse.h"
 #include "server/server_state.h"
 
 namespace vernier {
@@ -45,6 +46,23 @@ grpc::ServerUnaryReactor* StartPlain(ServerState* state, Method method, Work wor
                                      grpc::CallbackServerContext* context,
                                      const grpc::ByteBuffer* request, grpc::ByteBuffer* reply,
                                      const Answer& answer);
+
+// The same with a request of its type: `ask` makes the reply message, or says why there is none.
+template <typename Request, typename Ask>
+grpc::ServerUnaryReactor* StartAsking(ServerState* state, Method method, Work work,
+                                      grpc::CallbackServerContext* context,
+                                      const grpc::ByteBuffer* request, grpc::ByteBuffer* reply,
+                                      Ask ask) {
+  return StartPlain(state, method, work, context, request, reply,
+                    [ask](const Served& served, const std::string& bytes, grpc::ByteBuffer* out) {
+                      auto message = ParseAs<Request>(bytes);
+                      if (!message.ok()) return message.status();
+                      auto answer = ask(served, *message);
+                      if (!answer.ok()) return answer.status();
+                      *out = BufferOf(*answer);
+                      return absl::OkStatus();
+                    });
+}
 
 // A method that reads a stream of messages, each taken as it comes, and answers once.
 class StreamTaker {

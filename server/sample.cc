@@ -28,6 +28,15 @@ absl::Status StatusOfFinish(const FinishEvent& event, FinishReason reason) {
   return absl::OkStatus();
 }
 
+SampleOptions SampleOptionsOf(const GenerateSpec& spec, const Model& model) {
+  return {.tokenizer = model.tokenizer.get(),
+          .stops = spec.stops,
+          .include_stop = spec.include_stop,
+          .special_as_text = spec.special_as_text,
+          .logprobs = spec.sampling.logprobs,
+          .seed = spec.sampling.seed};
+}
+
 Sample::Sample(const SampleOptions& options) : options_(options) {
   if (options_.tokenizer != nullptr) {
     detokenizer_.emplace(options_.tokenizer, options_.stops, options_.include_stop,

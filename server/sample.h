@@ -8,6 +8,7 @@
 
 #include "engine/request.h"
 #include "engine/text/detokenizer.h"
+#include "server/convert.h"
 #include "vernier/v1/inference.pb.h"
 
 namespace vernier {
@@ -21,6 +22,9 @@ struct SampleOptions {
   uint64_t seed = 0;
   uint32_t index = 0;
 };
+
+// Of the first sample of a request.
+SampleOptions SampleOptionsOf(const GenerateSpec& spec, const Model& model);
 
 // Used by one thread at a time.
 class Sample {

@@ -42,22 +42,23 @@ class ShadowCall : public EngineCall {
  public:
   // `bound` is the shadow's record as logged. Gives its place in `pool` back at its end.
   ShadowCall(const Served* served, const CallContext& context, ShadowPool* pool,
-             const ExposureRecord& bound, int variant, int reference, const Answered& answered)
+             const ExposureRecord& bound, int variant, int reference,
+             std::shared_ptr<const Answered> answered)
       : EngineCall(served, context, Nobody()),
         pool_(pool),
         record_(bound),
         variant_(variant),
         reference_(reference),
-        answered_(answered),
-        sample_(OptionsOf(*served, answered.spec)) {
+        answered_(std::move(answered)),
+        sample_(SilentOptions(*served, answered_->spec)) {
     for (auto& control : controls_) control = std::make_shared<RequestControl>();
   }
 
   void Start() override {
     served_->metrics->CallStarted(context_.method);
-    const auto prompt = static_cast<int64_t>(answered_.prompt.size());
-    const auto answer = static_cast<int64_t>(answered_.ids.size());
-    const int64_t most = std::max(answered_.spec.sampling.max_tokens, answer);
+    const auto prompt = static_cast<int64_t>(answered_->prompt.size());
+    const auto answer = static_cast<int64_t>(answered_->ids.size());
+    const int64_t most = std::max(answered_->spec.sampling.max_tokens, answer);
     auto reservations = Admit(*served_, context_, variant_, kRuns, prompt, most);
     if (!reservations.ok()) return End(reservations.status());
     ReserveEvents(most, false);
@@ -65,15 +66,15 @@ class ShadowCall : public EngineCall {
     for (int run = 0; run < kRuns; ++run) {
       requests[run] = MakeRequest(run, variant_, std::move((*reservations)[run]), controls_[run]);
       requests[run]->priority = Priority::kLow;
-      requests[run]->cache_salt = answered_.spec.cache_salt;
-      requests[run]->prompt = answered_.prompt;
+      requests[run]->cache_salt = answered_->spec.cache_salt;
+      requests[run]->prompt = answered_->prompt;
     }
     Request& draw = *requests[kAnswer];
-    draw.sampling = answered_.spec.sampling;
+    draw.sampling = answered_->spec.sampling;
     draw.sampling.logprobs = 0;
     draw.sampling.prompt_logprobs = -1;
     Request& score = *requests[kScore];
-    score.prompt.insert(score.prompt.end(), answered_.ids.begin(), answered_.ids.end());
+    score.prompt.insert(score.prompt.end(), answered_->ids.begin(), answered_->ids.end());
     score.score.emplace();
     score.score->reference_variant = reference_;
     score.score->first_target = prompt;
@@ -109,13 +110,10 @@ class ShadowCall : public EngineCall {
   }
 
  private:
-  static SampleOptions OptionsOf(const Served& served, const GenerateSpec& spec) {
-    SampleOptions options;
-    options.tokenizer = served.model->tokenizer.get();
-    options.stops = spec.stops;
-    options.include_stop = spec.include_stop;
-    options.special_as_text = spec.special_as_text;
-    options.seed = spec.sampling.seed;
+  // As the request's own, but nobody asks for log-probabilities.
+  static SampleOptions SilentOptions(const Served& served, const GenerateSpec& spec) {
+    SampleOptions options = SampleOptionsOf(spec, *served.model);
+    options.logprobs = -1;
     return options;
   }
 
@@ -125,8 +123,8 @@ class ShadowCall : public EngineCall {
     if (drawn_ > 0) {
       record_.mean_logprob = static_cast<float>(sum_logprob_ / static_cast<double>(drawn_));
     }
-    record_.reference_tokens = Count(answered_.ids.size());
-    record_.reference_logprob = answered_.mean_logprob;
+    record_.reference_tokens = Count(answered_->ids.size());
+    record_.reference_logprob = answered_->mean_logprob;
     record_.kind = ExposureKind::kDone;
     record_.grpc_status = static_cast<uint8_t>(status.code());
     record_.finish = static_cast<uint8_t>(FinishReasonOf(sample_.reason()));
@@ -149,15 +147,15 @@ class ShadowCall : public EngineCall {
     record_.score_tokens = Count(scores_.size());
     record_.score_kl = static_cast<float>(kl / count);
     record_.score_top1 = static_cast<float>(agreed / count);
-    record_.same_tokens = static_cast<uint32_t>(FirstDifference(ids, answered_.ids));
-    record_.equal = ids == answered_.ids ? 1 : 0;
+    record_.same_tokens = static_cast<uint32_t>(FirstDifference(ids, answered_->ids));
+    record_.equal = ids == answered_->ids ? 1 : 0;
     served_->experiments->Log(record_);
   }
 
   ShadowPool* const pool_;
   ExposureRecord record_;
   const int variant_, reference_;
-  const Answered answered_;
+  const std::shared_ptr<const Answered> answered_;
   std::shared_ptr<RequestControl> controls_[kRuns];
 
   // Of the writer in Drain.
@@ -181,9 +179,8 @@ bool ShadowPool::TryBegin(const Served& served) {
 }
 
 void ShadowPool::Mirror(const Served& served, const CallContext& context, const Exposure& exposure,
-                        const Answered& answered) {
+                        const std::shared_ptr<const Answered>& answered) {
   Experiments* experiments = served.experiments;
-  if (!experiments->WantsShadow(exposure)) return;
   const Definition& definition = *exposure.experiment;
   for (int arm = 0; arm < static_cast<int>(definition.variants.size()); ++arm) {
     const int variant = definition.variants[static_cast<size_t>(arm)];

@@ -29,11 +29,10 @@ class ShadowPool {
  public:
   explicit ShadowPool(int most) : most_(most) {}
 
-  // For a share of the control's requests, one shadow for every other arm that can serve. What
-  // finds others waiting for the device, or `most` shadows at work, is logged as dropped.
-  // REQUIRES: exposure.logged.
+  // One shadow for every other arm that can serve. What finds others waiting for the device, or
+  // `most` shadows at work, is logged as dropped. REQUIRES: the experiments want a shadow of it.
   void Mirror(const Served& served, const CallContext& context, const Exposure& exposure,
-              const Answered& answered);
+              const std::shared_ptr<const Answered>& answered);
 
  private:
   friend class ShadowCall;

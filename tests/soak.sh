@@ -16,27 +16,25 @@ record() { # ROW FIGURE
   echo "$1: $2"
 }
 
-start_daemon() { # prints nothing; sets daemon_pid, address, http
-  local model; model=$(deploy/fetch_model.sh)
+launch() { # FLAG... of vernierd; prints nothing; sets daemon_pid, log, address, http, admin
   log=$(mktemp)
-  "$bin/vernierd" --model "$model" --variants fp16,int8,nf4 --listen 127.0.0.1:0 --http 127.0.0.1:0 >"$log" 2>&1 &
+  "$bin/vernierd" "$@" >"$log" 2>&1 &
   daemon_pid=$!
   trap 'kill $daemon_pid 2>/dev/null || true' EXIT
   until grep -q '^ready' "$log"; do kill -0 $daemon_pid || { cat "$log"; exit 1; }; sleep 0.1; done
   address=$(sed -n 's/^ready.*grpc=\([^ ]*\).*/\1/p' "$log")
   http=$(sed -n 's/^ready.*http=\([^ ]*\).*/\1/p' "$log")
+  admin=$(sed -n 's/^ready.*admin=\([^ ]*\).*/\1/p' "$log")
+}
+start_daemon() { # SmolLM2 in three formats
+  local model; model=$(deploy/fetch_model.sh)
+  launch --model "$model" --variants fp16,int8,nf4 --listen 127.0.0.1:0 --http 127.0.0.1:0
 }
 start_under_load() { # [YAML LINE...]: stories260K with one compute thread and short queues, so that refusals come soon
   config=$(mktemp)
   printf '%s\n' "model: {path: tests/data/stories260K/hf, name: stories260k}" "threads: 1" "behind_proxy: true" \
     "variants: [{name: fp16, formats: [['*', fp16]]}, {name: nf4, formats: [['*', nf4]]}]" "$@" >"$config"
-  log=$(mktemp)
-  "$bin/vernierd" --config "$config" --listen 127.0.0.1:0 --http 127.0.0.1:0 >"$log" 2>&1 &
-  daemon_pid=$!
-  trap 'kill $daemon_pid 2>/dev/null || true' EXIT
-  until grep -q '^ready' "$log"; do kill -0 $daemon_pid || { cat "$log"; exit 1; }; sleep 0.1; done
-  address=$(sed -n 's/^ready.*grpc=\([^ ]*\).*/\1/p' "$log")
-  http=$(sed -n 's/^ready.*http=\([^ ]*\).*/\1/p' "$log")
+  launch --config "$config" --listen 127.0.0.1:0 --http 127.0.0.1:0
 }
 load() { # NAME VERB FLAG...: one load test, its reports in $reports/NAME.*
   local name=$1 verb=$2; shift 2
@@ -223,13 +221,7 @@ row_experiment() { # SmolLM2: a canary of NF4 at 10 % under real requests, its r
   local folder; folder=$(mktemp -d)
   printf '%s\n' "model: {path: $(deploy/fetch_model.sh)}" "variants: [{name: fp16}, {name: int8}, {name: nf4}]" \
     "listen: 127.0.0.1:0" "http: 127.0.0.1:0" "admin: 127.0.0.1:0" "experiments: {folder: $folder/experiments}" >"$folder/config.yaml"
-  log=$(mktemp)
-  "$bin/vernierd" --config "$folder/config.yaml" >"$log" 2>&1 &
-  daemon_pid=$!
-  trap 'kill $daemon_pid 2>/dev/null || true' EXIT
-  until grep -q '^ready' "$log"; do kill -0 $daemon_pid || { cat "$log"; exit 1; }; sleep 0.1; done
-  local admin; admin=$(sed -n 's/^ready.*admin=\([^ ]*\).*/\1/p' "$log")
-  address=$(sed -n 's/^ready.*grpc=\([^ ]*\).*/\1/p' "$log") http=$(sed -n 's/^ready.*http=\([^ ]*\).*/\1/p' "$log")
+  launch --config "$folder/config.yaml"
   # A rate that leaves the device some time: shadows are the last to get any.
   local shape=(--rate 1.5 --prompt-tokens 20 --output-tokens 8 --warmup 0 --requests 100000 --seconds "$seconds")
   "$bin/vernier" --server "$admin" experiment create canary --arms fp16,nf4 --unit request --ramp 10 --shadow 0.5 \

@@ -25,14 +25,6 @@ constexpr double kDefaultTreatmentShares[] = {0.01, 0.05, 0.10, 0.25, 0.50};
 constexpr absl::string_view kBuiltIn[] = {"output_tokens", "errors", "mean_logprob", "score_kl",
                                           "score_top1"};
 
-bool IsName(absl::string_view text) {
-  return !text.empty() && text.size() <= kMaxName &&
-         std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
-                  c == '-';
-         });
-}
-
 absl::Status Invalid(std::string field, std::string value, std::string limit) {
   return InvalidField({std::move(field), std::move(value), std::move(limit)});
 }
@@ -254,6 +246,14 @@ absl::StatusOr<std::string> ArmToPromote(const Experiment& e, const std::string&
 }
 
 }  // namespace
+
+bool IsName(absl::string_view text) {
+  return !text.empty() && text.size() <= kMaxName &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
+                  c == '-';
+         });
+}
 
 std::string PrintableName(absl::string_view name) {
   std::string out(name.substr(0, kMaxName));

@@ -47,6 +47,8 @@ absl::Status CheckKeepsArms(const v1::Experiment& now, const v1::Experiment& nex
 // `message` after an action, or why the state does not allow it. The version is not raised.
 absl::StatusOr<v1::Experiment> AfterAction(const v1::Experiment& message,
                                            const v1::ControlExperimentRequest& request);
+// [A-Za-z0-9._-]{1,64}
+bool IsName(absl::string_view text);
 // At most 64 bytes of it, printable ones.
 std::string PrintableName(absl::string_view name);
 // "running", "rolled_back", ...

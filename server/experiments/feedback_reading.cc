@@ -15,13 +15,6 @@ constexpr size_t kNumberOffset = 14;  // in the id, big-endian
 constexpr size_t kMaxKeyBytes = 64;
 constexpr size_t kMaxTextBytes = 4096;
 
-bool IsSource(const std::string& text) {
-  return text.size() <= kMaxKeyBytes && std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
-                  c == '-';
-         });
-}
-
 // The event's value as the declared type says, into `out`.
 absl::Status ReadValue(const v1::FeedbackEvent& event, const v1::FeedbackMetric& metric,
                        StoredFeedback* out) {
@@ -119,7 +112,7 @@ absl::StatusOr<StoredFeedback> ReadFeedback(const v1::FeedbackEvent& event, cons
         {"metric", PrintableName(event.metric()),
          absl::StrCat("a metric that experiment ", definition.plan.id, " declares")});
   }
-  if (!IsSource(feedback.source)) {
+  if (!feedback.source.empty() && !IsName(feedback.source)) {
     return InvalidField(
         {"source", absl::StrCat(feedback.source.size(), " bytes"), "[A-Za-z0-9._-]{0,64}"});
   }

@@ -76,9 +76,7 @@ absl::Status Experiments::Start() {
         continue;
       }
       Live& live = experiments_[one.message.id()];
-      live.definition =
-          std::make_shared<const Definition>(DefinitionOf(*message, one.number, options_.variants));
-      by_number_[one.number] = &live;
+      Define(&live, *message, one.number);
       live.report = MakeReport(*live.definition);
     }
   }
@@ -234,36 +232,39 @@ void Experiments::Log(const ExposureRecord& record) {
 void Experiments::OnRecords(std::span<const ExposureRecord> records) {
   MutexLock lock(&mutex_);
   for (const ExposureRecord& record : records) {
-    Add(record);
-    const auto found = by_number_.find(record.experiment);
-    if (found == by_number_.end()) continue;
-    Live& live = *found->second;
-    if (live.guardrails == nullptr || live.definition->message.state() != Experiment::RUNNING) {
+    Live* live = Add(record);
+    if (live == nullptr || live->guardrails == nullptr ||
+        live->definition->message.state() != Experiment::RUNNING) {
       continue;
     }
-    const std::optional<Crossing> crossing = live.guardrails->Add(record);
-    if (crossing.has_value()) RollBack(&live, *crossing);
+    const std::optional<Crossing> crossing = live->guardrails->Add(record);
+    if (crossing.has_value()) RollBack(live, *crossing);
   }
 }
 
-void Experiments::Add(const ExposureRecord& record) {
+Experiments::Live* Experiments::Add(const ExposureRecord& record) {
   const auto found = by_number_.find(record.experiment);
-  if (found == by_number_.end()) return;
+  if (found == by_number_.end()) return nullptr;
   Live& live = *found->second;
   live.report->Add(record);
   if (record.kind == ExposureKind::kBound) {
     ++live.exposures[{record.arm, record.served, record.reason}];
   }
+  return &live;
+}
+
+void Experiments::Define(Live* live, const Experiment& message, uint32_t number) {
+  live->definition =
+      std::make_shared<const Definition>(DefinitionOf(message, number, options_.variants));
+  by_number_[number] = live;
 }
 
 void Experiments::RollBack(Live* live, const Crossing& crossing) {
-  const Definition& now = *live->definition;
-  Experiment message = now.message;
+  Experiment message = live->definition->message;
   message.set_state(Experiment::ROLLED_BACK);
   message.set_state_reason(crossing.reason);
   message.set_version(message.version() + 1);
-  live->definition =
-      std::make_shared<const Definition>(DefinitionOf(message, now.number, options_.variants));
+  Define(live, message, live->definition->number);
   ++live->rollbacks[crossing.guardrail];
   Publish();  // first: from here on nobody gets the arm
   ::vernier::Log(LogLevel::kWarning,

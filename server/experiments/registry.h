@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -138,7 +139,11 @@ class Experiments {
   absl::Status Start();
   absl::Status ReplayLog();
   void OnRecords(std::span<const ExposureRecord> records);
-  void Add(const ExposureRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The experiment that the record is of; null: none that is here.
+  Live* Add(const ExposureRecord& record) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes `message` what the experiment is from here on.
+  void Define(Live* live, const v1::Experiment& message, uint32_t number)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RollBack(Live* live, const Crossing& crossing) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Live*> Find(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<v1::Experiment> Store(v1::Experiment message)
@@ -169,7 +174,7 @@ class Experiments {
   std::map<uint32_t, Live*> by_number_ ABSL_GUARDED_BY(mutex_);
   int64_t feedback_[4] ABSL_GUARDED_BY(mutex_) = {};  // accepted, duplicates, orphans, refused
   std::shared_ptr<const ExperimentsFigures> figures_ ABSL_GUARDED_BY(mutex_);
-  int64_t figures_micros_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::chrono::steady_clock::time_point figures_at_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<ExposureLog> log_;  // last: its thread calls OnRecords
 };
 

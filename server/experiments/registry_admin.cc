@@ -14,7 +14,7 @@ namespace {
 using v1::Experiment;
 
 constexpr int kMaxFailures = 16;
-constexpr int64_t kFiguresMicros = 1'000'000;
+constexpr std::chrono::seconds kFiguresAge{1};
 
 // What differs where anything but what the server itself sets does.
 Experiment AsGiven(Experiment e) {
@@ -64,9 +64,7 @@ absl::StatusOr<Experiment> Experiments::Store(Experiment message) {
   // Nothing has been added up for a draft, so what it adds up may still change.
   const bool draft =
       live.definition != nullptr && live.definition->message.state() == Experiment::DRAFT;
-  live.definition =
-      std::make_shared<const Definition>(DefinitionOf(message, *number, options_.variants));
-  by_number_[*number] = &live;
+  Define(&live, message, *number);
   if (live.report == nullptr || draft) live.report = MakeReport(*live.definition);
   live.guardrails = MakeGuardrails(*live.definition);
   Publish();
@@ -264,9 +262,9 @@ void Experiments::TakeFeedback(const v1::FeedbackEvent& event, v1::FeedbackRespo
 
 std::shared_ptr<const ExperimentsFigures> Experiments::Figures() {
   const int64_t dropped = log_->Dropped();
-  const int64_t now = UnixMicros();
+  const auto now = std::chrono::steady_clock::now();
   MutexLock lock(&mutex_);
-  if (figures_ != nullptr && now - figures_micros_ < kFiguresMicros) return figures_;
+  if (figures_ != nullptr && now - figures_at_ < kFiguresAge) return figures_;
   auto out = std::make_shared<ExperimentsFigures>();
   out->log_dropped = dropped;
   for (const auto& [id, live] : experiments_) {
@@ -279,7 +277,7 @@ std::shared_ptr<const ExperimentsFigures> Experiments::Figures() {
   out->feedback_duplicates = feedback_[1];
   out->feedback_orphans = feedback_[2];
   out->feedback_refused = feedback_[3];
-  figures_micros_ = now;
+  figures_at_ = now;
   figures_ = std::move(out);
   return figures_;
 }

@@ -84,6 +84,7 @@ struct GateResult {
   Gate gate = Gate::kSampleRatio;
   bool passed = true;
   std::string reason;  // a sentence with the figure and the limit
+  double figure = 0;  // what was judged, of the three that make a result invalid
 };
 
 struct ArmSummary {

@@ -70,13 +70,16 @@ std::vector<GateResult> ReportBuilder::CheckGates() const {
       static_cast<double>(served_as_assigned_) / std::max(1.0, static_cast<double>(bound_));
   return {
       {Gate::kSampleRatio, ln_factor <= limit,
-       absl::StrFormat("ln Bayes factor %.2f against the split, limit %.2f", ln_factor, limit)},
+       absl::StrFormat("ln Bayes factor %.2f against the split, limit %.2f", ln_factor, limit),
+       ln_factor},
       {Gate::kOneArmAUnit, share_in_several <= kMostUnitsInTwoArms,
        absl::StrFormat("%d of %d units in more than one arm, limit %.1f %%", units.in_several_arms,
-                       units.units, 100 * kMostUnitsInTwoArms)},
+                       units.units, 100 * kMostUnitsInTwoArms),
+       share_in_several},
       {Gate::kServedAsAssigned, bound_ == 0 || share_as_assigned >= kLeastServedAsAssigned,
        absl::StrFormat("%.2f %% served by the variant of their arm, at least %.1f %%",
-                       100 * share_as_assigned, 100 * kLeastServedAsAssigned)},
+                       100 * share_as_assigned, 100 * kLeastServedAsAssigned),
+       share_as_assigned},
   };
 }
 

@@ -89,8 +89,12 @@ def scrape_a_daemon():
         call("score", "--variant", "nf4", "--ids", "1,403,407,261")
         call("compare", "--mode", "both", "--ids", "1,403,407", "--max-tokens", "8")
         run_experiments(call, lambda *arguments, input=None: call(*arguments, port="admin", input=input))
-        time.sleep(1.1)  # what the page says of experiments may be a second old
-        return get(f"http://{ready['http']}/metrics")
+        for _ in range(200):  # what the page says of experiments may be a second old
+            page = get(f"http://{ready['http']}/metrics")
+            if "vernier_exp_rollbacks_total{" in page:
+                return page
+            time.sleep(0.05)
+        raise AssertionError("the page does not show the rollback")
     finally:
         daemon.terminate()
         daemon.communicate()

@@ -169,6 +169,14 @@ TEST_F(ExperimentsEndToEndTest, ShadowsAreScoredAndNobodyIsAnsweredByThem) {
   EXPECT_GT(shadow.length_ratio_mean(), 0);
 }
 
+TEST_F(ExperimentsEndToEndTest, ADaemonStopsWhileShadowsAreAtWork) {
+  ASSERT_TRUE(Put(Halves(1)).ok());
+  ASSERT_TRUE(Do(v1::ControlExperimentRequest::START).ok());
+  for (int i = 0; i < 6; ++i) Ask(absl::StrCat("s", i));
+  Restart();
+  EXPECT_GT(Report(/*rebuild=*/true).shadows(0).mirrored(), 0u);
+}
+
 TEST_F(ExperimentsEndToEndTest, AFaultAtAdministrationNamesItsField) {
   v1::Experiment wrong = Halves(0);
   wrong.mutable_arms(1)->set_variant("int4");

@@ -12,6 +12,8 @@ import csv
 import sys
 from pathlib import Path
 
+from markers import write_between
+
 
 def read(path):
     """({header key: text}, rows) of model_bench's CSV."""
@@ -109,15 +111,11 @@ def main():
     parser.add_argument("csv", nargs="+")
     parser.add_argument("readme")
     arguments = parser.parse_args()
-    begin, end = f"<!-- {arguments.marker}:begin -->", f"<!-- {arguments.marker}:end -->"
     files = [read(path) for path in arguments.csv]
-    readme = Path(arguments.readme)
-    text = readme.read_text()
-    if not all(rows for _, rows in files) or begin not in text or end not in text:
-        sys.exit(f"bench_table.py: no rows in {arguments.csv}, or no markers in {readme}")
-    before, rest = text.split(begin, 1)
-    readme.write_text(f"{before}{begin}\n{render(files)}{end}{rest.split(end, 1)[1]}")
-    print(f"{files[0][0]['processor']}, {files[0][0]['date']}: {sum(len(rows) for _, rows in files)} rows into {readme}")
+    if not all(rows for _, rows in files):
+        sys.exit(f"bench_table.py: no rows in {arguments.csv}")
+    write_between(arguments.readme, arguments.marker, render(files))
+    print(f"{files[0][0]['processor']}, {files[0][0]['date']}: {sum(len(rows) for _, rows in files)} rows into {arguments.readme}")
 
 
 if __name__ == "__main__":

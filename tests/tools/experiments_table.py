@@ -11,7 +11,8 @@ import re
 import sys
 from pathlib import Path
 
-BEGIN, END = "<!-- experiments:begin -->", "<!-- experiments:end -->"
+from markers import write_between
+
 LIMIT, NULL, PAIRS = "at the limit, 3,000 requests", "equal arms", "pairs, 4 % discordant, margin 2 points"
 # What is shown: the words, with the figures that they name; the goal.
 DECISIONS = [
@@ -71,14 +72,8 @@ def main():
     except KeyError as missing:
         sys.exit(f"experiments_table.py: no figure {missing} in {sys.argv[1]}")
     print(table)
-    if len(sys.argv) < 3:
-        return
-    readme = Path(sys.argv[2])
-    text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        sys.exit(f"experiments_table.py: {readme} lacks {BEGIN} or {END}")
-    head, rest = text.split(BEGIN, 1)
-    readme.write_text(f"{head}{BEGIN}\n{table}{END}{rest.split(END, 1)[1]}")
+    if len(sys.argv) >= 3:
+        write_between(sys.argv[2], "experiments", table)
 
 
 if __name__ == "__main__":

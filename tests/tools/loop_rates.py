@@ -9,9 +9,10 @@ and <!-- loops:end --> of the README where one is given.
 """
 import argparse
 import json
-import re
 import subprocess
 from pathlib import Path
+
+from markers import write_between
 
 PASSAGES = [64, 256, 1024]
 
@@ -51,11 +52,7 @@ def main():
     table = "\n".join(lines) + "\n\nWritten by `tests/tools/loop_rates.py`.\n"
     print(table)
     if flags.readme:
-        begin, end = "<!-- loops:begin -->", "<!-- loops:end -->"
-        replaced, count = re.subn(f"{begin}.*{end}", lambda _: f"{begin}\n{table}{end}", flags.readme.read_text(), flags=re.S)
-        if count != 1:
-            raise SystemExit(f"loop_rates.py: {flags.readme} lacks {begin} and {end}")
-        flags.readme.write_text(replaced)
+        write_between(flags.readme, "loops", table)
 
 
 if __name__ == "__main__":

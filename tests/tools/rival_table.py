@@ -13,7 +13,8 @@ import statistics
 import sys
 from pathlib import Path
 
-BEGIN, END = "<!-- rivals:begin -->", "<!-- rivals:end -->"
+from markers import write_between
+
 # Who is held against whom: nearly the same bits a weight; "fast" is --fast-prefill.
 PAIRS = [(ours + mode, theirs) for ours, theirs in
          [("fp16", "F16"), ("fp16 (int8 head)", "F16"), ("int8", "Q8_0"), ("int8 (int8 head)", "Q8_0"), ("nf4", "Q4_0"),
@@ -64,14 +65,8 @@ def main():
         sys.exit(f"rival_table.py: no rows in {sys.argv[1]}")
     table = render(rows)
     print(table)
-    if len(sys.argv) < 3:
-        return
-    readme = Path(sys.argv[2])
-    text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        sys.exit(f"rival_table.py: no markers in {readme}")
-    before, rest = text.split(BEGIN, 1)
-    readme.write_text(f"{before}{BEGIN}\n{table}{END}{rest.split(END, 1)[1]}")
+    if len(sys.argv) >= 3:
+        write_between(sys.argv[2], "rivals", table)
 
 
 if __name__ == "__main__":
