@@ -5,18 +5,15 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
-#include <deque>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/log.h"
-#include "kernels/base/mutex.h"
 
 namespace vernier {
 namespace {
@@ -34,66 +31,6 @@ constexpr const char* kOpenMetricsType =
 std::chrono::nanoseconds Chrono(absl::Duration duration) {
   return absl::ToChronoNanoseconds(duration);
 }
-
-// Renders pages on its own thread, at most once each snapshot_age a format; whoever asks meanwhile
-// gets the same page.
-class PageRenderer {
- public:
-  using Done = std::function<void(std::shared_ptr<const std::string>)>;
-
-  PageRenderer(std::function<std::string(PageFormat)> render, absl::Duration max_age)
-      : render_(std::move(render)), max_age_(max_age), thread_([this] { Run(); }) {}
-  ~PageRenderer() {
-    {
-      MutexLock lock(&mutex_);
-      stopping_ = true;
-    }
-    wake_.NotifyAll();
-    thread_.join();
-  }
-  // `done` is called on the renderer's thread.
-  void Get(PageFormat format, Done done) {
-    {
-      MutexLock lock(&mutex_);
-      waiting_.emplace_back(format, std::move(done));
-    }
-    wake_.NotifyAll();
-  }
-
- private:
-  struct Page {
-    std::shared_ptr<const std::string> text;
-    std::chrono::steady_clock::time_point rendered;
-  };
-
-  void Run() {
-    Page pages[2];
-    while (true) {
-      std::pair<PageFormat, Done> next;
-      {
-        MutexLock lock(&mutex_);
-        while (waiting_.empty() && !stopping_) wake_.Wait(&mutex_);
-        if (stopping_) return;
-        next = std::move(waiting_.front());
-        waiting_.pop_front();
-      }
-      Page& page = pages[static_cast<int>(next.first)];
-      const auto now = std::chrono::steady_clock::now();
-      if (page.text == nullptr || now - page.rendered > Chrono(max_age_)) {
-        page = {std::make_shared<const std::string>(render_(next.first)), now};
-      }
-      next.second(page.text);
-    }
-  }
-
-  const std::function<std::string(PageFormat)> render_;
-  const absl::Duration max_age_;
-  Mutex mutex_;
-  CondVar wake_;
-  std::deque<std::pair<PageFormat, Done>> waiting_ ABSL_GUARDED_BY(mutex_);
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
-};
 
 // What connections share; outlives them on the event loop.
 struct Shared {
@@ -160,14 +97,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
                                           "application/openmetrics-text")
                             ? PageFormat::kOpenMetrics
                             : PageFormat::kPrometheus;
+    const char* const type =
+        format == PageFormat::kOpenMetrics ? kOpenMetricsType : kPrometheusType;
     stream_.expires_never();  // ours to be slow
-    shared_->renderer->Get(
-        format, [self = shared_from_this(), format](std::shared_ptr<const std::string> page) {
-          asio::post(self->stream_.get_executor(), [self, format, page = std::move(page)] {
-            self->Reply(http::status::ok, *page,
-                        format == PageFormat::kOpenMetrics ? kOpenMetricsType : kPrometheusType);
+    const PageRenderer::Page ready = shared_->renderer->Get(
+        format, [self = shared_from_this(), type](PageRenderer::Page page) {
+          asio::post(self->stream_.get_executor(), [self, type, page = std::move(page)] {
+            self->Reply(http::status::ok, *page, type);
           });
         });
+    if (ready != nullptr) Reply(http::status::ok, *ready, type);
   }
 
   void Reply(http::status status, const std::string& body,
@@ -212,7 +151,7 @@ class BeastServer : public HttpServer {
             [this, render = std::move(render)](PageFormat format) {
               return render(format, connections());
             },
-            options.snapshot_age)),
+            options.page_ages)),
         acceptor_(loop_) {
     shared_.options = options;
     shared_.renderer = renderer_.get();

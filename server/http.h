@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/page_renderer.h"
 
 namespace vernier {
 
@@ -17,10 +18,9 @@ struct HttpOptions {
   absl::Duration header_timeout = absl::Seconds(1);  // from its first byte, or from connecting
   absl::Duration idle_timeout = absl::Seconds(60);   // between two requests of a connection
   absl::Duration write_timeout = absl::Seconds(5);
-  absl::Duration snapshot_age = absl::Milliseconds(50);  // a page this old is rendered anew
+  PageAges page_ages;
 };
 
-enum class PageFormat { kPrometheus, kOpenMetrics };
 // The page, for a port that has `connections` open ones.
 using RenderFunction = std::function<std::string(PageFormat format, int64_t connections)>;
 

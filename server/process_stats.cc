@@ -1,7 +1,9 @@
 #include "server/process_stats.h"
 
 #include <dirent.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -13,20 +15,44 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 
 namespace vernier {
 namespace {
 
-int64_t CountOpenDescriptors() {
+// Calls `use` with each open descriptor, but for the one that it takes to list them.
+template <typename Use>
+void ForEachDescriptor(const Use& use) {
   DIR* folder = opendir("/proc/self/fd");
-  if (folder == nullptr) return 0;
-  int64_t count = 0;
-  while (const dirent* entry = readdir(folder)) count += entry->d_name[0] != '.';
+  if (folder == nullptr) return;
+  while (const dirent* entry = readdir(folder)) {
+    int descriptor = -1;
+    if (absl::SimpleAtoi(entry->d_name, &descriptor) && descriptor != dirfd(folder)) {
+      use(descriptor);
+    }
+  }
   closedir(folder);
-  return count - 1;  // the folder's own
+}
+
+int64_t CountOpenDescriptors() {
+  int64_t count = 0;
+  ForEachDescriptor([&](int) { ++count; });
+  return count;
+}
+
+// The port of a socket's own end; -1 when it is none or not of the internet.
+int LocalPort(int descriptor) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  if (getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size) != 0) return -1;
+  if (address.ss_family == AF_INET) {
+    return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
+  }
+  if (address.ss_family == AF_INET6) {
+    return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
+  }
+  return -1;
 }
 
 // Boot time plus the start in clock ticks since then (field 22 of /proc/self/stat, proc(5)).
@@ -100,18 +126,13 @@ ProcessStats ReadStatsNow() {
 }
 
 int64_t CountConnectionsNow(int port) {
-  // A line: number, local address and remote one (hexadecimal, ADDRESS:PORT), state; 01:
-  // established.
-  const std::string suffix = absl::StrFormat(":%04X", port);
   int64_t count = 0;
-  for (const char* file : {"/proc/self/net/tcp", "/proc/self/net/tcp6"}) {
-    std::ifstream table(file);
-    for (std::string line; std::getline(table, line);) {
-      const std::vector<absl::string_view> fields =
-          absl::StrSplit(absl::string_view(line).substr(0, 128), ' ', absl::SkipEmpty());
-      if (fields.size() > 3 && absl::EndsWith(fields[1], suffix) && fields[3] == "01") ++count;
-    }
-  }
+  ForEachDescriptor([&](int descriptor) {
+    sockaddr_storage peer{};
+    socklen_t size = sizeof(peer);
+    if (LocalPort(descriptor) != port) return;
+    if (getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &size) == 0) ++count;
+  });
   return count;
 }
 

@@ -94,7 +94,7 @@ TEST_F(HttpTest, HealthzFollowsReadiness) {
 
 TEST_F(HttpTest, ConnectionStaysOpenForSeveralRequestsAndOnePageServesThem) {
   HttpOptions options;
-  options.snapshot_age = absl::Hours(1);
+  options.page_ages = {.most = absl::Hours(1), .renew = absl::Hours(1), .idle = absl::Hours(1)};
   Start(options);
   asio::ip::tcp::socket socket = Connect();
   std::string text;
