@@ -48,7 +48,8 @@ void DeclareCommon(CLI::App* app, CommandLine* command) {
       ->needs("--cert");
   app->add_option("--api-key", command->api_key,
                   "Key of the API; better given as VERNIER_API_KEY, which other users do not see")
-      ->envname("VERNIER_API_KEY");
+      ->envname("VERNIER_API_KEY")
+      ->check(HeaderValue());
   app->add_flag("--json", command->json, "Print one JSON object instead of text");
 }
 

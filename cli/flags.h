@@ -14,6 +14,8 @@
 
 namespace vernier::cli {
 
+// Refuses what cannot be the value of a header, without repeating it: gRPC ends the process for it.
+CLI::Validator HeaderValue();
 // A list of token ids: "1,2,3".
 CLI::Option* DeclareIds(CLI::App* app, const std::string& name, const std::string& text,
                         const std::function<void(const std::vector<uint32_t>&)>& set);

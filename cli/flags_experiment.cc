@@ -170,23 +170,12 @@ void DeclareExplain(CLI::App* app, v1::ExplainAssignmentRequest* request) {
   })->type_name("N");
 }
 
-// What goes into a header: gRPC refuses other bytes by ending the process.
-std::string CheckHeader(const std::string& text) {
-  if (text.empty() || text.front() == ' ' || text.back() == ' ') {
-    return "it may not be empty, nor begin or end with a blank";
-  }
-  for (const char c : text) {
-    if (c < ' ' || c > '~') return "it must be printable ASCII";
-  }
-  return "";
-}
-
 }  // namespace
 
 void DeclareRoutingKey(CLI::App* app, std::string* key) {
   app->add_option("--routing-key", *key,
                   "Who is asking (x-vernier-routing-key): experiments give one key one arm")
-      ->check(CLI::Validator([](std::string& text) { return CheckHeader(text); }, ""))
+      ->check(HeaderValue())
       ->type_name("KEY");
 }
 

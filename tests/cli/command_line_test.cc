@@ -91,6 +91,18 @@ TEST(CommandLineTest, TheEnvironmentNamesTheServerUnlessAFlagDoes) {
   unsetenv("VERNIER_SERVER");
 }
 
+TEST(CommandLineTest, AKeyThatIsNoHeaderIsRefusedAndNotRepeated) {
+  for (const char* key : {"secret\n", "secr\xe9t", "secr\x7ft", " secret", ""}) {
+    const auto parsed = Parse({"models", "--api-key", key});
+    EXPECT_EQ(parsed.exit_code, kExitUsage) << key;
+    EXPECT_THAT(parsed.message, HasSubstr("--api-key"));
+    EXPECT_THAT(parsed.message, ::testing::Not(HasSubstr("secr")));
+  }
+  setenv("VERNIER_API_KEY", "secret\n", 1);
+  EXPECT_EQ(Parse({"models"}).exit_code, kExitUsage);
+  unsetenv("VERNIER_API_KEY");
+}
+
 TEST(CommandLineTest, CompareTakesVariantsModeAndForcedText) {
   const auto parsed = Parse({"compare", "--variants", "fp16,nf4", "--mode", "forced", "--reference",
                              "fp16", "--forced-ids", "4,5", "--serial", "--aa-control",

@@ -115,6 +115,16 @@ class ClientTest(unittest.TestCase):
                 client.models()
         self.assertEqual(caught.exception.code, grpc.StatusCode.UNAUTHENTICATED)
 
+    def test_what_is_no_header_is_refused_and_not_repeated(self):
+        for bad in ("secret\n", "secr\xe9t", " secret"):
+            for wrong in ({"api_key": bad}, {"tenant": bad}):
+                with self.assertRaises(ValueError) as caught:
+                    vernier_client.Client(f"127.0.0.1:{self.daemon.port}", **wrong)
+                self.assertIn(next(iter(wrong)), str(caught.exception))
+                self.assertNotIn("secr", str(caught.exception))
+            with self.assertRaises(ValueError):
+                self.client.generate([1], routing_key=bad)
+
     def test_its_service_config_is_the_one_that_is_shipped(self):
         shipped = yaml.safe_load((ROOT / "deploy/kustomize/base/client-config.yaml").read_text())["data"]
         self.assertEqual(vernier_client.client.SERVICE_CONFIG, yaml.safe_load(shipped["service-config.json"]))

@@ -26,6 +26,12 @@ SERVICE_CONFIG = {
 DIRECT_SERVICE_CONFIG = {**SERVICE_CONFIG, "healthCheckConfig": {"serviceName": "readiness"}}
 
 
+def _check_header(name: str, value: str) -> None:
+    """gRPC's own error for what cannot be in a header repeats it, and it may be a key."""
+    if value.strip(" ") != value or not all(" " <= c <= "~" for c in value):
+        raise ValueError(f"{name}: must be printable ASCII without a blank at its ends")
+
+
 Preference = inference_pb2.FeedbackEvent.Preference  # of an answer over another one's exposure, or a tie
 
 
@@ -86,6 +92,8 @@ class Client:
     _channel: grpc.Channel = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        _check_header("api_key", self.api_key)
+        _check_header("tenant", self.tenant)
         options = [("grpc.service_config", json.dumps(DIRECT_SERVICE_CONFIG if self.direct else SERVICE_CONFIG)), ("grpc.max_receive_message_length", -1)]
         if self.tls is None:
             self._channel = grpc.insecure_channel(self.target, options)
@@ -183,6 +191,7 @@ class Client:
             unit=unit, tenant=tenant, prompt_tokens=prompt_tokens))
 
     def _arguments(self, routing_key: str = "") -> dict:
+        _check_header("routing_key", routing_key)
         metadata = []
         if routing_key:
             metadata.append(("x-vernier-routing-key", routing_key))
