@@ -51,6 +51,7 @@ def comparable(found):
         pod = found["spec"]["template"]["spec"]
         for container in pod["containers"]:
             container.pop("imagePullPolicy", None)
+        pod["volumes"].sort(key=lambda volume: volume["name"])
         for volume in pod["volumes"]:
             if "configMap" in volume:
                 volume["configMap"]["name"] = re.sub(r"-[a-z0-9]{10}$", "", volume["configMap"]["name"])
@@ -115,6 +116,20 @@ class ChartTest(unittest.TestCase):
         self.assertEqual(next(v for v in pod["volumes"] if v["name"] == "model")["persistentVolumeClaim"]["claimName"], "c")
         self.assertEqual(next(v for v in pod["volumes"] if v["name"] == "tls")["secret"]["secretName"], "vernier-tls")
         self.assertEqual(named(objects, "Service")[0]["spec"]["ports"][0]["appProtocol"], "https")
+
+    @unittest.skipUnless(renders(), "no kubectl to render the component with")
+    def test_a_claim_for_experiments_is_the_component(self):
+        chart = self.render({"experiments": {"claim": "vernier-experiments"}, "rollout": "Recreate"})
+        with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
+            (Path(folder) / "kustomization.yaml").write_text(json.dumps({"resources": ["../../deploy/kustomize/base"],
+                                                                         "components": ["../../deploy/kustomize/components/experiments"]}))
+            base = render(Path(folder))
+        self.assertEqual(*(comparable(named(objects, "Deployment")[0]) for objects in (chart, base)))
+
+    def test_a_claim_for_experiments_is_one_pods(self):
+        for wrong in ({"rollout": "RollingUpdate"}, {"rollout": "Recreate", "replicas": 2}):
+            with self.assertRaisesRegex(ValueError, "experiments.claim needs replicas 1"):
+                self.render({"experiments": {"claim": "c"}, **wrong})
 
     def test_another_configuration_is_another_pod(self):
         def checksum(changes):

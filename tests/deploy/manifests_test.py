@@ -178,6 +178,19 @@ class OverlayTest(unittest.TestCase):
             for name, key in (("grpc", "listen"), ("health", "health"), ("metrics", "http")):
                 self.assertEqual(config[key], f"0.0.0.0:{ports[name]}")
 
+    def test_experiments_have_a_folder_that_can_be_written(self):
+        kept = 0
+        for objects, deployment in self.each("Deployment"):
+            pod = deployment["spec"]["template"]["spec"]
+            folder = yaml.safe_load(self.config_of(objects, pod)).get("experiments", {}).get("folder", "/var/lib/vernier")
+            mount = next(m for m in pod["containers"][0]["volumeMounts"] if (folder + "/").startswith(m["mountPath"] + "/"))
+            self.assertFalse(mount.get("readOnly"))
+            claim = next(v for v in pod["volumes"] if v["name"] == mount["name"]).get("persistentVolumeClaim")
+            if claim:  # two daemons must not write it
+                self.assertEqual((deployment["spec"]["replicas"], deployment["spec"]["strategy"]), (1, {"type": "Recreate"}))
+                kept += 1
+        self.assertEqual(kept, 1)
+
     def test_the_clients_service_config_is_json_with_retries(self):
         for _, config in self.each("ConfigMap"):
             if "service-config.json" not in config.get("data", {}):
