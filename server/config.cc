@@ -135,6 +135,7 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
                           {"name", reader->Text(&config->model_name)}})},
        {"backend", reader->OneOf(&config->backend, {"auto", "cpu", "cuda", "reference"})},
        {"cuda_module", reader->Text(&config->cuda_module)},
+       {"nvml", reader->Text(&config->nvml)},
        {"deterministic", reader->Bool(&config->deterministic)},
        {"variants",
         [&](const YAML::Node& node, const std::string&) { ReadVariants(reader, node, config); }},

@@ -32,6 +32,8 @@ struct ServerConfig {
   std::string model_path;
   std::string model_name;  // empty: from the path
   std::string backend = "auto";
+  // auto (libnvidia-ml.so.1, where the backend is a GPU) | off | a path, whatever the backend.
+  std::string nvml = "auto";
   std::string cuda_module;  // empty: ../lib/libvernier_cuda.so from the program's folder
   bool deterministic = false;
   std::vector<VariantSpec> variants;

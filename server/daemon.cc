@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -14,6 +16,7 @@
 #include "kernels/quant_format.h"
 #include "server/config_flags.h"
 #include "server/experiments/registry.h"
+#include "server/gpu_events.h"
 #include "server/grpc_server.h"
 #include "server/host_memory.h"
 #include "server/http.h"
@@ -102,6 +105,7 @@ class RealDaemon : public Daemon {
   std::string health_address() const override { return grpc_->health_address(); }
   std::string admin_address() const override { return grpc_->admin_address(); }
   std::string RenderPage() override { return RenderPage(PageFormat::kPrometheus, 0); }
+  int exit_code() const override { return exit_code_.load(std::memory_order_acquire); }
   EngineSnapshot snapshot() const override { return engine_->Snapshot(); }
 
  private:
@@ -111,6 +115,8 @@ class RealDaemon : public Daemon {
   // Before anybody is served; a request of it counts in the metrics as any other.
   absl::Status TestGolden();
   void MakeModelControl();
+  void WatchGpu();
+  void OnGpuEvent(const GpuEvent& event);
   absl::Status OpenExperiments();
   void Serve(std::function<void(const absl::Status&)> engine_lost, int64_t before_load_bytes);
 
@@ -125,6 +131,7 @@ class RealDaemon : public Daemon {
   int grpc_port_ = 0;
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
+  std::atomic<int> exit_code_{kExitOk};
   std::atomic<bool> loaded_{false};  // the engine may be asked for a snapshot
 
   // Destroyed from the last to the first: calls hold on to what stands above them.
@@ -142,6 +149,7 @@ class RealDaemon : public Daemon {
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<Liveness> liveness_;
+  std::unique_ptr<GpuEvents> gpu_events_;
 };
 
 void RealDaemon::SetHealth(bool serving) {
@@ -346,6 +354,37 @@ void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
         SetHealth(false);
         engine_lost(status);
       });
+  WatchGpu();
+}
+
+void RealDaemon::WatchGpu() {
+  const bool gpu = absl::StartsWith(backend_->Describe(), "cuda ");
+  if (config_.nvml == "off" || (config_.nvml == "auto" && !gpu)) return;
+  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  auto watching = GpuEvents::Start(config_.nvml == "auto" ? kNvmlLibrary : config_.nvml,
+                                   visible == nullptr ? "" : visible,
+                                   [this](const GpuEvent& event) { OnGpuEvent(event); });
+  if (watching.ok()) {
+    gpu_events_ = *std::move(watching);
+  } else {
+    Log(LogLevel::kWarning,
+        absl::StrCat("the GPU's errors are not heard of: ", watching.status().message()));
+  }
+}
+
+void RealDaemon::OnGpuEvent(const GpuEvent& event) {
+  metrics_.GpuReported(event);
+  const std::string text =
+      event.kind == GpuEvent::Kind::kXid ? absl::StrCat("Xid ", event.xid) : "an ECC error";
+  if (!IsFatal(event)) {
+    return Log(LogLevel::kWarning, absl::StrCat("the GPU's driver reports ", text));
+  }
+  Log(LogLevel::kError, absl::StrCat("the GPU's driver reports ", text, ": draining"));
+  // Once: a second one would end the drain.
+  if (exit_code_.exchange(kExitEngine, std::memory_order_acq_rel) == kExitOk &&
+      !draining_.load(std::memory_order_acquire)) {
+    drain_asked_();
+  }
 }
 
 void RealDaemon::Drain(const std::function<bool()>& stopping) {
@@ -365,6 +404,7 @@ void RealDaemon::Stop() {
   draining_.store(true, std::memory_order_release);
   ready_.store(false, std::memory_order_release);
   SetHealth(false);
+  gpu_events_.reset();
   liveness_.reset();
   models_.reset();
   if (engine_ != nullptr) {
@@ -374,7 +414,8 @@ void RealDaemon::Stop() {
   }
   health_.Close();
   state_.watches()->WaitForNone(kStopGrace);
-  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut off.
+  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut
+  // off.
   if (grpc_ != nullptr) grpc_->Shutdown(kGoAwayGrace);
   http_.reset();
 }

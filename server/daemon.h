@@ -56,6 +56,10 @@ class Daemon {
   // Ends what still runs and joins every thread. Idempotent.
   virtual void Stop() = 0;
 
+  // What the process is to end with when it has drained: kExitEngine once the driver has given up
+  // the GPU, which asks for a drain as an administrator does. Any thread.
+  virtual int exit_code() const = 0;
+
   // The metrics page as it is now, in Prometheus text. Any thread.
   virtual std::string RenderPage() = 0;
   // REQUIRES: loaded. Any thread.

@@ -100,8 +100,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     const char* const type =
         format == PageFormat::kOpenMetrics ? kOpenMetricsType : kPrometheusType;
     stream_.expires_never();  // ours to be slow
-    const PageRenderer::Page ready = shared_->renderer->Get(
-        format, [self = shared_from_this(), type](PageRenderer::Page page) {
+    const PageRenderer::Page ready =
+        shared_->renderer->Get(format, [self = shared_from_this(), type](PageRenderer::Page page) {
           asio::post(self->stream_.get_executor(), [self, type, page = std::move(page)] {
             self->Reply(http::status::ok, *page, type);
           });

@@ -138,7 +138,7 @@ int Serve(const ServerConfig& config, Signals* signals) {
   (*daemon)->Drain([signals] { return signals->count() > 1; });
   (*daemon)->Stop();
   Log(LogLevel::kInfo, "stopped");
-  return kExitOk;
+  return (*daemon)->exit_code();
 }
 
 int Main(int argc, char** argv) {

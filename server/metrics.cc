@@ -184,6 +184,12 @@ void Metrics::DeclareProcess() {
       t.AddFloatCounter("vernier_tls_failures_total", "TLS handshakes that failed.", {});
   log_dropped_ = t.AddFloatCounter("vernier_log_dropped_total",
                                    "Lines of the log that could not be written at once.", {});
+  const auto gpu_errors = [&t](const char* kind) {
+    return t.AddCounter("vernier_gpu_errors_total", "What the driver reported of the GPU.",
+                        {{"kind", kind}});
+  };
+  gpu_xids_ = gpu_errors("xid");
+  gpu_ecc_ = gpu_errors("ecc");
   watchdog_trips_ = t.AddCounter("vernier_watchdog_trips_total",
                                  "Times that the engine's heartbeat was found too old.", {});
   self_dial_failures_ =

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "server/gpu_events.h"
 #include "server/instruments.h"
 
 namespace vernier {
@@ -100,6 +101,7 @@ class Metrics : public EngineObserver {
   void Agreement(int variant, int baseline, double top1_agreement, double logprob_abs_diff);
   void SelfDialFailed();
   void WatchdogTripped();
+  void GpuReported(const GpuEvent& event);
 
   void OnStep(const StepReport& report) override;
   void OnPreempted(int variant, int64_t recomputed_tokens) override;
@@ -160,7 +162,7 @@ class Metrics : public EngineObserver {
   Gauge *pod_waiting_, *pod_running_, *pod_kv_usage_;
   Gauge *ready_, *draining_, *heartbeat_, *connections_, *grpc_connections_, *tls_failures_,
       *log_dropped_;
-  Counter *watchdog_trips_, *self_dial_failures_;
+  Counter *watchdog_trips_, *self_dial_failures_, *gpu_xids_, *gpu_ecc_;
   Histogram *cancel_to_free_, *render_seconds_;
   Gauge *memory_shared_, *memory_kv_, *memory_workspace_, *memory_tokenizer_, *memory_residual_;
   Gauge *process_cpu_, *process_open_fds_, *process_max_fds_, *process_virtual_,

@@ -130,6 +130,9 @@ void Metrics::Agreement(int variant, int baseline, double top1_agreement, double
 
 void Metrics::SelfDialFailed() { self_dial_failures_->Add(); }
 void Metrics::WatchdogTripped() { watchdog_trips_->Add(); }
+void Metrics::GpuReported(const GpuEvent& event) {
+  (event.kind == GpuEvent::Kind::kXid ? gpu_xids_ : gpu_ecc_)->Add();
+}
 
 void Metrics::OnStep(const StepReport& report) {
   PerVariant& v = variants_[report.variant];

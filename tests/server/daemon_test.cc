@@ -374,6 +374,36 @@ TEST_F(DaemonTest, CertificatesThatAreNoneAreExit64) {
   EXPECT_THAT(ended.errors, HasSubstr("/nonexistent/tls.crt"));
 }
 
+TEST_F(DaemonTest, F44AFatalXidDrainsAndIsExit70) {
+  TemporaryFile config(absl::StrCat("nvml: ", FAKE_NVML_LIBRARY, "\n"));
+  setenv("FAKE_NVML", "ecc 13 79 79", 1);
+  ChildProcess child(Serving(model_, {"--config", config.path()}));
+  unsetenv("FAKE_NVML");
+  child.ReadLine();
+  EXPECT_EQ(child.Wait(), 70);
+  const std::string log = child.errors();
+  EXPECT_THAT(log, HasSubstr("reports an ECC error"));
+  EXPECT_THAT(log, HasSubstr("reports Xid 13\""));
+  EXPECT_THAT(log, HasSubstr("reports Xid 79: draining"));
+  EXPECT_THAT(log, HasSubstr("\"stopped\""));
+  ExpectLogLines(log);
+}
+
+TEST_F(DaemonTest, F44OtherXidsAreCountedAndServingGoesOn) {
+  TemporaryFile config(absl::StrCat("nvml: ", FAKE_NVML_LIBRARY, "\n"));
+  setenv("FAKE_NVML", "ecc 13 31", 1);
+  ChildProcess child(Serving(model_, {"--config", config.path()}));
+  unsetenv("FAKE_NVML");
+  const std::string ready = child.ReadLine();
+  auto page = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
+  while (page.Sum("vernier_gpu_errors_total") < 3) {
+    page = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
+  }
+  EXPECT_EQ(page.Sum("vernier_gpu_errors_total", {"kind=\"xid\""}), 2);
+  child.Signal(SIGTERM);
+  EXPECT_EQ(child.Wait(), 0);
+}
+
 TEST_F(DaemonTest, F61NoChildAndNoSocketButTheConfiguredOnes) {
   ChildProcess daemon(Serving(model_, {"--health", "127.0.0.1:0", "--admin", "127.0.0.1:0"}));
   ASSERT_THAT(daemon.ReadLine(), HasSubstr("admin="));

@@ -15,7 +15,8 @@ constexpr absl::Duration kLong = absl::Hours(1);
 
 class PageRendererTest : public ::testing::Test {
  protected:
-  void Start(const PageAges& ages, std::function<void(int)> rendering = [](int) {}) {
+  void Start(
+      const PageAges& ages, std::function<void(int)> rendering = [](int) {}) {
     renderer_ = std::make_unique<PageRenderer>(
         [this, rendering](PageFormat format) {
           const int number = ++renders_;
