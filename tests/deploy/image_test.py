@@ -24,6 +24,8 @@ sys.path.insert(0, str(ROOT / "docker"))
 import build_image  # noqa: E402
 
 LARGEST_LAYER_BYTES = 40e6  # goal R15
+LARGEST_CUDA_LAYER_BYTES = 250e6  # without cuBLASLt
+CUDA_MODULE = ROOT / "build/cuda/lib/libvernier_cuda.so"
 SANDBOX = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--uid", "65532", "--gid", "65532", "--clearenv",
            "--die-with-parent"]
 
@@ -77,6 +79,28 @@ class ImageTest(unittest.TestCase):
             config = json.loads(blob(manifest["config"]))
             blob(manifest["layers"][0])
         self.assertEqual(config["config"]["User"], "65532:65532")
+
+    @unittest.skipUnless(CUDA_MODULE.exists(), "no CUDA module in build/cuda")
+    def test_the_cuda_image_is_the_same_files_and_the_module(self):
+        rootfs, out = Path(self.folder.name) / "cuda", Path(self.folder.name) / "cuda.tar"
+        environment = {name: value for name, value in os.environ.items() if name != "VERNIER_BIN"}
+        subprocess.run([ROOT / "docker/build_rootfs.sh", "--cuda", "--without-cublas", rootfs], check=True, env=environment)
+        more = {p.relative_to(rootfs) for p in rootfs.rglob("*")} - {p.relative_to(self.rootfs) for p in self.rootfs.rglob("*")}
+        names = {p.name for p in more if (rootfs / p).is_file()}
+        self.assertIn("libvernier_cuda.so", names)
+        # Of the C library and Abseil, and neither the driver's nor cuBLASLt.
+        self.assertEqual({n for n in names if not n.startswith(("libabsl_", "libdl.", "librt.", "libpthread."))}, {"libvernier_cuda.so"})
+        size = build_image.build(rootfs, out, "test")
+        self.assertLess(size, LARGEST_CUDA_LAYER_BYTES)
+        print(f"compressed CUDA layer without cuBLASLt: {size / 1e6:.1f} MB", file=sys.stderr)
+
+    def test_both_dockerfiles_ship_what_build_rootfs_lays_out_and_alike(self):
+        def shipped(name):
+            text = (ROOT / "docker" / name).read_text()
+            self.assertRegex(text, r"docker/build_rootfs\.sh .*/rootfs\n")
+            last = text[text.index("FROM scratch"):].splitlines()
+            return [line for line in last if not line.startswith(("#", "ENV NVIDIA"))]
+        self.assertEqual(shipped("Dockerfile.cpu"), shipped("Dockerfile.cuda"))
 
     def test_the_compose_file_mounts_what_is_there_and_hardens_the_daemon(self):
         services = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
