@@ -131,6 +131,69 @@ PYTHON
   record scrape "200 scrapes beside 64 silent connections and three streams, scraper on the same $(nproc) cores: $figure"
 }
 
+row_integrity() { # R11: a flipped bit anywhere in the weights, and a file that ends early, are refused (exit 65)
+  local folder; folder=$(mktemp -d)
+  cp tests/data/stories260K/hf/* "$folder"
+  "$bin/vernier" inspect --model "$folder" --write-manifest >/dev/null
+  local figure; figure=$(python3 - "$bin/vernierd" "$folder" <<'PYTHON'
+import json, pathlib, random, struct, subprocess, sys
+daemon, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+weights = folder / "model.safetensors"
+whole = weights.read_bytes()
+def refused(data):
+    weights.write_bytes(data)
+    try:
+        done = subprocess.run([daemon, "--model", folder, "--variants", "fp16", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "1"],
+                              capture_output=True, timeout=3)
+    except subprocess.TimeoutExpired:  # it serves
+        return False
+    return done.returncode == 65
+assert not refused(whole)
+draw = random.Random(1)
+flips = 0
+for bit in draw.sample(range(8 * len(whole)), 1000):
+    data = bytearray(whole)
+    data[bit // 8] ^= 1 << bit % 8
+    flips += refused(data)
+header = struct.unpack("<Q", whole[:8])[0]
+edges = {8 + header + end for t, v in json.loads(whole[8:8 + header]).items() if t != "__metadata__" for end in v["data_offsets"]}
+cuts = {n for edge in edges | {0, 8, 8 + header} for n in (edge - 1, edge, edge + 1) if 0 <= n < len(whole)}
+cuts |= set(draw.sample(range(len(whole)), 200))
+print(f"{flips} of 1000 flipped bits and {sum(refused(whole[:n]) for n in cuts)} of {len(cuts)} truncations refused, every tensor's edge and a byte to each side among them")
+PYTHON
+)
+  rm -rf "$folder"
+  record integrity "$figure"
+  [[ "$figure" == "1000 of 1000 "* ]] && [[ "$figure" =~ and\ ([0-9]+)\ of\ ([0-9]+)\ trunc ]] && [ "${BASH_REMATCH[1]}" = "${BASH_REMATCH[2]}" ]
+}
+
+unittests() { # FILE: of tests/deploy; prints "N tests, M skipped", fails with them
+  local python=python3 out
+  [ ! -x build/python/bin/python ] || python=build/python/bin/python
+  out=$("$python" "tests/deploy/$1" 2>&1) || { echo "$out" >&2; return 1; }
+  sed -n 's/^Ran \([0-9]*\) tests.*/\1 tests/p; s/^OK (skipped=\([0-9]*\))/, \1 skipped/p' <<<"$out" | tr -d '\n'
+}
+
+row_image() { # R15: compressed sizes; the CUDA image needs a build of preset cuda
+  local folder figure; folder=$(mktemp -d)
+  size() { docker/build_rootfs.sh "${@:2}" "$folder/$1" && python3 docker/build_image.py "$folder/$1" "$folder/$1.tar" | sed 's/.*of //'; }
+  figure="compressed: CPU $(size cpu)"
+  [ ! -e build/cuda/lib/libvernier_cuda.so ] ||
+    figure="$figure, CUDA $(size cuda --cuda) with cuBLASLt and $(size without --cuda --without-cublas) without"
+  record image "$figure; $(find "$folder/cpu" -type f -perm /022 | wc -l) writable files, $(find "$folder/cpu" -name '*sh' -type f | wc -l) shells; image_test: $(unittests image_test.py)"
+  rm -rf "$folder"
+}
+
+row_manifests() { # R16
+  record manifests "kustomize: $(unittests manifests_test.py); Helm against kustomize: $(unittests helm_test.py); alerts and dashboards: $(unittests monitoring_test.py)"
+}
+
+row_contract() { # R17
+  local out; out=$(VERNIER_TEST_DATA=tests/data "$bin/server_test" --gtest_filter='Contract*' 2>&1)
+  record contract "$(grep -c '^\[       OK' <<<"$out") of $(grep -c '^\[ RUN' <<<"$out") cases over codes 1, 3, 4, 5, 7, 8, 9, 12, 13, 14, 16 by a stock client with retries"
+  ! grep -q FAILED <<<"$out"
+}
+
 row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a client that balances by itself
   local python=python3 figure
   [ ! -x build/python/bin/python ] || python=build/python/bin/python
