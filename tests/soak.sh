@@ -194,6 +194,39 @@ row_contract() { # R17
   ! grep -q FAILED <<<"$out"
 }
 
+row_silent() { # F25: 3,000 connections that say nothing on the serving port: new calls, scrapes and memory beside them
+  local python=python3
+  [ ! -x build/python/bin/python ] || python=build/python/bin/python
+  start_under_load
+  ulimit -n 8192
+  record silent "$("$python" - "$address" "$http" "$daemon_pid" <<'PYTHON'
+import pathlib, re, socket, sys, time, urllib.request
+import grpc
+address, http, pid = sys.argv[1:]
+def rss():
+    return int(re.search(r"RssAnon:\s*(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+def p99(work, count):
+    times = []
+    for _ in range(count):
+        began = time.monotonic()
+        work()
+        times.append(1e3 * (time.monotonic() - began))
+    return sorted(times)[int(count * 0.99) - 1]
+def call():  # on a connection of its own
+    with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        channel.unary_unary("/vernier.v1.Models/ListModels")(b"", timeout=30)
+def scrape():
+    with urllib.request.urlopen(f"http://{http}/metrics", timeout=30) as reply:
+        reply.read()
+host, port = address.rsplit(":", 1)
+call_before, scrape_before, rss_before = p99(call, 200), p99(scrape, 100), rss()
+silent = [socket.create_connection((host, int(port))) for _ in range(3000)]
+print(f"3,000 silent connections: new call p99 {call_before:.1f} ms before, {p99(call, 200):.1f} ms beside them; "
+      f"scrape p99 {scrape_before:.1f} and {p99(scrape, 100):.1f} ms; RssAnon {rss() - rss_before:.0f} MiB more")
+PYTHON
+)"
+}
+
 row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a client that balances by itself
   local python=python3 figure
   [ ! -x build/python/bin/python ] || python=build/python/bin/python

@@ -10,7 +10,7 @@ from markers import write_between
 ROOT = Path(__file__).resolve().parents[2]
 GOALS = [  # goal, what is asked, rows of tests/soak.sh
     ("R4", "200 rolling restarts under load without a failed call", ["rollout", "drain"]),
-    ("R8", "scrape p99 of at most 5 ms at 20 a second beside 64 silent connections", ["scrape"]),
+    ("R8", "scrape p99 of at most 5 ms at 20 a second beside 64 silent connections", ["scrape", "silent"]),
     ("R11", "1,000 of 1,000 flipped bits and every truncation refused", ["integrity"]),
     ("R15", "compressed: CPU at most 40 MB, CUDA at most 250 MB without cuBLASLt; nothing writable, no shell", ["image"]),
     ("R16", "objects valid on two Kubernetes versions, Helm as kustomize, every alert fires and clears, every panel finds data", ["manifests"]),
