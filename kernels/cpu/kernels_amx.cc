@@ -94,6 +94,10 @@ inline __m512i ToBF16(__m512 low, __m512 high) {
 inline void Split(__m512 low, __m512 high, __m512i* parts) {
   const __m512i half = _mm512_set1_epi32(0x8000);
   const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  // A NaN becomes the default one: rounding would carry another's bits over into a zero.
+  const __m512i nan = _mm512_set1_epi32(0x33);  // of quiet and signalling ones, the rest is kept
+  low = _mm512_fixupimm_ps(low, low, nan, 0);
+  high = _mm512_fixupimm_ps(high, high, nan, 0);
   const auto rounded = [&](__m512 x) {
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), half));
   };

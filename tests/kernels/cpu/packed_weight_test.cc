@@ -2,6 +2,7 @@
 // result for every number of rows.
 #include "kernels/cpu/packed_weight.h"
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -138,6 +139,26 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
             ASSERT_EQ(part[i], all[first * shape.rows + i])
                 << FormatOf(format).name << " " << rows << " rows from " << first;
           }
+        }
+      }
+    }
+  }
+}
+
+// Or a NaN in the cache would be read as nothing.
+TEST_P(PackedWeightTest, ANanStaysOneWhateverItsPayload) {
+  const Shape shape = {40, 96};
+  for (const FormatId format : kFormats) {
+    const Weight weight = Pack(Values(shape.rows * shape.cols, 3), shape, format);
+    for (const uint32_t bits : {0x7fc00000u, 0x7fff8000u, 0x7fffffffu, 0xffffe000u, 0xffffffffu}) {
+      for (const int64_t rows : {1, 20}) {
+        std::vector<float> x = Values(rows * shape.cols, 5);
+        x[(rows - 1) * shape.cols + 37] = std::bit_cast<float>(bits);
+        const std::vector<float> y =
+            Multiply(*static_cast<const PackedWeight*>(weight.packed.get()), x, rows);
+        for (int64_t i = 0; i < rows * shape.rows; ++i) {
+          ASSERT_EQ(std::isnan(y[i]), i / shape.rows == rows - 1)
+              << FormatOf(format).name << ", " << rows << " rows, " << std::hex << bits;
         }
       }
     }
