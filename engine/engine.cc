@@ -62,6 +62,8 @@ class DeviceEngine final : public Engine {
     return ledger_->Reserve(requests, std::min(prompt + output, limits_.max_context), scope);
   }
 
+  absl::Status CheckNotFull() const override { return ledger_->CheckNotFull(); }
+
   void Submit(std::unique_ptr<Request> request) override {
     const absl::Duration now = clock_->Now();
     {

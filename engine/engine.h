@@ -100,6 +100,8 @@ class Engine {
                                                            int64_t prompt_tokens_bound,
                                                            int64_t max_tokens,
                                                            const AdmissionScope& scope) = 0;
+  // AdmissionLedger::CheckNotFull: for the door, before a call is read.
+  virtual absl::Status CheckNotFull() const = 0;
   // Never blocks. Every submitted request gets exactly one OnFinish.
   virtual void Submit(std::unique_ptr<Request> request) = 0;
   virtual EngineSnapshot Snapshot() const = 0;

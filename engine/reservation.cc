@@ -16,6 +16,13 @@ constexpr absl::Duration kLongestRetry = absl::Seconds(10);
 // Time constant of the drain rate's moving average.
 constexpr double kRateSeconds = 5;
 
+// Until so much more than there is room for has finished.
+absl::Duration RetryAfter(int64_t excess, double drain_per_second) {
+  if (drain_per_second <= 0) return absl::Seconds(1);
+  return std::clamp(absl::Seconds(static_cast<double>(excess) / drain_per_second), kShortestRetry,
+                    kLongestRetry);
+}
+
 }  // namespace
 
 Reservation& Reservation::operator=(Reservation&& other) noexcept {
@@ -56,7 +63,7 @@ absl::StatusOr<std::vector<Reservation>> AdmissionLedger::Reserve(int64_t reques
     }
     if (const auto door = closed_.find(scope.variant); door != closed_.end()) return door->second;
     if (absl::Status status = CheckRoom(requests, wanted, scope); !status.ok()) return status;
-    if (absl::Status status = CheckDeadline(scope); !status.ok()) return status;
+    if (absl::Status status = CheckWait(scope); !status.ok()) return status;
     load_.requests += requests;
     load_.tokens += wanted;
     for (Share* share : {&variants_[scope.variant], &tenants_[scope.tenant]}) {
@@ -108,39 +115,49 @@ absl::Status AdmissionLedger::CheckRoom(int64_t requests, int64_t tokens,
       return Rejected(
           row.by_tokens,
           absl::StrCat(row.of, " holds ", row.held.tokens, " tokens, limit ", row.limit.max_tokens),
-          RetryAfter(tokens - (row.limit.max_tokens - row.held.tokens)));
+          RetryAfter(tokens - (row.limit.max_tokens - row.held.tokens), drain_tokens_per_second_));
     }
     if (requests > row.limit.max_requests - row.held.requests) {
       return Rejected(row.by_requests,
                       absl::StrCat(row.of, " holds ", row.held.requests, " requests, limit ",
                                    row.limit.max_requests),
-                      RetryAfter(tokens));
+                      RetryAfter(requests - (row.limit.max_requests - row.held.requests),
+                                 drain_requests_per_second_));
     }
   }
   return absl::OkStatus();
 }
 
+absl::Status AdmissionLedger::CheckNotFull() const {
+  MutexLock lock(&mutex_);
+  if (load_.requests < limits_.max_requests && load_.tokens < limits_.max_tokens) {
+    return absl::OkStatus();
+  }
+  return CheckRoom(1, 1, {});
+}
+
 // A tenant that holds nothing does not wait behind the others' queues (see Scheduler).
-absl::Status AdmissionLedger::CheckDeadline(const AdmissionScope& scope) const {
+absl::Status AdmissionLedger::CheckWait(const AdmissionScope& scope) const {
   const int64_t waiting = load_.requests - limits_.served_at_once;
-  if (scope.time_left == absl::InfiniteDuration() || waiting <= 0 ||
-      drain_requests_per_second_ <= 0 || !tenants_.contains(scope.tenant)) {
+  const absl::Duration longest = std::min(scope.time_left, limits_.max_wait);
+  if (longest == absl::InfiniteDuration() || waiting <= 0 || drain_requests_per_second_ <= 0 ||
+      !tenants_.contains(scope.tenant)) {
     return absl::OkStatus();
   }
   const absl::Duration wait =
       absl::Seconds(static_cast<double>(waiting) / drain_requests_per_second_);
-  if (wait <= scope.time_left) return absl::OkStatus();
-  return Rejected(
-      RejectReason::kDeadlineInfeasible,
-      absl::StrCat(waiting, " requests wait, about ", absl::ToInt64Milliseconds(wait),
-                   " ms; the deadline is in ", absl::ToInt64Milliseconds(scope.time_left), " ms"),
-      -absl::Seconds(1));
-}
-
-absl::Duration AdmissionLedger::RetryAfter(int64_t excess_tokens) const {
-  if (drain_tokens_per_second_ <= 0) return absl::Seconds(1);
-  return std::clamp(absl::Seconds(static_cast<double>(excess_tokens) / drain_tokens_per_second_),
-                    kShortestRetry, kLongestRetry);
+  if (wait <= longest) return absl::OkStatus();
+  const std::string text =
+      absl::StrCat(waiting, " requests wait, about ", absl::ToInt64Milliseconds(wait), " ms; ");
+  if (wait > scope.time_left) {
+    return Rejected(RejectReason::kDeadlineInfeasible,
+                    absl::StrCat(text, "the deadline is in ",
+                                 absl::ToInt64Milliseconds(scope.time_left), " ms"),
+                    -absl::Seconds(1));
+  }
+  return Rejected(RejectReason::kQueueWait,
+                  absl::StrCat(text, "limit ", absl::ToInt64Milliseconds(limits_.max_wait), " ms"),
+                  std::clamp(wait - limits_.max_wait, kShortestRetry, kLongestRetry));
 }
 
 void AdmissionLedger::SetDoor(int variant, absl::Status refusal) {

@@ -32,6 +32,8 @@ struct AdmissionLimits {
   AdmissionLimit tenant;   // of each
   // Requests that are served at once: what is admitted beyond them waits.
   int64_t served_at_once = std::numeric_limits<int64_t>::max();
+  // What would wait longer for its turn, as requests finish lately, is refused.
+  absl::Duration max_wait = absl::InfiniteDuration();
 };
 
 // Whom room is asked for.
@@ -74,11 +76,14 @@ class AdmissionLedger : public std::enable_shared_from_this<AdmissionLedger> {
  public:
   explicit AdmissionLedger(AdmissionLimits limits) : limits_(limits) {}
   // All or nothing for `requests` requests of `tokens` each: one Reservation a request.
-  // RESOURCE_EXHAUSTED (Rejected, with a retry hint) when full; UNAVAILABLE once draining;
-  // SetDoor's; DEADLINE_EXCEEDED when so many wait before it that it will not be served in time, as
-  // they finish lately.
+  // RESOURCE_EXHAUSTED (Rejected, with a retry hint) when full, or when so many wait before it that
+  // its turn is more than max_wait away, as they finish lately; UNAVAILABLE once draining;
+  // SetDoor's; DEADLINE_EXCEEDED when its turn comes after its deadline.
   absl::StatusOr<std::vector<Reservation>> Reserve(int64_t requests, int64_t tokens,
                                                    const AdmissionScope& scope = {});
+  // What Reserve would refuse every request with, before its size is known: the queue of all is
+  // full. Under overload most calls end here, unread.
+  absl::Status CheckNotFull() const;
   void StartDrain();
   // A status that is not OK is what Reserve answers for `variant` from now on.
   void SetDoor(int variant, absl::Status refusal);
@@ -101,9 +106,7 @@ class AdmissionLedger : public std::enable_shared_from_this<AdmissionLedger> {
   void Return(int64_t requests, int64_t tokens, int variant, const std::string& tenant);
   absl::Status CheckRoom(int64_t requests, int64_t tokens, const AdmissionScope& scope) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckDeadline(const AdmissionScope& scope) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Duration RetryAfter(int64_t excess_tokens) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckWait(const AdmissionScope& scope) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const AdmissionLimits limits_;
   mutable Mutex mutex_;

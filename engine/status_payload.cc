@@ -15,9 +15,9 @@ constexpr char kLimitUrl[] = "vernier/limit";
 constexpr char kReasonUrl[] = "vernier/reason";
 constexpr char kRetryUrl[] = "vernier/retry-after-ms";
 
-constexpr const char* kReasonNames[] = {"none",         "queue_requests", "queue_tokens",
-                                        "tenant_quota", "peer_streams",   "deadline_infeasible",
-                                        "draining",     "breaker"};
+constexpr const char* kReasonNames[] = {
+    "none",         "queue_requests",      "queue_tokens", "queue_wait", "tenant_quota",
+    "peer_streams", "deadline_infeasible", "draining",     "breaker"};
 
 absl::StatusCode CodeOf(RejectReason reason) {
   switch (reason) {

@@ -29,6 +29,7 @@ enum class RejectReason {
   kNone,
   kQueueRequests,
   kQueueTokens,
+  kQueueWait,
   kTenantQuota,
   kPeerStreams,
   kDeadlineInfeasible,

@@ -116,15 +116,17 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
   }
 }
 
+constexpr int64_t kMany = int64_t{1} << 40;  // more than any machine has of anything
+
 void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config) {
   EngineOptions& engine = config->engine;
+  AdmissionLimits& admission = engine.admission;
   std::string reflection = "auto", metrics_compat = "none";
   const auto section = [&](ConfigReader::Keys keys) {
     return [reader, keys = std::move(keys)](const YAML::Node& node, const std::string& path) {
       reader->ReadMap(node, path, keys);
     };
   };
-  constexpr int64_t kMany = int64_t{1} << 40;
   const auto limit = [&](AdmissionLimit* out) {
     return section({{"max_requests", reader->Whole(&out->max_requests, 1, kMany)},
                     {"max_tokens", reader->Whole(&out->max_tokens, 1, kMany)}});
@@ -153,11 +155,12 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
        {"threads", reader->Whole(&config->threads, 0, 1024)},
        {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "amx"})},
        {"fast_prefill", reader->Bool(&config->fast_prefill)},
-       {"admission", section({{"max_requests",
-                               reader->Whole(&engine.admission.max_requests, 1, int64_t{1} << 20)},
-                              {"max_tokens", reader->Whole(&engine.admission.max_tokens, 1, kMany)},
-                              {"variant", limit(&engine.admission.variant)},
-                              {"tenant", limit(&engine.admission.tenant)}})},
+       {"admission",
+        section({{"max_requests", reader->Whole(&admission.max_requests, 1, int64_t{1} << 20)},
+                 {"max_tokens", reader->Whole(&admission.max_tokens, 1, kMany)},
+                 {"max_wait_seconds", reader->Seconds(&admission.max_wait, 0.001)},
+                 {"variant", limit(&admission.variant)},
+                 {"tenant", limit(&admission.tenant)}})},
        {"engine",
         section({{"max_sequences", reader->Whole(&engine.max_sequences, 1, 4096)},
                  {"step_tokens", reader->Whole(&engine.step_tokens, 1, 16384)},

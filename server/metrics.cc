@@ -64,9 +64,9 @@ constexpr End kRefusals[] = {
     {Code::kUnavailable, "rejected"},        {Code::kDeadlineExceeded, "rejected"},
     {Code::kFailedPrecondition, "rejected"}, {Code::kCancelled, "cancelled"},
 };
-constexpr const char* kRejectReasons[] = {"queue_requests", "queue_tokens", "tenant_quota",
-                                          "peer_streams",   "draining",     "deadline_infeasible",
-                                          "breaker"};
+constexpr const char* kRejectReasons[] = {"queue_requests",      "queue_tokens", "queue_wait",
+                                          "tenant_quota",        "peer_streams", "draining",
+                                          "deadline_infeasible", "breaker"};
 
 // Codes that calls can end with.
 constexpr Code kEngineCodes[] = {Code::kOk,

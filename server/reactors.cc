@@ -30,7 +30,7 @@ void Begin(Reactor* reactor, ServerState* state, Method method,
   CallContext call_context;
   absl::Status status = arrival->Check(context, method, request, &call_context);
   const Served* served = state->served();
-  if (status.ok() && served == nullptr) status = NotLoadedYet();
+  if (status.ok()) status = served == nullptr ? NotLoadedYet() : served->engine->CheckNotFull();
   if (status.ok()) {
     auto made = make(*served, call_context, reactor, ContentOf(request));
     if (made.ok()) {

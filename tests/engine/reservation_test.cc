@@ -237,6 +237,42 @@ TEST(ReservationTest, ADeadlineThatTheQueueCannotMeetIsRefusedAtTheDoor) {
       << "a tenant that holds nothing does not wait behind the others";
 }
 
+TEST(ReservationTest, WhatWouldWaitTooLongIsRefusedWithTheTimeUntilItWouldNot) {
+  AdmissionLimits limits{.max_requests = 100, .max_tokens = 1000};
+  limits.served_at_once = 2;
+  limits.max_wait = absl::Seconds(8);
+  const auto ledger = std::make_shared<AdmissionLedger>(limits);
+  auto held = ledger->Reserve(12, 10, {});
+  ASSERT_TRUE(held.ok()) << "no rate is known yet";
+  for (int second = 0; second < 60; ++second) ledger->OnFinished(10, absl::Seconds(second));
+  // Ten wait, one a second ends.
+  const absl::Status late = ledger->Reserve(1, 10, {}).status();
+  EXPECT_EQ(late.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RejectReasonOf(late), RejectReason::kQueueWait);
+  EXPECT_NEAR(absl::ToDoubleSeconds(*RetryAfterOf(late)), 2, 0.1);
+  EXPECT_EQ(ledger->Reserve(1, 10, {.time_left = absl::Seconds(5)}).status().code(),
+            absl::StatusCode::kDeadlineExceeded)
+      << "no retry helps it";
+  EXPECT_TRUE(ledger->Reserve(1, 10, {.tenant = "b"}).ok());
+  for (int i = 0; i < 3; ++i) (*held)[i].Release();
+  EXPECT_TRUE(ledger->Reserve(1, 10, {}).ok());
+}
+
+TEST(ReservationTest, AFullQueueIsSaidBeforeTheSizeIsKnown) {
+  const auto ledger = LedgerOf(2, 100);
+  EXPECT_TRUE(ledger->CheckNotFull().ok());
+  auto held = ledger->Reserve(2, 10);
+  ASSERT_TRUE(held.ok());
+  for (int second = 0; second < 60; ++second) ledger->OnFinished(10, absl::Seconds(second * 4));
+  const absl::Status by_requests = ledger->CheckNotFull();
+  EXPECT_EQ(by_requests, ledger->Reserve(1, 1).status());
+  EXPECT_NEAR(absl::ToDoubleSeconds(*RetryAfterOf(by_requests)), 4, 1) << "one ends every 4 s";
+  held->clear();
+  EXPECT_TRUE(ledger->CheckNotFull().ok());
+  held = ledger->Reserve(1, 100);
+  EXPECT_EQ(RejectReasonOf(ledger->CheckNotFull()), RejectReason::kQueueTokens);
+}
+
 TEST(ReservationTest, ManyThreadsNeverExceedTheLimitAndGiveAllBack) {
   const auto ledger = LedgerOf(8, 64);
   std::vector<std::thread> threads;

@@ -34,6 +34,7 @@ TEST(StatusPayloadTest, EachReasonHasItsCodeAndComesBack) {
   };
   const Row rows[] = {
       {RejectReason::kQueueRequests, "queue_requests", absl::StatusCode::kResourceExhausted},
+      {RejectReason::kQueueWait, "queue_wait", absl::StatusCode::kResourceExhausted},
       {RejectReason::kQueueTokens, "queue_tokens", absl::StatusCode::kResourceExhausted},
       {RejectReason::kDeadlineInfeasible, "deadline_infeasible",
        absl::StatusCode::kDeadlineExceeded},

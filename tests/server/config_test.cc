@@ -183,7 +183,7 @@ TEST(ConfigTest, VariantsHaveSharesAndLimits) {
       "variants:\n"
       "  - {name: fp16, weight: 2.5}\n"
       "  - {name: nf4, kv_blocks: 40}\n"
-      "admission: {tenant: {max_tokens: 7}, variant: {max_requests: 9}}\n"
+      "admission: {tenant: {max_tokens: 7}, variant: {max_requests: 9}, max_wait_seconds: 1.5}\n"
       "engine: {kv_blocks: 100, inter_token_seconds: 0.05, prefix_cache: false}\n");
   EXPECT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
   const EngineOptions& engine = parsed.config.engine;
@@ -191,6 +191,7 @@ TEST(ConfigTest, VariantsHaveSharesAndLimits) {
   EXPECT_EQ(engine.guaranteed_blocks, (std::vector<int64_t>{0, 40}));
   EXPECT_EQ(engine.admission.tenant.max_tokens, 7);
   EXPECT_EQ(engine.admission.variant.max_requests, 9);
+  EXPECT_EQ(engine.admission.max_wait, absl::Milliseconds(1500));
   EXPECT_EQ(engine.inter_token_goal, absl::Milliseconds(50));
   EXPECT_FALSE(engine.prefix_cache);
   for (const auto& [line, text] :

@@ -251,9 +251,13 @@ TEST_F(GrpcTest, CancelReachesTheEngineAndIsCountedOnce) {
 TEST_F(GrpcTest, FullQueueTellsWhenToRetry) {
   auto held = engine_.Reserve(16, 1, 1, {});
   ASSERT_TRUE(held.ok());
-  const RawOutcome outcome = Call(kStream, GoodRequest());
-  EXPECT_EQ(outcome.code, 8);
-  EXPECT_GE(std::stoi(outcome.pushback), 50);
+  for (const std::string& bytes : {GoodRequest(), std::string("\xff\xff")}) {  // it is not read
+    const RawOutcome outcome = Call(kStream, bytes);
+    EXPECT_EQ(outcome.code, 8);
+    EXPECT_GE(std::stoi(outcome.pushback), 50);
+  }
+  held->clear();
+  EXPECT_EQ(Call(kStream, "\xff\xff").code, 3);
 }
 
 TEST_F(GrpcTest, BeforeTheModelIsLoadedCallsAreUnavailable) {

@@ -35,6 +35,7 @@ class FakeEngine : public Engine {
                                                    const AdmissionScope& scope) override {
     return ledger_->Reserve(requests, prompt_tokens_bound + max_tokens, scope);
   }
+  absl::Status CheckNotFull() const override { return ledger_->CheckNotFull(); }
   void Submit(std::unique_ptr<Request> request) override {
     {
       MutexLock lock(&mutex_);
