@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -293,6 +294,10 @@ class Backend {
   virtual absl::StatusOr<std::vector<Weight>> CreateWeights(const WeightSource& source,
                                                             std::span<const FormatId> formats) = 0;
   virtual absl::StatusOr<Vector> CreateVector(std::span<const float> values) = 0;
+  // The values that `weight` holds, to be packed into other formats: of scalar formats (fp32, fp16,
+  // bf16) alone, where they are what was packed, rounded to the format. Null where the backend
+  // cannot tell. The source keeps the packed bytes alive; any thread, also while a step computes.
+  virtual std::optional<WeightSource> Values(const Weight& weight) const;
 
   // Called once, after the weights. RESOURCE_EXHAUSTED with the bytes wanted when memory is short.
   virtual absl::Status CreateWorkspace(const WorkspacePlan& plan) = 0;
@@ -320,5 +325,7 @@ class Backend {
   // calibration. FAILED_PRECONDITION when `out` is not its size.
   virtual absl::Status CopyActivation(Activation which, std::span<float> out) = 0;
 };
+
+inline std::optional<WeightSource> Backend::Values(const Weight&) const { return std::nullopt; }
 
 }  // namespace vernier

@@ -32,7 +32,19 @@ struct TensorInfo {
   int64_t bytes = 0;  // in the file
 };
 
-class Checkpoint {
+// What variants are made from: named tensors and the config that says how they belong together.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual const ModelConfig& config() const = 0;
+  virtual const std::vector<TensorInfo>& tensors() const = 0;
+  virtual bool Has(const std::string& name) const = 0;
+  // Keeps the tensor's values while the source lives; rows are decoded on demand, from any thread.
+  virtual absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const = 0;
+  virtual absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const = 0;
+};
+
+class Checkpoint : public TensorSource {
  public:
   // `path`: a folder with config.json, a .gguf file, or a name of random_checkpoint.h. NOT_FOUND;
   // INVALID_ARGUMENT for a broken file, naming the tensor or key, the value and what was expected,
@@ -42,10 +54,7 @@ class Checkpoint {
   // bytes when they are read, and whole files by WeightsSha256.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path,
                                                           ManifestUse use = ManifestUse::kVerify);
-  virtual ~Checkpoint() = default;
 
-  virtual const ModelConfig& config() const = 0;
-  virtual const std::vector<TensorInfo>& tensors() const = 0;
   // Weight type before us: "bf16", or "q4_1 (dequantized)" when most bytes of a GGUF file are
   // quantized, or any matrix of a Hugging Face folder is.
   virtual std::string source() const = 0;
@@ -65,12 +74,10 @@ class Checkpoint {
   // none.
   virtual const TokenizerSource& tokenizer_source() const = 0;
 
-  virtual bool Has(const std::string& name) const = 0;
-  // Reads the tensor's bytes once and keeps them while the source lives; rows are decoded on
-  // demand, from any thread. INVALID_ARGUMENT naming the tensor and its file when the bytes are not
-  // the manifest's.
-  virtual absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const = 0;
-  virtual absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const = 0;
+  // Reads the tensor's bytes once. INVALID_ARGUMENT naming the tensor and its file when the bytes
+  // are not the manifest's.
+  absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const override = 0;
+  absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const override = 0;
 };
 
 }  // namespace vernier

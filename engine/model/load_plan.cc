@@ -93,7 +93,7 @@ absl::StatusOr<FormatId> FormatFor(const VariantSpec& spec, const std::string& n
 
 class Planner {
  public:
-  explicit Planner(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  explicit Planner(const TensorSource& checkpoint) : checkpoint_(checkpoint) {}
 
   absl::Status AddVariant(const VariantSpec& spec, int index, VariantWeights* variant) {
     const ModelConfig& config = checkpoint_.config();
@@ -152,7 +152,7 @@ class Planner {
     plan_.vectors[it->second].targets.push_back(target);
   }
 
-  const Checkpoint& checkpoint_;
+  const TensorSource& checkpoint_;
   LoadPlan plan_;
   std::unordered_map<std::string, size_t> matrix_of_, vector_of_;  // indices into plan_ by name
 };
@@ -180,7 +180,7 @@ bool MatchesPattern(absl::string_view pattern, absl::string_view name) {
   return pattern.find_first_not_of('*', p) == absl::string_view::npos;
 }
 
-absl::StatusOr<LoadPlan> PlanLoad(const Checkpoint& checkpoint,
+absl::StatusOr<LoadPlan> PlanLoad(const TensorSource& checkpoint,
                                   const std::vector<VariantSpec>& specs,
                                   const std::vector<VariantWeights*>& variants) {
   const ModelConfig& config = checkpoint.config();

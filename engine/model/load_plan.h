@@ -47,7 +47,7 @@ struct LoadPlan {
 // their layers, norm kinds and epsilons, and points at them. REQUIRES: they are without layers, and
 // not moved while the plan lives. INVALID_ARGUMENT naming a tensor that is missing or left without
 // a format.
-absl::StatusOr<LoadPlan> PlanLoad(const Checkpoint& checkpoint,
+absl::StatusOr<LoadPlan> PlanLoad(const TensorSource& checkpoint,
                                   const std::vector<VariantSpec>& specs,
                                   const std::vector<VariantWeights*>& variants);
 

@@ -17,7 +17,7 @@ namespace {
 // Counts tensors and asks whether to go on.
 class ProgressCounter {
  public:
-  ProgressCounter(const Checkpoint& checkpoint, const LoadPlan& plan,
+  ProgressCounter(const TensorSource& checkpoint, const LoadPlan& plan,
                   const LoadProgressFunction& report)
       : report_(report) {
     for (const TensorInfo& tensor : checkpoint.tensors()) bytes_of_[tensor.name] = tensor.bytes;
@@ -55,7 +55,7 @@ std::vector<FormatId> Missing(const MatrixPlan& plan, const Model& model) {
 // bytes of at most two tensors are in memory. Those that have every format are not read.
 class MatrixReader {
  public:
-  MatrixReader(const Checkpoint& checkpoint, const std::vector<MatrixPlan>& matrices,
+  MatrixReader(const TensorSource& checkpoint, const std::vector<MatrixPlan>& matrices,
                const Model& model)
       : checkpoint_(checkpoint) {
     for (const MatrixPlan& matrix : matrices) {
@@ -78,7 +78,7 @@ class MatrixReader {
                           [this, i = index_] { return checkpoint_.OpenMatrix(*names_[i]); });
   }
 
-  const Checkpoint& checkpoint_;
+  const TensorSource& checkpoint_;
   std::vector<const std::string*> names_;
   size_t index_ = 0;
   std::future<absl::StatusOr<WeightSource>> reading_;  // waits when it goes
@@ -116,7 +116,7 @@ absl::Status LoadMatrix(const MatrixPlan& plan, MatrixReader* reader, Backend* b
   return absl::OkStatus();
 }
 
-absl::Status LoadVector(const Checkpoint& checkpoint, const VectorPlan& plan, Backend* backend,
+absl::Status LoadVector(const TensorSource& checkpoint, const VectorPlan& plan, Backend* backend,
                         Model* model) {
   std::unique_ptr<const Vector>& own = model->vectors[plan.name];
   if (own == nullptr) {
@@ -136,7 +136,7 @@ absl::Status LoadVector(const Checkpoint& checkpoint, const VectorPlan& plan, Ba
 
 }  // namespace
 
-absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Backend* backend,
+absl::Status LoadTensors(const TensorSource& checkpoint, const LoadPlan& plan, Backend* backend,
                          const LoadProgressFunction& report, Model* model) {
   using Clock = std::chrono::steady_clock;
   ProgressCounter progress(checkpoint, plan, report);

@@ -12,7 +12,7 @@ namespace vernier {
 // Each tensor is opened once at most, and only for formats that are not in `model->weights`; its
 // time is added to the load_seconds of the variants that use it. Errors as LoadModel's; the model
 // then keeps what was packed until DropUnusedWeights.
-absl::Status LoadTensors(const Checkpoint& checkpoint, const LoadPlan& plan, Backend* backend,
+absl::Status LoadTensors(const TensorSource& checkpoint, const LoadPlan& plan, Backend* backend,
                          const LoadProgressFunction& report, Model* model);
 
 // Frees the weights that no variant of the model points to.

@@ -207,6 +207,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
   model->source = checkpoint.source();
   model->source_is_quantized = checkpoint.source_is_quantized();
   model->config = checkpoint.config();
+  model->tensors = checkpoint.tensors();
   model->memory.disk_bytes = checkpoint.disk_bytes();
   model->variants.resize(variants.size());
   std::vector<VariantWeights*> loaded;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/manifest.h"
 #include "engine/checkpoint/model_config.h"
 #include "engine/text/chat_template.h"
@@ -23,8 +24,6 @@
 #include "kernels/backend.h"
 
 namespace vernier {
-
-class Checkpoint;
 
 // "layers.*.mlp.down" -> int8. `*` matches any run of characters; first match wins.
 struct FormatRule {
@@ -118,6 +117,7 @@ struct Model {
   Integrity integrity = Integrity::kStructureOnly;
   std::optional<GoldenTokens> golden;  // of the manifest; not checked here, see engine/golden.h
   ModelConfig config;
+  std::vector<TensorInfo> tensors;       // of the weight files
   Rotary rotary;                         // inverse_frequencies null when positions are learned
   Rotary window_rotary;                  // of layers with a window; the same where they share it
   std::vector<Variant> variants;         // in the order given

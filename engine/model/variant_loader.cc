@@ -3,32 +3,19 @@
 #include <unordered_map>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "engine/checkpoint/checkpoint.h"
 #include "engine/model/load_plan.h"
 #include "engine/model/load_tensors.h"
+#include "engine/model/served_tensors.h"
 #include "kernels/base/check.h"
 
 namespace vernier {
 namespace {
 
-absl::StatusOr<LoadPlan> PlanOne(const Checkpoint& checkpoint,
-                                 const std::vector<VariantSpec>& specs, int variant,
-                                 VariantWeights* weights) {
+absl::StatusOr<LoadPlan> PlanOne(const TensorSource& tensors, const std::vector<VariantSpec>& specs,
+                                 int variant, VariantWeights* weights) {
   std::vector<VariantWeights*> targets(specs.size());
   targets[static_cast<size_t>(variant)] = weights;
-  return PlanLoad(checkpoint, specs, targets);
-}
-
-absl::Status CheckServed(const Checkpoint& checkpoint, const Model& model) {
-  const absl::StatusOr<std::string> digest = checkpoint.WeightsSha256();
-  if (!digest.ok()) return digest.status();
-  if (*digest != model.weights_sha256) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the weights on disk have SHA-256 ", digest->substr(0, 12), ", those that are served ",
-        model.weights_sha256.substr(0, 12), ": restart to serve other weights"));
-  }
-  return checkpoint.CheckUnchanged();
+  return PlanLoad(tensors, specs, targets);
 }
 
 }  // namespace
@@ -40,42 +27,39 @@ VariantLoader::VariantLoader(std::string path, std::vector<VariantSpec> specs, M
 }
 
 absl::StatusOr<VariantCost> VariantLoader::Cost(int variant) const {
-  const auto checkpoint = Checkpoint::Open(path_);
-  if (!checkpoint.ok()) return checkpoint.status();
+  const ServedTensors tensors(path_, model_, packer_);
   VariantWeights weights;
-  const absl::StatusOr<LoadPlan> plan = PlanOne(**checkpoint, specs_, variant, &weights);
+  const absl::StatusOr<LoadPlan> plan = PlanOne(tensors, specs_, variant, &weights);
   if (!plan.ok()) return plan.status();
   std::unordered_map<std::string, int64_t> file_bytes;
-  for (const TensorInfo& tensor : (*checkpoint)->tensors()) file_bytes[tensor.name] = tensor.bytes;
+  for (const TensorInfo& tensor : tensors.tensors()) file_bytes[tensor.name] = tensor.bytes;
   VariantCost cost;
   for (const MatrixPlan& matrix : plan->matrices) {
-    bool read = false;
+    bool packed = false;
     for (const FormatId format : matrix.formats) {
       const auto held = model_->weights.find({matrix.name, format});
       if (held != model_->weights.end()) {
         cost.shared_bytes += held->second->bytes;
       } else {
         cost.new_bytes += FormatBytes(format, matrix.rows, matrix.cols);
-        read = true;
+        packed = true;
       }
     }
-    if (read) cost.read_bytes += file_bytes[matrix.name];
+    if (packed && tensors.NeedsFile(matrix.name)) cost.read_bytes += file_bytes[matrix.name];
   }
   return cost;
 }
 
 absl::Status VariantLoader::LoadInto(int variant, const LoadProgressFunction& progress,
                                      VariantWeights* weights) {
-  const auto checkpoint = Checkpoint::Open(path_);
-  if (!checkpoint.ok()) return checkpoint.status();
-  const absl::StatusOr<LoadPlan> plan = PlanOne(**checkpoint, specs_, variant, weights);
+  const ServedTensors tensors(path_, model_, packer_);
+  const absl::StatusOr<LoadPlan> plan = PlanOne(tensors, specs_, variant, weights);
   if (!plan.ok()) return plan.status();
   model_->variants[static_cast<size_t>(variant)].load_seconds = 0;
-  if (absl::Status status = LoadTensors(**checkpoint, *plan, packer_, progress, model_);
-      !status.ok()) {
+  if (absl::Status status = LoadTensors(tensors, *plan, packer_, progress, model_); !status.ok()) {
     return status;
   }
-  return CheckServed(**checkpoint, *model_);
+  return tensors.CheckFiles();
 }
 
 absl::StatusOr<VariantWeights> VariantLoader::Load(int variant,

@@ -1,9 +1,9 @@
 // Loads and drops variants of a model that is being served.
 //
-// What is loaded later is to the bit what would have been loaded at the start: it is read from the
-// same files, whose digest must still be the one that is served, and not made from the 16-bit
-// weights in memory, which are rounded already where the file has other types. Tensors that another
-// variant holds in the same format are shared with it and not read.
+// What is loaded later is to the bit what would have been loaded at the start. Tensors that another
+// variant holds in the same format are shared with it; others are packed from a weight that has the
+// file's values (ServedTensors), else from the files, whose digest must still be the one that is
+// served.
 #pragma once
 
 #include <cstdint>

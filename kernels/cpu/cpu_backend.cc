@@ -54,6 +54,9 @@ class CpuBackend final : public Backend {
     return PackWeights(source, formats, &pool_);
   }
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override;
+  std::optional<WeightSource> Values(const Weight& weight) const override {
+    return ValuesOf(weight);
+  }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
 

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/convert.h"
 #include "kernels/quantize.h"
 
 namespace vernier {
@@ -33,6 +34,36 @@ void PackElements(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight
       const int64_t count = std::min<int64_t>(kChunk, matrix.cols - k);
       std::memcpy(to + k * kPanelRows * kBytes, from + k * kBytes, count * kBytes);
     }
+  }
+}
+
+// The way back: `values` of one chunk, of `value_bytes` each, as floats.
+struct Unpacking {
+  int64_t value_bytes;
+  void (*floats)(const uint8_t* values, int64_t n, float* out);
+};
+
+void UnpackRow(const PackedWeight& weight, const Unpacking& from, int64_t row, float* out) {
+  const int64_t chunk_bytes = kChunk * from.value_bytes;
+  const uint8_t* chunk =
+      weight.panels.data() + row / kPanelRows * weight.panel_bytes + row % kPanelRows * chunk_bytes;
+  for (int64_t k = 0; k < weight.cols; k += kChunk, chunk += kPanelRows * chunk_bytes) {
+    from.floats(chunk, std::min<int64_t>(kChunk, weight.cols - k), out + k);
+  }
+}
+
+void CopyFloats(const uint8_t* values, int64_t n, float* out) { std::memcpy(out, values, n * 4); }
+
+std::optional<Unpacking> UnpackingOf(PanelLayout layout) {
+  switch (layout) {
+    case PanelLayout::kF32:
+      return Unpacking{4, CopyFloats};
+    case PanelLayout::kF16:
+      return Unpacking{2, Convert().f32_from_f16};
+    case PanelLayout::kBF16:
+      return Unpacking{2, Convert().f32_from_bf16};
+    default:
+      return std::nullopt;
   }
 }
 
@@ -318,6 +349,20 @@ absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
     weights.push_back({target.format, source.rows, source.cols, bytes, std::move(target.weight)});
   }
   return weights;
+}
+
+std::optional<WeightSource> ValuesOf(const Weight& weight) {
+  const auto packed = std::static_pointer_cast<const PackedWeight>(weight.packed);
+  const std::optional<Unpacking> unpacking = UnpackingOf(packed->layout);
+  if (!unpacking.has_value()) return std::nullopt;
+  WeightSource source{.rows = weight.rows, .cols = weight.cols};
+  source.read = [packed, from = *unpacking](int64_t first_row, int64_t count, float* out) {
+    for (int64_t row = 0; row < count; ++row, out += packed->cols) {
+      UnpackRow(*packed, from, first_row + row, out);
+    }
+    return absl::OkStatus();
+  };
+  return source;
 }
 
 }  // namespace vernier

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -44,5 +45,8 @@ int64_t PaddedCols(int64_t cols);
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
                                                 ThreadPool* pool);
+
+// Backend::Values.
+std::optional<WeightSource> ValuesOf(const Weight& weight);
 
 }  // namespace vernier

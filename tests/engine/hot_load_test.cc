@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "engine/model/variant_loader.h"
+#include "kernels/cpu/packed_weight.h"
 #include "tests/engine/running_engine.h"
 
 namespace vernier {
@@ -171,7 +173,7 @@ TEST_P(HotLoadTest, TheCostIsKnownBeforeAByteIsRead) {
   const int64_t grown = running_.model->memory.weight_bytes - before;
   EXPECT_GT(cost->new_bytes, 0);
   EXPECT_LE(cost->new_bytes, grown) << "a backend pads";
-  EXPECT_GT(cost->read_bytes, 0);
+  EXPECT_EQ(cost->read_bytes, 0) << "fp32 in memory has every value";
 }
 
 TEST_P(HotLoadTest, AnEndedEngineTakesNothing) {
@@ -200,6 +202,7 @@ TEST(VariantLoaderTest, AFileThatIsNotTheServedOneIsRefused) {
   EXPECT_TRUE((*model)->variants[1].layers.empty());
   EXPECT_EQ((*model)->variants[1].precision, FormatId::kNf4);
   VariantLoader loader(folder, specs, model->get(), backend->get());
+  EXPECT_GT(loader.Cost(1)->read_bytes, 0) << "the file is fp32: fp16 was rounded";
   EXPECT_TRUE(loader.Load(1, nullptr).ok());
   loader.Settle();  // nobody took it over
 
@@ -218,6 +221,73 @@ TEST(VariantLoaderTest, AFileThatIsNotTheServedOneIsRefused) {
   fs::remove_all(folder);
   EXPECT_EQ(loader.Load(1, nullptr).status().code(), absl::StatusCode::kFailedPrecondition);
 }
+
+std::vector<uint8_t> BytesOf(const Buffer& buffer) {
+  return {buffer.data(), buffer.data() + buffer.bytes()};
+}
+
+// Every packed byte.
+void ExpectSame(const Weight& a, const Weight& b) {
+  ASSERT_EQ(a.format, b.format);
+  const auto& x = *static_cast<const PackedWeight*>(a.packed.get());
+  const auto& y = *static_cast<const PackedWeight*>(b.packed.get());
+  EXPECT_EQ(BytesOf(x.panels), BytesOf(y.panels));
+  EXPECT_EQ(BytesOf(x.row_scales), BytesOf(y.row_scales));
+  EXPECT_EQ(BytesOf(x.shared_scales), BytesOf(y.shared_scales));
+  EXPECT_EQ(x.offset, y.offset);
+}
+
+struct ResidentCase {
+  const char* checkpoint;
+  FormatId resident;  // the file's own type
+};
+
+class ResidentSourceTest : public ::testing::TestWithParam<ResidentCase> {
+ protected:
+  static std::vector<VariantSpec> Specs(bool at_start) {
+    std::vector<VariantSpec> specs = {DefaultVariant(GetParam().resident)};
+    for (const FormatId format : {FormatId::kInt8, FormatId::kNf4, FormatId::kNf4Dq}) {
+      specs.push_back({FormatOf(format).name, {{"*", format}}});
+      specs.back().at_start = at_start;
+    }
+    return specs;
+  }
+};
+
+// The files are gone: what is loaded is from memory, and what a start would have made of them.
+TEST_P(ResidentSourceTest, AVariantIsPackedFromWeightsInMemoryThatHaveTheFilesValues) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(::testing::TempDir()) / "resident_source_model";
+  fs::remove_all(folder);
+  fs::copy(testing::TestDataPath(GetParam().checkpoint), folder);
+  auto backend = MakeBackend({.kind = "cpu", .threads = 1});
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  const auto whole = LoadModel(folder, "m", Specs(true), backend->get(), nullptr);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  const auto model = LoadModel(folder, "m", Specs(false), backend->get(), nullptr);
+  ASSERT_TRUE(model.ok()) << model.status();
+  fs::remove_all(folder);
+
+  VariantLoader loader(folder, Specs(false), model->get(), backend->get());
+  for (int variant = 1; variant < static_cast<int>((*model)->variants.size()); ++variant) {
+    EXPECT_EQ(loader.Cost(variant)->read_bytes, 0);
+    const auto weights = loader.Load(variant, nullptr);
+    ASSERT_TRUE(weights.ok()) << weights.status();
+  }
+  ASSERT_EQ((*model)->weights.size(), (*whole)->weights.size());
+  for (const auto& [key, weight] : (*whole)->weights) {
+    SCOPED_TRACE(key.first + " in " + FormatOf(key.second).name);
+    ASSERT_TRUE((*model)->weights.contains(key));
+    ExpectSame(*(*model)->weights.at(key), *weight);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(FileTypes, ResidentSourceTest,
+                         ::testing::Values(ResidentCase{"checkpoints/tiny_gpt2",
+                                                        FormatId::kF16},  // fused, transposed
+                                           ResidentCase{"checkpoints/tiny_qwen2", FormatId::kBF16},
+                                           ResidentCase{"checkpoints/tiny_qwen2", FormatId::kF32}),
+                         [](const auto& param) { return FormatOf(param.param.resident).name; });
 
 TEST(VariantLoaderTest, OneVariantMustBeThereAtTheStart) {
   std::vector<VariantSpec> specs = {DefaultVariant(FormatId::kF16)};

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -208,6 +209,32 @@ TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
     EXPECT_EQ(status, Quantize(source, format).status());
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("layers.0.mlp.up"));
+  }
+}
+
+TEST(PackWeightsTest, ScalarFormatsGiveBackTheValuesThatTheyHold) {
+  ThreadPool pool(2);
+  for (const Shape& shape : kShapes) {
+    const std::vector<float> values = Values(shape.rows * shape.cols, 11);
+    for (const FormatId format : kFormats) {
+      const WeightSource source = SourceOf(values, shape.rows, shape.cols);
+      std::optional<WeightSource> back;
+      {
+        const auto packed = PackWeights(source, {{format}}, &pool);
+        ASSERT_TRUE(packed.ok()) << packed.status();
+        back = ValuesOf(packed->front());
+      }
+      ASSERT_EQ(back.has_value(), FormatOf(format).group == 0) << FormatOf(format).name;
+      if (!back.has_value()) continue;
+      const absl::StatusOr<QuantizedMatrix> expected = Quantize(source, format);
+      ASSERT_TRUE(expected.ok());
+      std::vector<float> rounded(values.size()), read(values.size());
+      Dequantize(*expected, 0, shape.rows, rounded.data());
+      ASSERT_TRUE(back->read(0, shape.rows, read.data()).ok());
+      EXPECT_EQ(read, rounded) << FormatOf(format).name << " " << shape.rows << " x " << shape.cols;
+      ASSERT_TRUE(back->read(shape.rows - 1, 1, read.data()).ok());
+      EXPECT_EQ(read[0], rounded[(shape.rows - 1) * shape.cols]);
+    }
   }
 }
 

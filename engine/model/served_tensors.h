@@ -1,0 +1,50 @@
+// The tensors of a model that is served: from memory where a weight there has their values to the
+// bit, else from its files.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/model/model.h"
+#include "kernels/backend.h"
+
+namespace vernier {
+
+// A weight in fp32 has the values of any file, one in fp16 or bf16 those of a file of that type;
+// what was rounded is not a source. The files are opened when the first tensor is wanted that no
+// weight has. Used by one thread at a time, while the model's weights stay.
+class ServedTensors : public TensorSource {
+ public:
+  // `model` was loaded from `path`; `backend` knows the layout of its weights. Both outlive this.
+  ServedTensors(std::string path, const Model* model, const Backend* backend)
+      : path_(std::move(path)), model_(model), backend_(backend) {}
+
+  const ModelConfig& config() const override { return model_->config; }
+  const std::vector<TensorInfo>& tensors() const override { return model_->tensors; }
+  bool Has(const std::string& name) const override { return Find(name) != nullptr; }
+  absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const override;
+  absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const override;
+
+  // Whether OpenMatrix would read a file.
+  bool NeedsFile(const std::string& name) const { return Resident(name) == nullptr; }
+  // FAILED_PRECONDITION when files were opened whose digest is not the served one; INVALID_ARGUMENT
+  // naming one that changed since.
+  absl::Status CheckFiles() const;
+
+ private:
+  const TensorInfo* Find(const std::string& name) const;
+  // A weight with the tensor's values; null when there is none.
+  const Weight* Resident(const std::string& name) const;
+  absl::StatusOr<const Checkpoint*> Files() const;
+
+  const std::string path_;
+  const Model* const model_;
+  const Backend* const backend_;
+  mutable std::unique_ptr<Checkpoint> files_;  // null until a file is needed
+};
+
+}  // namespace vernier
