@@ -248,6 +248,7 @@ absl::Status DeviceEngine::RunStep() {
   // With depth 2 the plan is made while the step before still runs; with depth
   // 1 nothing runs here.
   scheduler_.Plan(clock_->Now(), &next->plan);
+  backend_->Forget(next->plan.stale);
   if (observer_ != nullptr) {
     for (const Preemption& preemption : scheduler_.preemptions()) {
       observer_->OnPreempted(preemption.variant, preemption.recomputed_tokens);

@@ -62,7 +62,13 @@ int32_t KvPool::TakeFree() {
   const int32_t block = least_recent_;
   Remove(block);
   index_.Erase(block);
+  stale_.push_back(block);
   return block;
+}
+
+void KvPool::TakeStale(std::vector<int32_t>* stale) {
+  stale->clear();
+  stale->swap(stale_);
 }
 
 void KvPool::Release(std::vector<int32_t>* table) {
@@ -76,6 +82,7 @@ void KvPool::Release(std::vector<int32_t>* table) {
       Append(block);
     } else {
       empty_.push_back(block);
+      stale_.push_back(block);
     }
   }
 }

@@ -58,6 +58,10 @@ class KvPool {
   // Whether a block may be found.
   bool Findable(int32_t block) const { return index_.Contains(block); }
 
+  // Blocks whose content nobody may read any more, as of the last call of this, in no order; a
+  // block may be among them twice. Those that were given out since are, too.
+  void TakeStale(std::vector<int32_t>* stale);
+
   // Owners of a block; 0 is free.
   int owners(int32_t block) const { return blocks_[static_cast<size_t>(block)].owners; }
 
@@ -75,6 +79,7 @@ class KvPool {
 
   std::vector<Block> blocks_;
   std::vector<int32_t> empty_;  // a stack of free blocks that hold nothing
+  std::vector<int32_t> stale_;
   PrefixIndex index_;
   int32_t least_recent_ = -1, most_recent_ = -1;  // ends of the list of cached blocks
   int64_t num_cached_ = 0;

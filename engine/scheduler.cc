@@ -79,7 +79,8 @@ void Scheduler::Plan(absl::Duration now, StepPlan* plan) {
   ReleaseEnded();
   Age(now);
   AdmitWaiting();
-  if (!PlanClass(Priority::kNormal, plan) && !PlanClass(Priority::kLow, plan)) return;
+  if (!PlanClass(Priority::kNormal, plan)) PlanClass(Priority::kLow, plan);
+  pool_.TakeStale(&plan->stale);
   for (PlannedRows& planned : plan->rows) {
     planned.sequence->first_planned = std::min(planned.sequence->first_planned, now);
     planned.sequence->last_planned = now;

@@ -71,6 +71,7 @@ struct StepPlan {
   int variant = -1;
   int reference = -1;
   std::vector<PlannedRows> rows;
+  std::vector<int32_t> stale;  // blocks that were freed or changed hands since the plan before
   bool empty() const { return rows.empty(); }
   int64_t Tokens() const;
   int64_t LogitRows() const;

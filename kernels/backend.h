@@ -303,6 +303,10 @@ class Backend {
   virtual absl::Status CreateWorkspace(const WorkspacePlan& plan) = 0;
   virtual BackendMemory Memory() const = 0;
 
+  // What these KV blocks hold will not be read again. They are in no step that still runs. A
+  // backend that looks for mistakes makes them NaN.
+  virtual void Forget(std::span<const int32_t> blocks) { (void)blocks; }
+
   // Runs the calls that `forward` makes on `batch`. REQUIRES: a workspace; batch within its plan.
   virtual void Execute(const StepKey& key, const Batch& batch,
                        absl::FunctionRef<void()> forward) = 0;

@@ -56,9 +56,9 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& optio
     Log(LogLevel::kWarning, absl::StrCat("running on the CPU: ", backend.status().message()));
   }
   if (options.kind == "auto" || options.kind == "cpu") {
-    return MakeCpuBackend(
-        options.isa, options.threads,
-        options.fast_prefill ? MatrixUnitUse::kManyRows : MatrixUnitUse::kAllRows);
+    return MakeCpuBackend(options.isa, options.threads,
+                          options.fast_prefill ? MatrixUnitUse::kManyRows : MatrixUnitUse::kAllRows,
+                          options.poison_kv ? FreeBlocks::kNan : FreeBlocks::kAsTheyWere);
   }
   if (options.kind == "reference") return MakeReferenceBackend();
   return absl::InvalidArgumentError(

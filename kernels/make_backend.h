@@ -21,6 +21,13 @@ struct BackendOptions {
   // CPU: a matrix unit computes steps of many rows alone, vectors the others. Faster at both ends,
   // but a row's result then depends on how many rows are computed with it.
   bool fast_prefill = false;
+  // CPU: KV blocks that are free hold NaN, so that who reads one is found. Costs a write of each
+  // block when it is freed.
+#ifdef NDEBUG
+  bool poison_kv = false;
+#else
+  bool poison_kv = true;
+#endif
 };
 
 // INVALID_ARGUMENT for an unknown kind or isa; FAILED_PRECONDITION for one that this build or

@@ -39,8 +39,9 @@ const float* ValuesOf(const Vector* vector) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, MatrixUnitUse use)
-      : isa_(isa), kernels_(kernels), pool_(threads), use_(use) {}
+  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, MatrixUnitUse use,
+             FreeBlocks free_blocks)
+      : isa_(isa), kernels_(kernels), pool_(threads), use_(use), free_blocks_(free_blocks) {}
 
   std::string Describe() const override {
     return absl::StrCat("cpu ", CpuIsaName(isa_), ", ", pool_.threads(),
@@ -59,6 +60,7 @@ class CpuBackend final : public Backend {
   }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
+  void Forget(std::span<const int32_t> blocks) override;
 
   void Execute(const StepKey& key, const Batch& batch, absl::FunctionRef<void()> forward) override;
   absl::Status Synchronize() override { return absl::OkStatus(); }
@@ -114,6 +116,7 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels_;
   ThreadPool pool_;
   const MatrixUnitUse use_;
+  const FreeBlocks free_blocks_;
   std::optional<Workspace> workspace_;
 
   // Of the step; read by CopyActivation after it.
@@ -138,7 +141,18 @@ absl::Status CpuBackend::CreateWorkspace(const WorkspacePlan& plan) {
   absl::StatusOr<Workspace> workspace = NewWorkspace(plan, kernels_, pool_.threads());
   if (!workspace.ok()) return workspace.status();
   workspace_.emplace(*std::move(workspace));
+  for (int32_t block = 0; block < plan.kv_blocks; ++block) Forget({&block, 1});
   return absl::OkStatus();
+}
+
+void CpuBackend::Forget(std::span<const int32_t> blocks) {
+  if (free_blocks_ == FreeBlocks::kAsTheyWere) return;
+  constexpr int kNanBytes = 0xff;  // a NaN in every scalar type
+  for (const int32_t block : blocks) {
+    VERNIER_CHECK(block >= 0 && block < workspace_->plan.kv_blocks);
+    std::memset(workspace_->kv.data() + block * workspace_->kv_block_bytes, kNanBytes,
+                static_cast<size_t>(workspace_->kv_block_bytes));
+  }
 }
 
 BackendMemory CpuBackend::Memory() const {
@@ -413,7 +427,7 @@ constexpr KernelsOf kKernelsByIsa[kNumCpuIsas] = {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, int threads,
-                                                        MatrixUnitUse use) {
+                                                        MatrixUnitUse use, FreeBlocks free_blocks) {
   if (threads < 0 || threads > kMaxThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("threads is ", threads, ", must be 0 (all) to ", kMaxThreads));
@@ -422,7 +436,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, 
   if (!chosen.ok()) return chosen.status();
   if (threads == 0) threads = std::min(UsableProcessors(), kMaxThreads);
   return std::make_unique<CpuBackend>(*chosen, kKernelsByIsa[static_cast<int>(*chosen)](), threads,
-                                      use);
+                                      use, free_blocks);
 }
 
 }  // namespace vernier

@@ -35,6 +35,13 @@ class FaultyBackend : public Backend {
     MutexLock lock(&mutex_);
     corrupt_scores_ = true;
   }
+  // Before the `steps`-th Execute from now on, 0 being the next, all `blocks` of the pool are
+  // forgotten, whoever owns them.
+  void ForgetAllAfter(int steps, int32_t blocks) {
+    MutexLock lock(&mutex_);
+    steps_until_forgotten_ = steps;
+    forgotten_blocks_ = blocks;
+  }
   // The next Execute waits until Release, once Hold was called.
   void Hold() {
     MutexLock lock(&mutex_);
@@ -64,6 +71,7 @@ class FaultyBackend : public Backend {
     return inner_->CreateWorkspace(plan);
   }
   BackendMemory Memory() const override { return inner_->Memory(); }
+  void Forget(std::span<const int32_t> blocks) override { inner_->Forget(blocks); }
   void Execute(const StepKey& key, const Batch& batch, absl::FunctionRef<void()> forward) override {
     {
       MutexLock lock(&mutex_);
@@ -71,6 +79,9 @@ class FaultyBackend : public Backend {
       if (held_) changed_.NotifyAll();
       while (held_) changed_.Wait(&mutex_);
       waiting_ = false;
+      if (steps_until_forgotten_-- == 0) {
+        for (int32_t block = 0; block < forgotten_blocks_; ++block) inner_->Forget({&block, 1});
+      }
     }
     inner_->Execute(key, batch, forward);
   }
@@ -117,6 +128,8 @@ class FaultyBackend : public Backend {
   bool corrupt_scores_ ABSL_GUARDED_BY(mutex_) = false;
   bool held_ ABSL_GUARDED_BY(mutex_) = false;
   bool waiting_ ABSL_GUARDED_BY(mutex_) = false;
+  int steps_until_forgotten_ ABSL_GUARDED_BY(mutex_) = -1;
+  int32_t forgotten_blocks_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace vernier::testing

@@ -13,6 +13,23 @@
 namespace vernier {
 namespace {
 
+TEST(KvPoolTest, WhatIsFreedOrChangesHandsIsStaleOnce) {
+  KvPool pool(2);
+  std::vector<int32_t> table, stale;
+  ASSERT_TRUE(pool.Allocate(0, 2, &table));
+  pool.TakeStale(&stale);
+  EXPECT_TRUE(stale.empty());
+  const std::vector<int32_t> tokens(kBlockTokens, 7);
+  const int32_t kept = table[0], freed = table[1];
+  pool.Insert(PrefixRoot(0, "", ""), PrefixIndex::Tokens(tokens), kept);
+  pool.Release(&table);
+  pool.TakeStale(&stale);
+  EXPECT_EQ(stale, std::vector<int32_t>{freed}) << "the other may be found";
+  ASSERT_TRUE(pool.Allocate(0, 2, &table));
+  pool.TakeStale(&stale);
+  EXPECT_EQ(stale, std::vector<int32_t>{kept}) << "it was found no more when it was given out";
+}
+
 TEST(KvPoolTest, HandsOutEachBlockOnce) {
   KvPool pool(5);
   EXPECT_EQ(pool.total(), 5);

@@ -69,7 +69,8 @@ struct RunningEngine {
   std::unique_ptr<Engine> engine;
 
   void Start(const EngineOptions& options, int threads = 1) {
-    auto cpu = MakeBackend({.kind = "cpu", .threads = threads});
+    // Free blocks hold NaN (F58): who read one would say other tokens, or fail.
+    auto cpu = MakeBackend({.kind = "cpu", .threads = threads, .poison_kv = true});
     ASSERT_TRUE(cpu.ok()) << cpu.status();
     backend = std::make_unique<FaultyBackend>(*std::move(cpu));
     auto loaded = LoadModel(TestDataPath("stories260K/hf"), "stories",
