@@ -30,13 +30,22 @@ std::string CodeName(grpc::StatusCode code) {
   return index < std::size(kCodeNames) ? kCodeNames[index] : absl::StrCat("code ", index);
 }
 
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const ServerOptions& options) {
+  if (options.ca.empty()) return grpc::InsecureChannelCredentials();
+  return grpc::SslCredentials({options.ca, options.key, options.certificate});
+}
+
+void AddKey(const std::string& api_key, grpc::ClientContext* context) {
+  if (!api_key.empty()) context->AddMetadata("authorization", "Bearer " + api_key);
+}
+
 std::shared_ptr<grpc::Channel> Dial(const ServerOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // else all channels share a connection
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, options.retry_policy.empty() ? 0 : 1);
   if (!options.retry_policy.empty()) arguments.SetServiceConfigJSON(options.retry_policy);
-  return grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(options.address, Credentials(options), arguments);
 }
 
 // One call; deletes itself when it has told its end.
@@ -146,7 +155,7 @@ v1::GenerateRequest RequestOf(const Workload& workload, const PlannedRequest& pl
 
 class GrpcClient final : public Client {
  public:
-  explicit GrpcClient(const ServerOptions& options) {
+  explicit GrpcClient(const ServerOptions& options) : api_key_(options.api_key) {
     for (int i = 0; i < options.channels; ++i) {
       stubs_.push_back(v1::Inference::NewStub(Dial(options)));
     }
@@ -157,6 +166,7 @@ class GrpcClient final : public Client {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + kConnectTimeout);
     context.set_wait_for_ready(true);
+    AddKey(api_key_, &context);
     v1::Model model;
     const grpc::Status status = stub->GetModel(&context, v1::GetModelRequest(), &model);
     if (!status.ok()) {
@@ -178,6 +188,7 @@ class GrpcClient final : public Client {
                               std::function<void(CallResult)> done) override {
     Call* call = new Call(request, scheduled, now, std::move(done));
     const std::shared_ptr<grpc::ClientContext> context = call->context();
+    AddKey(api_key_, context.get());
     const auto& tenants = workload.options().tenants;
     if (!tenants.empty()) {
       context->AddMetadata("x-vernier-tenant", tenants[static_cast<size_t>(request.tenant)].name);
@@ -193,6 +204,7 @@ class GrpcClient final : public Client {
   }
 
  private:
+  const std::string api_key_;
   ServerFacts facts_;
   std::vector<std::unique_ptr<v1::Inference::Stub>> stubs_;
   std::atomic<size_t> next_{0};

@@ -29,7 +29,7 @@ constexpr char kExitCodes[] =
 
 // Beside what one flag can say: files and what is read from them.
 struct Pending {
-  std::string variants, tenants, trace, lengths, retry_policy;
+  std::string variants, tenants, trace, lengths, retry_policy, ca, certificate, key;
   double speed = 1;
 };
 
@@ -76,6 +76,21 @@ void DeclareServer(CLI::App* app, CommandLine* command, Pending* pending) {
   app->add_option("--retry-policy", pending->retry_policy,
                   "A gRPC service config that says when calls are tried again (default: never)")
       ->type_name("FILE");
+  CLI::Option* ca =
+      app->add_option("--ca", pending->ca, "Speak TLS, and trust these authorities (PEM)")
+          ->type_name("FILE");
+  CLI::Option* certificate = app->add_option("--cert", pending->certificate,
+                                             "Own certificate, for a server that asks (PEM)")
+                                 ->type_name("FILE")
+                                 ->needs(ca);
+  CLI::Option* key = app->add_option("--key", pending->key, "Its key (PEM)")
+                         ->type_name("FILE")
+                         ->needs(certificate);
+  certificate->needs(key);
+  app->add_option("--api-key", command->server.api_key,
+                  "Key of the API; better given as VERNIER_API_KEY, which other users do not see")
+      ->envname("VERNIER_API_KEY")
+      ->type_name("KEY");
 }
 
 void DeclareWorkload(CLI::App* app, CommandLine* command, Pending* pending) {
@@ -266,11 +281,16 @@ absl::Status ReadFiles(const Pending& pending, CommandLine* command) {
     if (command->run.replay) command->run.arrivals.rate = trace->MeanRate() * pending.speed;
     command->workload.lengths = std::make_shared<const Trace>(*std::move(trace));
   }
-  if (!pending.retry_policy.empty()) {
-    std::ifstream file(pending.retry_policy);
-    command->server.retry_policy.assign(std::istreambuf_iterator<char>(file), {});
-    if (!file || command->server.retry_policy.empty()) {
-      return absl::NotFoundError(absl::StrCat(pending.retry_policy, ": cannot be read"));
+  ServerOptions* server = &command->server;
+  for (const auto& [file_path, content] :
+       {std::pair(&pending.retry_policy, &server->retry_policy),
+        std::pair(&pending.ca, &server->ca), std::pair(&pending.certificate, &server->certificate),
+        std::pair(&pending.key, &server->key)}) {
+    if (file_path->empty()) continue;
+    std::ifstream file(*file_path);
+    content->assign(std::istreambuf_iterator<char>(file), {});
+    if (!file || content->empty()) {
+      return absl::NotFoundError(absl::StrCat(*file_path, ": cannot be read"));
     }
   }
   return absl::OkStatus();

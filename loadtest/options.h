@@ -16,6 +16,10 @@ struct ServerOptions {
   std::string metrics;       // HOST:PORT of the metrics page; empty: no timeline
   int channels = 8;          // connections: one carries 256 calls at once
   std::string retry_policy;  // a gRPC service config as JSON; empty: no retries
+  // PEM: who signed the server's certificate (empty: no TLS), and an own one with its key, for a
+  // server that asks (empty: none).
+  std::string ca, certificate, key;
+  std::string api_key;  // sent with each call; empty: none
 };
 
 // One run against the server.

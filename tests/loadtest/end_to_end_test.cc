@@ -8,9 +8,11 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "loadtest/exit_code.h"
+#include "tests/server/test_certificates.h"
 #include "tests/testing/child_process.h"
 
 namespace vernier::loadtest {
@@ -142,6 +144,65 @@ TEST_F(LoadTestEndToEnd, RefusesWhatTheServerDoesNotHave) {
   EXPECT_EQ(Call({"run", "--variants", "fp8"}), kExitUsage);
   EXPECT_THAT(said_, HasSubstr("no variant \"fp8\""));
   EXPECT_EQ(Call({"run", "--json", "/no/such/folder/report.json"}), kExitCannotWrite);
+}
+
+TEST(LoadTestOverTls, ACertificateAndAKeyAreShownToAServerThatAsks) {
+  const testing::Authority authority;
+  const testing::Certificate server = authority.Issue(), client = authority.Issue();
+  const std::string folder = ::testing::TempDir() + "/";
+  const auto write = [&](const char* name, const std::string& text) {
+    std::ofstream(folder + name) << text;
+    return folder + name;
+  };
+  const std::string ca = write("load_ca.pem", authority.certificate());
+  const std::string certificate = write("load_client.pem", client.certificate);
+  const std::string key = write("load_client.key", client.key);
+  // The SHA-256 of "secret".
+  const std::string config = write(
+      "load.yaml", "model: {path: '" + Environment("VERNIER_TEST_DATA") +
+                       "/stories260K/hf'}\nlisten: 127.0.0.1:0\nvariants: [{name: fp16}]\ntls: {"
+                       "certificate: " +
+                       write("load_server.pem", server.certificate) +
+                       ", key: " + write("load_server.key", server.key) + ", client_ca: " + ca +
+                       "}\nkeys:\n  - {name: app, services: [Inference, Models], sha256: "
+                       "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b}\n");
+  testing::ChildProcess daemon({Environment("VERNIER_BIN") + "/vernierd", "--config", config});
+  const std::string ready = daemon.ReadLine();
+  const auto call = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {Environment("VERNIER_BIN") + "/vernier-loadtest",
+                                          "run",
+                                          "--quiet",
+                                          "--server",
+                                          WordBehind(ready, "grpc="),
+                                          "--concurrency",
+                                          "2",
+                                          "--requests",
+                                          "4",
+                                          "--warmup",
+                                          "0",
+                                          "--prompt-tokens",
+                                          "8",
+                                          "--output-tokens",
+                                          "2",
+                                          "--ca",
+                                          ca,
+                                          "--cert",
+                                          certificate,
+                                          "--key",
+                                          key};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    testing::ChildProcess child(arguments);
+    const std::string said = child.RestOfOutput();
+    const int code = child.Wait();
+    return std::pair(code, said + child.errors());
+  };
+  const auto [good, said] = call({"--api-key", "secret"});
+  EXPECT_EQ(good, kExitGood) << said << daemon.errors();
+  const auto [refused, why] = call({"--api-key", "guess"});
+  EXPECT_EQ(refused, kExitUnavailable) << why;
+  EXPECT_THAT(why, HasSubstr("UNAUTHENTICATED"));
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0) << daemon.errors();
 }
 
 }  // namespace

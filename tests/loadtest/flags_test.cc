@@ -56,6 +56,8 @@ TEST(FlagsTest, BadFlagsAreUsage) {
       {"run", "--speed", "2"},
       {"run", "--seconds", "5", "--warmup", "5"},
       {"run", "--channels", "0"},
+      {"run", "--cert", "own.pem", "--key", "own.key"},
+      {"run", "--ca", "ca.pem", "--cert", "own.pem"},
       {"sweep", "--rates", "1,-2"},
       {"sweep", "--attainment", "2"},
       {"sweep", "--growth", "1"},
@@ -76,6 +78,7 @@ TEST(FlagsTest, BadFilesAndMixesAreBadInput) {
         std::vector<const char*>{"run", "--trace", lengths.c_str()},
         std::vector<const char*>{"run", "--lengths", "/no/such/file"},
         std::vector<const char*>{"run", "--retry-policy", "/no/such/file"},
+        std::vector<const char*>{"run", "--ca", "/no/such/file"},
         std::vector<const char*>{"run", "--variants", "a,a"},
         std::vector<const char*>{"run", "--tenants", "a=-1"}}) {
     const ParsedCommandLine parsed = Parse(line);
