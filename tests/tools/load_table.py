@@ -1,16 +1,34 @@
 #!/usr/bin/env python3
-"""Writes what the load tests of tests/soak.sh measured into loadtest/README.md, between its markers.
+"""Writes what the load tests of tests/soak.sh measured into loadtest/README.md, between its markers, and plots beside it.
 
-Usage: load_table.py [NOTE]. Reads build/soak/*.json as `vernier-loadtest --json` wrote them; NOTE says what else ran on the
-machine. A run that is not there leaves no table.
+Usage: load_table.py [--reports FOLDER] [NOTE]. Reads *.json and *.html of build/soak, as `vernier-loadtest` wrote them; NOTE says
+what else ran on the machine. A run that is not there leaves no table. A plot is one of the page, as a file of its own.
 """
+import argparse
+import html
 import json
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "build" / "soak"
 README = ROOT / "loadtest" / "README.md"
+PLOTS = ROOT / "loadtest" / "plots"
+# File, report, the chart's title on its page, and which of that title: the last is the timeline of the highest rate.
+CHARTS = [
+    ("knee_goodput", "capacity", "Throughput under offered load", 0),
+    ("knee_ttft", "capacity", "Time to first token", 0),
+    ("knee_inter_token", "capacity", "Between two messages with tokens", 0),
+    ("overload_goodput", "overload_poisson", "Throughput under offered load", 0),
+    ("overload_ttft", "overload_poisson", "Time to first token", 0),
+    ("overload_refusals", "overload_poisson", "Until a refusal", 0),
+    ("overload_requests", "overload_poisson", "Requests in the server", -1),
+    ("overload_kv", "overload_poisson", "KV pool", -1),
+]
+STYLE = """text{font:11px system-ui,sans-serif;fill:#667085}.title{font-size:13px;font-weight:600}.grid{stroke:#98a2b3;stroke-opacity:.35}
+path{fill:none;stroke-width:2}""" + "".join(
+    f".s{i}{{stroke:{c}}}circle.s{i}{{fill:{c}}}" for i, c in enumerate(["#2a6fdb", "#d97706", "#c0265a", "#0f8a6b", "#7c4dbd", "#6b7280"]))
 BEGIN, END = "<!-- load:begin -->", "<!-- load:end -->"
 
 
@@ -27,8 +45,8 @@ def table(head, rows):
     return [row(head), "|" + "---:|" * len(head), *[row(r) for r in rows], ""]
 
 
-def overload(process, peak):
-    report = read(f"overload_{process}")
+def overload(prefix, process, peak):
+    report = read(f"{prefix}overload_{process}")
     if report is None:
         return []
     rows = []
@@ -40,11 +58,39 @@ def overload(process, peak):
             f"{f['first_token_p50_seconds']:.2f}", f"{f['first_token_p99_seconds']:.2f}", f"{1e3 * f['per_token_p99_seconds']:.0f}",
             f"{1e3 * f['refusal_p50_seconds']:.1f}", f"{1e3 * f['refusal_p99_seconds']:.1f}",
             f"{last['resident_bytes'] / 2**20:.1f}"])
-    name = {"poisson": "Poisson arrivals", "gamma": "Bursts (gamma, CV 3)"}[process]
-    return [f"{name}, {report['workload'].split(';')[0]}; SLO {report['slo']['first_token_seconds']:g} s to the first token and "
+    name = {"poisson": "Poisson arrivals", "gamma": "bursts (gamma, CV 3)"}[process]
+    return [f"{report['server']}, {name}, {report['workload'].split(';')[0]}; SLO {report['slo']['first_token_seconds']:g} s to the first token and "
             f"{report['slo']['per_token_seconds']:g} s a token:", ""] + table(
         ["load", "offered/s", "refused", "goodput/s", "of the peak", "TTFT p50, s", "p99, s", "TPOT p99, ms", "refusal p50, ms", "p99, ms",
          "resident, MiB"], rows)
+
+
+def plot(figure):
+    """A page's <figure> as an image that stands alone: its title above and its legend below."""
+    title = re.search("<figcaption>(.*?)</figcaption>", figure).group(1)
+    inside = re.search("<svg[^>]*>(.*)</svg>", figure, re.S).group(1)
+    legend, x = "", 64
+    for series, name in re.findall('<span class="(s.)">(.*?)</span>', figure):
+        legend += f'<path class="{series}" d="M{x} 292h14"/><text x="{x + 18}" y="296">{name}</text>'
+        x += 32 + 7 * len(html.unescape(name))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -24 560 328"><style>{STYLE}</style>'
+            f'<text class="title" x="64" y="-8">{title}</text>{inside}{legend}</svg>\n')
+
+
+def plots():
+    PLOTS.mkdir(exist_ok=True)
+    out = []
+    for name, report, title, index in CHARTS:
+        page = REPORTS / f"{report}.html"
+        if not page.exists():
+            continue
+        figures = re.findall("<figure>.*?</figure>", page.read_text(), re.S)
+        figures = [f for f in figures if f"<figcaption>{title}</figcaption>" in f and "<svg" in f]
+        if not figures:
+            continue
+        (PLOTS / f"{name}.svg").write_text(plot(figures[index]))
+        out.append(f"![{title}, {report.replace('_', ' ')}](plots/{name}.svg)")
+    return ["", *out] if out else []
 
 
 def first(name):
@@ -54,10 +100,11 @@ def first(name):
 
 def lines():
     out = []
-    capacity = read("capacity")
-    if capacity:
-        peak = max(r["figures"]["goodput_per_second"] for r in capacity["runs"])
-        out += overload("poisson", peak) + overload("gamma", peak)
+    for prefix in ("", "smollm2_"):
+        capacity = read(f"{prefix}capacity")
+        if capacity:
+            peak = max(r["figures"]["goodput_per_second"] for r in capacity["runs"])
+            out += overload(prefix, "poisson", peak) + overload(prefix, "gamma", peak)
     cancels = first("cancels")
     if cancels:
         end, begin = cancels["timeline"][-1], cancels["timeline"][0]
@@ -86,16 +133,21 @@ def lines():
 
 
 def main():
-    note = sys.argv[1] if len(sys.argv) > 1 else ""
+    global REPORTS
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--reports", type=Path, default=REPORTS)
+    parser.add_argument("note", nargs="?", default="")
+    arguments = parser.parse_args()
+    REPORTS, note = arguments.reports, arguments.note
     some = next((r for r in map(read, ["capacity", "cancels", "flood"]) if r), None)
     if some is None:
         sys.exit("load_table.py: no report in build/soak; run tests/soak.sh overload cancels flood retries prefix")
-    head = [f"{some['server']}, server and client on one machine: {some['processor']}, {some['date']}; written by "
+    head = [f"Server and client on one machine: {some['processor']}, {some['date']}; written by "
             f"`tests/tools/load_table.py` from the reports of `tests/soak.sh`.{' ' + note if note else ''}", ""]
     text = README.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    README.write_text(before + BEGIN + "\n" + "\n".join(head + lines()).rstrip() + "\n" + END + after)
+    README.write_text(before + BEGIN + "\n" + "\n".join(head + lines() + plots()).rstrip() + "\n" + END + after)
 
 
 if __name__ == "__main__":
