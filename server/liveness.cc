@@ -16,7 +16,8 @@ Liveness::Liveness(const LivenessOptions& options, const Engine* engine, const C
       health_(health),
       metrics_(metrics),
       dial_(std::move(dial)),
-      engine_lost_(std::move(engine_lost)) {
+      engine_lost_(std::move(engine_lost)),
+      looked_(clock->Now()) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -33,11 +34,14 @@ void Liveness::Check() {
   const EngineSnapshot snapshot = engine_->Snapshot();
   absl::Status lost = snapshot.device;
   const absl::Duration age = clock_->Now() - snapshot.heartbeat;
-  const bool stale = age > options_.heartbeat_limit;
+  // Who looks late itself was stopped (SIGSTOP, a frozen machine), and the engine with it: the next
+  // look tells.
+  const bool was_stopped = clock_->Now() - looked_ > 2 * options_.period;
+  const bool stale = age > options_.heartbeat_limit && !was_stopped;
   stale_looks_ = stale ? stale_looks_ + 1 : 0;
   if (stale) {
     metrics_->WatchdogTripped();
-    // Two looks, so that a process stopped and continued by SIGCONT is not taken for a hung one.
+    // Two looks, so that a step that ends late is not taken for one that never does.
     if (stale_looks_ >= 2 && lost.ok()) {
       lost = absl::UnavailableError(
           absl::StrCat("the engine's heartbeat is ", absl::FormatDuration(age), " old"));
@@ -53,6 +57,7 @@ void Liveness::Check() {
     told_ = true;
     engine_lost_(lost);
   }
+  looked_ = clock_->Now();  // now: the dial may have taken its time
 }
 
 void Liveness::Run() {

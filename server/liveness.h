@@ -44,6 +44,7 @@ class Liveness {
   Metrics* const metrics_;
   const std::function<absl::Status()> dial_;
   const std::function<void(const absl::Status&)> engine_lost_;
+  absl::Duration looked_;  // the end of the last look
   int stale_looks_ = 0;
   bool told_ = false;
 

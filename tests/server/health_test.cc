@@ -68,6 +68,25 @@ TEST(LivenessTest, StaleHeartbeatTwiceMeansTheEngineIsLost) {
   EXPECT_EQ(lost, 1);
 }
 
+TEST(LivenessTest, F43AProcessThatWasStoppedIsNotTakenForAHungOne) {
+  testing::FakeClock clock;
+  StillEngine engine(&clock);
+  engine.snapshot.heartbeat = clock.Now();
+  HealthBoard board;
+  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
+  LivenessOptions options;
+  options.period = absl::Hours(1);  // the test looks itself
+  Liveness liveness(
+      options, &engine, &clock, &board, &metrics, [] { return absl::OkStatus(); },
+      [](const absl::Status&) { FAIL(); });
+  clock.Advance(absl::Hours(3));
+  liveness.Check();
+  EXPECT_TRUE(*board.Serving("liveness"));
+  clock.Advance(absl::Hours(1));
+  liveness.Check();
+  EXPECT_FALSE(*board.Serving("liveness")) << "the engine does not go on";
+}
+
 TEST(LivenessTest, F23PortThatDoesNotAnswerIsNotAlive) {
   testing::FakeClock clock;
   StillEngine engine(&clock);
