@@ -58,9 +58,6 @@ holds() { # PYTHON: fails where it is not true
 metric() { # REGEX of a series' name: the value of the first that matches
   curl -s "http://$http/metrics" | awk -v name="^$1([{}]|\$)" '$1 ~ name && !found++ { print $NF }'
 }
-slow_consumers() { # requests that ended so
-  curl -s "http://$http/metrics" | awk '/^vernier_requests_total[{].*"slow_consumer"/ { n += $NF } END { print n + 0 }'
-}
 rss_kb() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$daemon_pid/status"; }
 
 row_memory() { # R12, one hour's shape in minutes: RSS growth over 2,000 short requests
@@ -276,26 +273,6 @@ row_overload() { # F64 with stories260K, whose refusals come by the thousand a s
 row_overload_smollm2() { # F64 with SmolLM2, whose steps are long: what would wait past the goal of the first token is refused
   start_under_load "$(smollm2)" "admission: {max_requests: 96, max_wait_seconds: 1}" "engine: {max_sequences: 16}"
   overload overload_smollm2 smollm2_ 1 --length-scale 0.1
-}
-
-row_slow() { # F27: eight clients of SmolLM2 stop reading in mid-stream; beside them others get their tokens as if they read on
-  start_under_load "$(smollm2)" "engine: {max_sequences: 16}"
-  local shape=(--variants nf4 --concurrency 2 --prompt-tokens 20 --output-tokens 40 --warmup 1 --seconds 20) name clients
-  for name in slow_reading slow; do
-    clients=()
-    for _ in 1 2 3 4 5 6 7 8; do # with 20 alternatives a token, what the window and the socket take is soon full
-      "$bin/vernier" --server "$address" generate --variant nf4 --ids 1,2,3 --max-tokens 1000 --ignore-eos --logprobs 20 >"$log.client" 2>&1 &
-      clients+=($!)
-    done
-    until [ "$(metric vernier_pod_requests_running)" = 8 ]; do sleep 0.1; done
-    [ $name = slow_reading ] || kill -STOP "${clients[@]}"
-    load $name run "${shape[@]}"
-    [ $name = slow_reading ] || { sleep 5; slow=$(slow_consumers); }
-    kill -KILL "${clients[@]}"; wait "${clients[@]}" 2>/dev/null || true
-  done
-  record slow "$slow of 8 clients that stopped reading ended slow_consumer; KV use $(metric vernier_pod_kv_cache_usage_ratio); others' inter-token p50 and p99 $(for name in slow_reading slow; do
-    figure $name '"%.1f and %.1f ms" % tuple(1e3 * r[0]["figures"]["inter_token_%s_seconds" % p] for p in ("p50", "p99"))'; done | paste -sd, | sed 's/,/ beside eight that read, /') beside these"
-  holds "$slow == 8 and $(figure slow 'r[0]["figures"]["inter_token_p99_seconds"]') <= 1.05 * $(figure slow_reading 'r[0]["figures"]["inter_token_p99_seconds"]')"
 }
 
 row_cancels() { # F29: 10,000 cancels at random times, 64 at once
