@@ -118,6 +118,20 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
 
 constexpr int64_t kMany = int64_t{1} << 40;  // more than any machine has of anything
 
+ConfigReader::Keys EngineKeys(ConfigReader* reader, EngineOptions* engine) {
+  return {{"max_sequences", reader->Whole(&engine->max_sequences, 1, 4096)},
+          {"step_tokens", reader->Whole(&engine->step_tokens, 1, 16384)},
+          {"max_logit_rows", reader->Whole(&engine->max_logit_rows, 1, 4096)},
+          {"kv_blocks", reader->Whole(&engine->kv_blocks, 0, kMany)},
+          {"kv_bytes", reader->Whole(&engine->kv_bytes, 0, kMany)},
+          {"max_context", reader->Whole(&engine->max_context, 0, int64_t{1} << 24)},
+          {"inter_token_seconds", reader->Seconds(&engine->inter_token_goal, 0.0001)},
+          {"aging_seconds", reader->Seconds(&engine->aging, 0.001)},
+          {"prefix_cache", reader->Bool(&engine->prefix_cache)},
+          {"max_preemptions", reader->Whole(&engine->max_preemptions, 0, 100)},
+          {"planning_depth", reader->Whole(&engine->planning_depth, 1, 2)}};
+}
+
 void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config) {
   EngineOptions& engine = config->engine;
   AdmissionLimits& admission = engine.admission;
@@ -161,18 +175,7 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
                  {"max_wait_seconds", reader->Seconds(&admission.max_wait, 0.001)},
                  {"variant", limit(&admission.variant)},
                  {"tenant", limit(&admission.tenant)}})},
-       {"engine",
-        section({{"max_sequences", reader->Whole(&engine.max_sequences, 1, 4096)},
-                 {"step_tokens", reader->Whole(&engine.step_tokens, 1, 16384)},
-                 {"max_logit_rows", reader->Whole(&engine.max_logit_rows, 1, 4096)},
-                 {"kv_blocks", reader->Whole(&engine.kv_blocks, 0, kMany)},
-                 {"kv_bytes", reader->Whole(&engine.kv_bytes, 0, kMany)},
-                 {"max_context", reader->Whole(&engine.max_context, 0, int64_t{1} << 24)},
-                 {"inter_token_seconds", reader->Seconds(&engine.inter_token_goal, 0.0001)},
-                 {"aging_seconds", reader->Seconds(&engine.aging, 0.001)},
-                 {"prefix_cache", reader->Bool(&engine.prefix_cache)},
-                 {"max_preemptions", reader->Whole(&engine.max_preemptions, 0, 100)},
-                 {"planning_depth", reader->Whole(&engine.planning_depth, 1, 2)}})},
+       {"engine", section(EngineKeys(reader, &engine))},
        {"deadlines",
         section({{"default_seconds", reader->Seconds(&config->default_deadline, 0.001)},
                  {"max_seconds", reader->Seconds(&config->max_deadline, 0.001)}})},
