@@ -341,7 +341,7 @@ class RolloutTest(unittest.TestCase):
             for restart in range(RESTARTS):
                 daemon, other = self.daemons[restart % 2], self.daemons[1 - restart % 2]
                 use([other.port])
-                self.wait_for_quiet(daemon, 0 if direct else 6)
+                self.wait_for_quiet(daemon, 0 if direct else 12)
                 self.assertEqual(daemon.stop(), 0)
                 daemon.start()
                 use([d.port for d in self.daemons])
