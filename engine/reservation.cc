@@ -130,10 +130,9 @@ absl::Status AdmissionLedger::CheckRoom(int64_t requests, int64_t tokens,
 
 absl::Status AdmissionLedger::CheckNotFull() const {
   MutexLock lock(&mutex_);
-  if (load_.requests < limits_.max_requests && load_.tokens < limits_.max_tokens) {
-    return absl::OkStatus();
-  }
-  return CheckRoom(1, 1, {});
+  const bool full = load_.requests >= limits_.max_requests || load_.tokens >= limits_.max_tokens;
+  // A server that drains says so instead: another one is to be asked, not this one again.
+  return full && !load_.draining ? CheckRoom(1, 1, {}) : absl::OkStatus();
 }
 
 // A tenant that holds nothing does not wait behind the others' queues (see Scheduler).

@@ -271,6 +271,9 @@ TEST(ReservationTest, AFullQueueIsSaidBeforeTheSizeIsKnown) {
   EXPECT_TRUE(ledger->CheckNotFull().ok());
   held = ledger->Reserve(1, 100);
   EXPECT_EQ(RejectReasonOf(ledger->CheckNotFull()), RejectReason::kQueueTokens);
+  ledger->StartDrain();
+  EXPECT_TRUE(ledger->CheckNotFull().ok()) << "Reserve says why";
+  EXPECT_EQ(RejectReasonOf(ledger->Reserve(1, 1).status()), RejectReason::kDraining);
 }
 
 TEST(ReservationTest, ManyThreadsNeverExceedTheLimitAndGiveAllBack) {
