@@ -26,25 +26,24 @@ const TensorInfo* ServedTensors::Find(const std::string& name) const {
   return found == tensors.end() ? nullptr : &*found;
 }
 
-const Weight* ServedTensors::Resident(const std::string& name) const {
-  const TensorInfo* tensor = Find(name);
-  if (tensor == nullptr) return nullptr;
-  for (const Exact& exact : kExact) {
-    if (exact.type[0] != '\0' && tensor->type != exact.type) continue;
-    const auto held = model_->weights.find({name, exact.format});
-    if (held != model_->weights.end() && backend_->Values(*held->second).has_value()) {
-      return held->second.get();
+ServedTensors::ServedTensors(std::string path, const Model* model, const Backend* backend)
+    : path_(std::move(path)), model_(model) {
+  for (const TensorInfo& tensor : model->tensors) {
+    for (const Exact& exact : kExact) {
+      if (exact.type[0] != '\0' && tensor.type != exact.type) continue;
+      const auto held = model->weights.find({tensor.name, exact.format});
+      if (held == model->weights.end()) continue;
+      std::optional<WeightSource> values = backend->Values(*held->second);
+      if (!values.has_value()) continue;
+      values->name = tensor.name;
+      resident_.emplace(tensor.name, *std::move(values));
+      break;
     }
   }
-  return nullptr;
 }
 
 absl::StatusOr<WeightSource> ServedTensors::OpenMatrix(const std::string& name) const {
-  if (const Weight* weight = Resident(name); weight != nullptr) {
-    WeightSource source = *backend_->Values(*weight);
-    source.name = name;
-    return source;
-  }
+  if (const auto held = resident_.find(name); held != resident_.end()) return held->second;
   const auto files = Files();
   if (!files.ok()) return files.status();
   return (*files)->OpenMatrix(name);

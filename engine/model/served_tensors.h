@@ -2,6 +2,7 @@
 // bit, else from its files.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,13 +16,13 @@
 namespace vernier {
 
 // A weight in fp32 has the values of any file, one in fp16 or bf16 those of a file of that type;
-// what was rounded is not a source. The files are opened when the first tensor is wanted that no
-// weight has. Used by one thread at a time, while the model's weights stay.
+// what was rounded is not a source. Which weights there are is looked up at the start, and their
+// bytes are kept: a load adds to the model's weights while the next tensor is opened ahead. The
+// files are opened when the first tensor is wanted that no weight has. One thread at a time.
 class ServedTensors : public TensorSource {
  public:
   // `model` was loaded from `path`; `backend` knows the layout of its weights. Both outlive this.
-  ServedTensors(std::string path, const Model* model, const Backend* backend)
-      : path_(std::move(path)), model_(model), backend_(backend) {}
+  ServedTensors(std::string path, const Model* model, const Backend* backend);
 
   const ModelConfig& config() const override { return model_->config; }
   const std::vector<TensorInfo>& tensors() const override { return model_->tensors; }
@@ -30,20 +31,18 @@ class ServedTensors : public TensorSource {
   absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const override;
 
   // Whether OpenMatrix would read a file.
-  bool NeedsFile(const std::string& name) const { return Resident(name) == nullptr; }
+  bool NeedsFile(const std::string& name) const { return !resident_.contains(name); }
   // FAILED_PRECONDITION when files were opened whose digest is not the served one; INVALID_ARGUMENT
   // naming one that changed since.
   absl::Status CheckFiles() const;
 
  private:
   const TensorInfo* Find(const std::string& name) const;
-  // A weight with the tensor's values; null when there is none.
-  const Weight* Resident(const std::string& name) const;
   absl::StatusOr<const Checkpoint*> Files() const;
 
   const std::string path_;
   const Model* const model_;
-  const Backend* const backend_;
+  std::map<std::string, WeightSource> resident_;
   mutable std::unique_ptr<Checkpoint> files_;  // null until a file is needed
 };
 
