@@ -16,6 +16,9 @@ mkdir -p "$reports"
 stories='{path: tests/data/stories260K/hf, name: stories260k}' # models as YAML
 smollm2() { echo "{path: '${SOAK_MODEL:-$(deploy/fetch_model.sh)}', name: smollm2-135m}"; }
 
+python=python3                     # with the packages of tests/deploy/requirements.txt, where tests/run.sh has put them
+[ ! -x build/python/bin/python ] || python=build/python/bin/python
+
 processor() { sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1; }
 record() { # ROW FIGURE
   [ -f "$results" ] || printf '# Long cases as run by `tests/soak.sh`\n\n| date | row | figure | processor |\n|---|---|---|---|\n' >"$results"
@@ -176,8 +179,7 @@ PYTHON
 }
 
 unittests() { # FILE: of tests/deploy; prints "N tests, M skipped", fails with them
-  local python=python3 out
-  [ ! -x build/python/bin/python ] || python=build/python/bin/python
+  local out
   out=$("$python" "tests/deploy/$1" 2>&1) || { echo "$out" >&2; return 1; }
   sed -n 's/^Ran \([0-9]*\) tests.*/\1 tests/p; s/^OK (skipped=\([0-9]*\))/, \1 skipped/p' <<<"$out" | tr -d '\n'
 }
@@ -203,9 +205,7 @@ row_contract() { # R17
 }
 
 row_silent() { # F25: 3,000 connections that say nothing on the serving port: new calls, scrapes and memory beside them
-  local python=python3
-  [ ! -x build/python/bin/python ] || python=build/python/bin/python
-  start_under_load
+  start_under_load "$stories"
   ulimit -n 8192
   record silent "$("$python" - "$address" "$http" "$daemon_pid" <<'PYTHON'
 import pathlib, re, socket, sys, time, urllib.request
@@ -236,8 +236,7 @@ PYTHON
 }
 
 row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a client that balances by itself
-  local python=python3 figure
-  [ ! -x build/python/bin/python ] || python=build/python/bin/python
+  local figure
   figure=$(VERNIER_RESTARTS=200 "$python" tests/deploy/client_test.py 2>&1 | sed -n 's/.*\(200 restarts, .*\)/\1/p' | paste -sd';')
   record rollout "${figure:-failed}"
   [ "$(grep -o '0 failures' <<<"$figure" | wc -l)" = 2 ]

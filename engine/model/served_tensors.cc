@@ -19,13 +19,6 @@ constexpr Exact kExact[] = {
 
 }  // namespace
 
-const TensorInfo* ServedTensors::Find(const std::string& name) const {
-  const auto& tensors = model_->tensors;
-  const auto found = std::find_if(tensors.begin(), tensors.end(),
-                                  [&](const TensorInfo& tensor) { return tensor.name == name; });
-  return found == tensors.end() ? nullptr : &*found;
-}
-
 ServedTensors::ServedTensors(std::string path, const Model* model, const Backend* backend)
     : path_(std::move(path)), model_(model) {
   for (const TensorInfo& tensor : model->tensors) {
@@ -40,6 +33,11 @@ ServedTensors::ServedTensors(std::string path, const Model* model, const Backend
       break;
     }
   }
+}
+
+bool ServedTensors::Has(const std::string& name) const {
+  return std::any_of(model_->tensors.begin(), model_->tensors.end(),
+                     [&](const TensorInfo& tensor) { return tensor.name == name; });
 }
 
 absl::StatusOr<WeightSource> ServedTensors::OpenMatrix(const std::string& name) const {

@@ -21,12 +21,12 @@ namespace vernier {
 // files are opened when the first tensor is wanted that no weight has. One thread at a time.
 class ServedTensors : public TensorSource {
  public:
-  // `model` was loaded from `path`; `backend` knows the layout of its weights. Both outlive this.
+  // `model` was loaded from `path` and outlives this; `backend` knows the layout of its weights.
   ServedTensors(std::string path, const Model* model, const Backend* backend);
 
   const ModelConfig& config() const override { return model_->config; }
   const std::vector<TensorInfo>& tensors() const override { return model_->tensors; }
-  bool Has(const std::string& name) const override { return Find(name) != nullptr; }
+  bool Has(const std::string& name) const override;
   absl::StatusOr<WeightSource> OpenMatrix(const std::string& name) const override;
   absl::StatusOr<std::vector<float>> ReadVector(const std::string& name) const override;
 
@@ -37,7 +37,6 @@ class ServedTensors : public TensorSource {
   absl::Status CheckFiles() const;
 
  private:
-  const TensorInfo* Find(const std::string& name) const;
   absl::StatusOr<const Checkpoint*> Files() const;
 
   const std::string path_;

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "engine/status_payload.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -45,83 +47,67 @@ class StillEngine : public testing::FakeEngine {
   EngineSnapshot snapshot;
 };
 
-TEST(LivenessTest, StaleHeartbeatTwiceMeansTheEngineIsLost) {
-  testing::FakeClock clock;
-  StillEngine engine(&clock);
-  engine.snapshot.heartbeat = clock.Now();
-  HealthBoard board;
-  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
-  int lost = 0;
-  LivenessOptions options;
-  options.period = absl::Hours(1);  // the test looks itself
-  Liveness liveness(
-      options, &engine, &clock, &board, &metrics, [] { return absl::OkStatus(); },
-      [&](const absl::Status&) { ++lost; });
-  liveness.Check();
-  EXPECT_TRUE(*board.Serving("liveness"));
-  clock.Advance(absl::Seconds(11));
-  liveness.Check();
-  EXPECT_FALSE(*board.Serving("liveness"));
-  EXPECT_EQ(lost, 0);
-  liveness.Check();
-  liveness.Check();
-  EXPECT_EQ(lost, 1);
+// What the test looks at itself, whenever it wants.
+class LivenessTest : public ::testing::Test {
+ protected:
+  LivenessTest() { engine_.snapshot.heartbeat = clock_.Now(); }
+  std::unique_ptr<Liveness> Watching() {
+    LivenessOptions options;
+    options.period = absl::Hours(1);
+    return std::make_unique<Liveness>(
+        options, &engine_, &clock_, &board_, &metrics_, [this] { return dialed_; },
+        [this](const absl::Status&) { ++lost_; });
+  }
+
+  testing::FakeClock clock_;
+  StillEngine engine_{&clock_};
+  HealthBoard board_;
+  Metrics metrics_{"m", {{"fp16", "fp16"}}, 64};
+  absl::Status dialed_;
+  int lost_ = 0;
+};
+
+TEST_F(LivenessTest, StaleHeartbeatTwiceMeansTheEngineIsLost) {
+  const auto liveness = Watching();
+  liveness->Check();
+  EXPECT_TRUE(*board_.Serving("liveness"));
+  clock_.Advance(absl::Seconds(11));
+  liveness->Check();
+  EXPECT_FALSE(*board_.Serving("liveness"));
+  EXPECT_EQ(lost_, 0);
+  liveness->Check();
+  liveness->Check();
+  EXPECT_EQ(lost_, 1);
 }
 
-TEST(LivenessTest, F43AProcessThatWasStoppedIsNotTakenForAHungOne) {
-  testing::FakeClock clock;
-  StillEngine engine(&clock);
-  engine.snapshot.heartbeat = clock.Now();
-  HealthBoard board;
-  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
-  LivenessOptions options;
-  options.period = absl::Hours(1);  // the test looks itself
-  Liveness liveness(
-      options, &engine, &clock, &board, &metrics, [] { return absl::OkStatus(); },
-      [](const absl::Status&) { FAIL(); });
-  clock.Advance(absl::Hours(3));
-  liveness.Check();
-  EXPECT_TRUE(*board.Serving("liveness"));
-  clock.Advance(absl::Hours(1));
-  liveness.Check();
-  EXPECT_FALSE(*board.Serving("liveness")) << "the engine does not go on";
+TEST_F(LivenessTest, F43AProcessThatWasStoppedIsNotTakenForAHungOne) {
+  const auto liveness = Watching();
+  clock_.Advance(absl::Hours(3));
+  liveness->Check();
+  EXPECT_TRUE(*board_.Serving("liveness"));
+  clock_.Advance(absl::Hours(1));
+  liveness->Check();
+  EXPECT_FALSE(*board_.Serving("liveness")) << "the engine does not go on";
+  EXPECT_EQ(lost_, 0);
 }
 
-TEST(LivenessTest, F23PortThatDoesNotAnswerIsNotAlive) {
-  testing::FakeClock clock;
-  StillEngine engine(&clock);
-  engine.snapshot.heartbeat = clock.Now();
-  HealthBoard board;
-  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
-  absl::Status dialed = absl::UnavailableError("refused");
-  LivenessOptions options;
-  options.period = absl::Hours(1);
-  Liveness liveness(
-      options, &engine, &clock, &board, &metrics, [&] { return dialed; },
-      [](const absl::Status&) { FAIL() << "the engine is well"; });
-  liveness.Check();
-  EXPECT_FALSE(*board.Serving("liveness"));
-  dialed = absl::OkStatus();
-  liveness.Check();
-  EXPECT_TRUE(*board.Serving("liveness"));
+TEST_F(LivenessTest, F23PortThatDoesNotAnswerIsNotAlive) {
+  dialed_ = absl::UnavailableError("refused");
+  const auto liveness = Watching();
+  liveness->Check();
+  EXPECT_FALSE(*board_.Serving("liveness"));
+  dialed_ = absl::OkStatus();
+  liveness->Check();
+  EXPECT_TRUE(*board_.Serving("liveness"));
+  EXPECT_EQ(lost_, 0) << "the engine is well";
 }
 
-TEST(LivenessTest, LostDeviceIsToldAtOnce) {
-  testing::FakeClock clock;
-  StillEngine engine(&clock);
-  engine.snapshot.heartbeat = clock.Now();
-  engine.snapshot.device = absl::InternalError("sticky");
-  HealthBoard board;
-  Metrics metrics("m", {{"fp16", "fp16"}}, 64);
-  int lost = 0;
-  LivenessOptions options;
-  options.period = absl::Hours(1);
-  Liveness liveness(
-      options, &engine, &clock, &board, &metrics, [] { return absl::OkStatus(); },
-      [&](const absl::Status&) { ++lost; });
-  liveness.Check();
-  EXPECT_EQ(lost, 1);
-  EXPECT_FALSE(*board.Serving("liveness"));
+TEST_F(LivenessTest, LostDeviceIsToldAtOnce) {
+  engine_.snapshot.device = absl::InternalError("sticky");
+  const auto liveness = Watching();
+  liveness->Check();
+  EXPECT_EQ(lost_, 1);
+  EXPECT_FALSE(*board_.Serving("liveness"));
 }
 
 TEST(WireStatusTest, FieldsAtFaultAreDetails) {

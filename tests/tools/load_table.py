@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from markers import write_between
+
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "build" / "soak"
 README = ROOT / "loadtest" / "README.md"
@@ -29,7 +31,6 @@ CHARTS = [
 STYLE = """text{font:11px system-ui,sans-serif;fill:#667085}.title{font-size:13px;font-weight:600}.grid{stroke:#98a2b3;stroke-opacity:.35}
 path{fill:none;stroke-width:2}""" + "".join(
     f".s{i}{{stroke:{c}}}circle.s{i}{{fill:{c}}}" for i, c in enumerate(["#2a6fdb", "#d97706", "#c0265a", "#0f8a6b", "#7c4dbd", "#6b7280"]))
-BEGIN, END = "<!-- load:begin -->", "<!-- load:end -->"
 
 
 def read(name):
@@ -144,10 +145,7 @@ def main():
         sys.exit("load_table.py: no report in build/soak; run tests/soak.sh overload cancels flood retries prefix")
     head = [f"Server and client on one machine: {some['processor']}, {some['date']}; written by "
             f"`tests/tools/load_table.py` from the reports of `tests/soak.sh`.{' ' + note if note else ''}", ""]
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(before + BEGIN + "\n" + "\n".join(head + lines() + plots()).rstrip() + "\n" + END + after)
+    write_between(README, "load", "\n".join(head + lines() + plots()).rstrip() + "\n")
 
 
 if __name__ == "__main__":
