@@ -70,8 +70,14 @@ class ContractTest : public GrpcTest {
   // Refused with `code`, told no time to come back, and not tried again.
   void ExpectFinal(int code, const std::string& method, const std::string& bytes,
                    const std::function<void(grpc::ClientContext*)>& prepare = nullptr) {
+    grpc::ClientContext context;
+    if (prepare) prepare(&context);
+    ExpectFinal(code, method, bytes, &context);
+  }
+  void ExpectFinal(int code, const std::string& method, const std::string& bytes,
+                   grpc::ClientContext* context) {
     const double before = Attempts();
-    const RawOutcome outcome = testing::RawCall(client_, method, bytes, prepare);
+    const RawOutcome outcome = testing::RawCall(context, client_, method, bytes);
     EXPECT_EQ(outcome.code, code) << outcome.text;
     EXPECT_TRUE(outcome.pushback.empty() || outcome.pushback == "-1") << outcome.pushback;
     EXPECT_LE(Attempts() - before, 1);
@@ -158,12 +164,10 @@ TEST_F(ContractTest, DeadlineExceededIsNotRetried) {
 
 TEST_F(ContractTest, CancelledIsNotRetried) {
   engine_.holds = true;
-  grpc::ClientContext* context = nullptr;
-  std::thread client([&] {
-    ExpectFinal(1, kGenerate, GoodRequest(), [&](grpc::ClientContext* own) { context = own; });
-  });
+  grpc::ClientContext context;
+  std::thread client([&] { ExpectFinal(1, kGenerate, GoodRequest(), &context); });
   engine_.Await(0);
-  context->TryCancel();
+  context.TryCancel();
   client.join();
   engine_.Finish(0, FinishReason::kCancelled, 0);
   engine_.holds = false;

@@ -221,19 +221,12 @@ TEST_F(GrpcTest, F34ClientOfHttp1IsClosed) {
 
 TEST_F(GrpcTest, CancelReachesTheEngineAndIsCountedOnce) {
   engine_.holds = true;
-  grpc::ClientContext* cancellable = nullptr;
-  std::atomic<bool> ready{false};
+  grpc::ClientContext context;
   std::thread client([&] {
-    const RawOutcome outcome =
-        testing::RawCall(channel_, kStream, GoodRequest(), [&](grpc::ClientContext* context) {
-          cancellable = context;
-          ready = true;
-        });
-    EXPECT_EQ(outcome.code, 1);
+    EXPECT_EQ(testing::RawCall(&context, channel_, kStream, GoodRequest()).code, 1);
   });
   Request* request = engine_.Await(0);
-  ASSERT_TRUE(ready);
-  cancellable->TryCancel();
+  context.TryCancel();
   client.join();
   while (request->control->end() == EndReason::kNone) std::this_thread::yield();
   EXPECT_EQ(request->control->end(), EndReason::kCancelled);

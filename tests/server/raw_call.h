@@ -40,12 +40,11 @@ inline std::string BytesOf(const grpc::ByteBuffer& buffer) {
 }
 
 // Sends `bytes` as the one message of `method` ("/vernier.v1.Inference/Generate") and reads all
-// that comes. `prepare` may set deadline and metadata.
-inline RawOutcome RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
-                          const std::string& bytes,
-                          const std::function<void(grpc::ClientContext*)>& prepare = nullptr) {
-  grpc::ClientContext context;
-  if (prepare) prepare(&context);
+// that comes. `context` is the caller's, so that another thread may cancel: TryCancel still holds
+// the context's lock when the call has already ended.
+inline RawOutcome RawCall(grpc::ClientContext* context,
+                          const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                          const std::string& bytes) {
   grpc::GenericStub stub(channel);
   grpc::CompletionQueue queue;
   const auto wait = [&] {
@@ -53,7 +52,7 @@ inline RawOutcome RawCall(const std::shared_ptr<grpc::Channel>& channel, const s
     bool ok = false;
     return queue.Next(&tag, &ok) && ok;
   };
-  auto call = stub.PrepareCall(&context, method, &queue);
+  auto call = stub.PrepareCall(context, method, &queue);
   call->StartCall(nullptr);
   bool going = wait();
   if (going) {
@@ -75,12 +74,21 @@ inline RawOutcome RawCall(const std::shared_ptr<grpc::Channel>& channel, const s
   outcome.code = status.error_code();
   outcome.text = status.error_message();
   outcome.details = status.error_details();
-  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto& trailers = context->GetServerTrailingMetadata();
   if (const auto found = trailers.find("grpc-retry-pushback-ms"); found != trailers.end()) {
     outcome.pushback.assign(found->second.data(), found->second.size());
   }
   queue.Shutdown();
   return outcome;
+}
+
+// With a context of its own; `prepare` may set deadline and metadata, and must not keep it.
+inline RawOutcome RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                          const std::string& bytes,
+                          const std::function<void(grpc::ClientContext*)>& prepare = nullptr) {
+  grpc::ClientContext context;
+  if (prepare) prepare(&context);
+  return RawCall(&context, channel, method, bytes);
 }
 
 }  // namespace vernier::testing
