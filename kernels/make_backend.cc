@@ -56,9 +56,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& optio
     Log(LogLevel::kWarning, absl::StrCat("running on the CPU: ", backend.status().message()));
   }
   if (options.kind == "auto" || options.kind == "cpu") {
-    return MakeCpuBackend(
-        options.isa, options.threads,
-        options.fast_prefill ? MatrixUnitUse::kManyRows : MatrixUnitUse::kAllRows);
+    return MakeCpuBackend(options.isa, options.threads);
   }
   if (options.kind == "reference") return MakeReferenceBackend();
   return absl::InvalidArgumentError(

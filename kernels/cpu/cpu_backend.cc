@@ -39,19 +39,18 @@ const float* ValuesOf(const Vector* vector) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, MatrixUnitUse use)
-      : isa_(isa), kernels_(kernels), pool_(threads), use_(use) {}
+  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads)
+      : isa_(isa), kernels_(kernels), pool_(threads) {}
 
   std::string Describe() const override {
     return absl::StrCat("cpu ", CpuIsaName(isa_), ", ", pool_.threads(),
-                        pool_.threads() == 1 ? " thread" : " threads",
-                        use_ == MatrixUnitUse::kManyRows ? ", fast prefill" : "");
+                        pool_.threads() == 1 ? " thread" : " threads");
   }
   int Threads() const override { return pool_.threads(); }
 
   absl::StatusOr<std::vector<Weight>> CreateWeights(const WeightSource& source,
                                                     std::span<const FormatId> formats) override {
-    return PackWeights(source, formats, &pool_);
+    return PackWeights(source, formats, kernels_.order(), &pool_);
   }
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override;
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
@@ -75,8 +74,7 @@ class CpuBackend final : public Backend {
 
  private:
   LinearRuntime linear() {
-    return {&kernels_, &pool_, workspace_->linear_scratch.view(), workspace_->x_tiles.view(),
-            use_ == MatrixUnitUse::kManyRows ? kTileMinRows : 1};
+    return {&kernels_, &pool_, workspace_->linear_scratch.view(), workspace_->x_tiles.view()};
   }
   KvCache cache() const { return {workspace_->kv.data(), workspace_->kv_block_bytes}; }
 
@@ -110,7 +108,6 @@ class CpuBackend final : public Backend {
   const CpuIsa isa_;
   const KernelTable& kernels_;
   ThreadPool pool_;
-  const MatrixUnitUse use_;
   std::optional<Workspace> workspace_;
 
   // Of the step; read by CopyActivation after it.
@@ -409,8 +406,7 @@ constexpr KernelsOf kKernelsByIsa[kNumCpuIsas] = {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, int threads,
-                                                        MatrixUnitUse use) {
+absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, int threads) {
   if (threads < 0 || threads > kMaxThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("threads is ", threads, ", must be 0 (all) to ", kMaxThreads));
@@ -418,8 +414,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, 
   const absl::StatusOr<CpuIsa> chosen = ChooseCpuIsa(isa);
   if (!chosen.ok()) return chosen.status();
   if (threads == 0) threads = std::min(UsableProcessors(), kMaxThreads);
-  return std::make_unique<CpuBackend>(*chosen, kKernelsByIsa[static_cast<int>(*chosen)](), threads,
-                                      use);
+  return std::make_unique<CpuBackend>(*chosen, kKernelsByIsa[static_cast<int>(*chosen)](), threads);
 }
 
 }  // namespace vernier

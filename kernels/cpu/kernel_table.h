@@ -15,17 +15,22 @@ inline constexpr int kNf4Chunk = 64;   // the same for NF4: a block of one scale
 inline constexpr int kMaxDotRows = 6;  // rows of x that one pass over a panel serves
 inline constexpr int kKeyBlock = 32;   // keys of one attention step; equals kBlockTokens
 
-// How a panel of kPanelRows weight rows is laid out; kernels/cpu/README.md has the bytes.
+// What a panel holds side by side: kChunk inputs of each of kPanelRows rows, or kTileRows rows'
+// weights of each input, which a matrix unit and vectors that give its bits read.
+enum class PanelOrder : uint8_t { kRows, kInputs };
+
+// How weights are encoded in a panel; kernels/cpu/README.md has the bytes.
 enum class PanelLayout : uint8_t { kF32, kF16, kBF16, kInt8, kNf4, kNf4Dq, kNf4Straddled };
 inline constexpr int kNumPanelLayouts = 7;
 
 // Products by a matrix unit (AMX): tiles of 16 weight rows and kTileCols inputs, of bf16.
 inline constexpr int kTileCols = 32;     // inputs of one tile
 inline constexpr int kTileRows = 16;     // weight rows of one tile, and rows of x of one group
-inline constexpr int kTileOutputs = 32;  // weight rows of one product: two tiles, four panels
+inline constexpr int kTileOutputs = 32;  // weight rows of one product: two tiles, two panels
 inline constexpr int kTileSize = kTileRows * kTileCols;  // elements
 inline constexpr int kTileParts = 2;                     // of x, see TileKernels
 inline constexpr int kMaxWeightParts = 3;
+inline constexpr int kMaxFewRows = 4;  // rows of x up to which vectors are as fast as the unit
 
 // One panel of a packed weight, and what decoding it needs.
 struct Panel {
@@ -51,28 +56,47 @@ struct DotKernels {
   Decode decode;         // null where it is fp32 already
 };
 
-// The products of a matrix unit, which multiplies bf16 and adds in fp32.
+// The products of a matrix unit, which multiplies bf16 and adds in fp32, over panels of kTileRows
+// rows (PanelOrder::kInputs).
 //
 // An fp32 x is split into the bf16 nearest to it and the bf16 nearest to what that leaves, so it
 // keeps 16 bits; a product is the sum of both parts' products. A weight that bf16 cannot hold
 // (fp16, fp32) is split exactly, and products of two small parts are left out. For each kTileCols
-// inputs, ascending, a sum takes its parts in a fixed order, whatever is computed beside it.
+// inputs, ascending, a sum takes its parts in a fixed order, whatever is computed beside it. Few
+// rows of x are multiplied by vectors, to the same bits.
 struct TileKernels {
-  // Parts of a decoded weight by PanelLayout.
-  int weight_parts[kNumPanelLayouts];
-  // Inputs [first_col, first_col + cols), multiples of 2 * kNf4Chunk but for the panel's end, of a
-  // panel's eight rows to rows of tiles [cols / kTileCols][parts][kTileOutputs / kTileRows].
-  // `tiles` is the panel's first row in the first of them.
-  void (*decode[kNumPanelLayouts])(const Panel& panel, int64_t first_col, int64_t cols,
-                                   uint16_t* tiles);
-  // Rows of x, at most kTileRows, to tiles [cols / kTileCols] of each part: [pair of inputs][row of
-  // x][2], where input k of a step is paired with k + kTileCols / 2. Other rows are left as they
-  // are.
+  // kTileOutputs weight rows times up to kMaxFewRows rows of x.
+  struct FewRows {
+    const Panel* panels;         // [num_panels]
+    int num_panels;              // 1 or 2
+    const float* x[kTileParts];  // [rows][x_stride], as split_few leaves them
+    int64_t x_stride;
+    float* sums;  // [panel][kTileRows rows of x][kTileRows weight rows]; set for the rows there are
+  };
+  struct OfLayout {
+    int weight_parts;
+    // Inputs [first_col, first_col + cols), multiples of kTileCols, of a panel to one of the tiles
+    // [cols / kTileCols][parts][kTileOutputs / kTileRows]: [pair of inputs][weight row][2], where
+    // input k of a step is paired with k + kTileCols / 2.
+    void (*decode)(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* tiles);
+    void (*multiply_few[kMaxFewRows])(const FewRows& product);  // [rows - 1]
+    // out [padded_cols]: one row of a panel, as Dequantize gives it.
+    void (*decode_row)(const Panel& panel, int row, float* out);
+  };
+  OfLayout layouts[kNumPanelLayouts];
+  // Rows of x, at most kTileRows, to tiles [cols / kTileCols] of each part: [row of x][pair of
+  // inputs][2]. Other rows are left as they are.
   void (*split)(const float* x, int64_t stride, int rows, int64_t cols, uint16_t* const* parts);
-  // Between these calls the thread may multiply.
-  void (*begin)();
+  // One row of x, its parts as fp32 [cols].
+  void (*split_few)(const float* x, int64_t cols, float* const* parts);
+  // Between these calls the thread may multiply tiles, of `rows` rows of x.
+  void (*begin)(int64_t rows);
   void (*end)();
-  // sums[group][tile][kTileRows weight rows][kTileRows rows of x] (+)= w x for `groups` (1 or 2)
+  // Between these calls vectors take subnormals as 0, as the matrix unit does; `before` is what
+  // begin_flushing returned.
+  unsigned (*begin_flushing)();
+  void (*end_flushing)(unsigned before);
+  // sums[group][tile][kTileRows rows of x][kTileRows weight rows] (+)= x w^T for `groups` (1 or 2)
   // groups of x, whose parts lie at x[part] + group * x_group; by the number of weight parts.
   // Between calls for the same sums these may stay in the unit: then only the first zeroes and only
   // the last stores them.
@@ -86,9 +110,10 @@ struct TileKernels {
     float* sums;
   };
   void (*multiply[kMaxWeightParts])(const Product& product);
-  // sums[w][row] of one tile *= scales[w], += biases[w], where they are given, for w < outputs.
-  void (*finish)(float* sums, int outputs, const float* scales, const float* biases);
-  // out[row * stride + w] = or += sums[w][row] of one tile, for w < outputs and row < rows.
+  // sums[row][w] of one tile *= scales[w], += biases[w], where they are given, for w < outputs and
+  // row < rows.
+  void (*finish)(float* sums, int outputs, int rows, const float* scales, const float* biases);
+  // out[row * stride + w] = or += sums[row][w] of one tile, for w < outputs and row < rows.
   void (*store)(const float* sums, int outputs, int rows, bool add, float* out, int64_t stride);
 };
 
@@ -117,8 +142,12 @@ struct WeightedValues {
 
 // n is a multiple of kChunk unless said otherwise; buffers need no alignment.
 struct KernelTable {
+  // One of the two, by the order of the panels that it reads.
   DotKernels dots[kNumPanelLayouts];
   const TileKernels* tiles;  // null where there is no matrix unit
+  constexpr PanelOrder order() const {
+    return tiles == nullptr ? PanelOrder::kRows : PanelOrder::kInputs;
+  }
 
   // out = x / sqrt(mean(x^2) + epsilon) * weight (+ bias); any n. in == out is allowed.
   void (*rms_norm)(const float* x, const float* weight, const float* bias, float epsilon, int64_t n,

@@ -6,7 +6,7 @@
 namespace vernier {
 
 const KernelTable& Avx512Kernels() {
-  static constexpr KernelTable kKernels = MakeKernelTable(nullptr);
+  static constexpr KernelTable kKernels = MakeKernelTable();
   return kKernels;
 }
 

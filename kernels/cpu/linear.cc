@@ -156,7 +156,9 @@ constexpr int64_t kResidentBlock = 128;  // inputs, at most
 constexpr int64_t kBlock = 384;
 constexpr int64_t kBatchUnits = 8;
 constexpr int64_t kBatchGroups = 32;
+constexpr int64_t kTileSums = int64_t{kTileRows} * kTileRows;
 constexpr int64_t kSumsSize = int64_t{kTileOutputs} * kTileRows;  // of one unit and group
+constexpr int kTilesOfUnit = kTileOutputs / kTileRows;
 
 int64_t GroupsOf(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
 
@@ -168,19 +170,30 @@ int64_t BlockOf(int64_t cols, int64_t most) {
 }
 static_assert(kBlock % (2 * kNf4Chunk) == 0 && kResidentBlock % (2 * kNf4Chunk) == 0);
 
+// What x is multiplied as in one run of rows: vectors take few rows.
+bool IsFew(int64_t rows) { return rows <= kMaxFewRows; }
+
 // Up to kBatchGroups groups of x as tiles, [block of inputs][part][group][step]: what is multiplied
 // with a decoded block lies together, whatever the row's length.
 struct TiledRows {
   uint16_t* data;
+  int64_t rows;
   int64_t cols;  // PaddedCols
   int64_t groups;
   int64_t block;  // inputs; the last may be shorter
 
-  TiledRows(uint16_t* tiles, int64_t padded_cols, int64_t num_groups)
+  TiledRows(uint16_t* tiles, int64_t num_rows, int64_t padded_cols)
       : data(tiles),
+        rows(num_rows),
         cols(padded_cols),
-        groups(num_groups),
-        block(BlockOf(padded_cols, num_groups <= kResidentGroups ? kResidentBlock : kBlock)) {}
+        groups(GroupsOf(num_rows)),
+        block(BlockOf(padded_cols, groups <= kResidentGroups ? kResidentBlock : kBlock)) {}
+
+  int RowsOf(int64_t group) const {
+    return static_cast<int>(std::min<int64_t>(kTileRows, rows - group * kTileRows));
+  }
+  // One part of few rows, [rows][cols] fp32 in the place of the tiles.
+  float* Few(int part) const { return reinterpret_cast<float*>(data) + part * rows * cols; }
 
   int64_t BlockCols(int64_t first_col) const { return std::min(block, cols - first_col); }
   // From one group to the next in the block that begins at `first_col`.
@@ -191,27 +204,37 @@ struct TiledRows {
   }
 };
 
-// The rows of x from `first_row`, a multiple of kTileRows, of `num_rows` in all.
+constexpr int64_t kBatchRows = kBatchGroups * kTileRows;
+
+// The rows of x from `first_row`, a multiple of kBatchRows, of `num_rows` in all.
 TiledRows TilesOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols, int64_t first_row) {
   auto* tiles = reinterpret_cast<uint16_t*>(runtime.x_tiles.data);
   const int64_t padded = PaddedCols(cols);
-  return TiledRows(tiles + first_row * padded * kTileParts, padded,
-                   std::min(kBatchGroups, GroupsOf(num_rows - first_row)));
+  return TiledRows(tiles + first_row * padded * kTileParts,
+                   std::min(kBatchRows, num_rows - first_row), padded);
 }
 
-constexpr int64_t kBatchRows = kBatchGroups * kTileRows;
+void SplitFewRows(const TileKernels& kernels, Rows x, const TiledRows& few) {
+  for (int64_t row = 0; row < few.rows; ++row) {
+    float* const parts[kTileParts] = {few.Few(0) + row * few.cols, few.Few(1) + row * few.cols};
+    kernels.split_few(x.row(row), few.cols, parts);
+  }
+}
+static_assert(kMaxFewRows * kTileParts <= kTileRows);  // x_tiles has room
 
 void SplitIntoTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
   VERNIER_CHECK(PaddedCols(cols) <= runtime.x_tiles.stride);
+  const TileKernels& kernels = *runtime.kernels->tiles;
+  if (IsFew(num_rows)) return SplitFewRows(kernels, x, TilesOf(runtime, num_rows, cols, 0));
   runtime.pool->ParallelFor(GroupsOf(num_rows), [&](int, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
       const TiledRows tiled = TilesOf(runtime, num_rows, cols, g / kBatchGroups * kBatchRows);
-      const auto rows = static_cast<int>(std::min<int64_t>(kTileRows, num_rows - g * kTileRows));
+      const int64_t group = g % kBatchGroups;
       for (int64_t col = 0; col < tiled.cols; col += tiled.block) {
-        uint16_t* const parts[kTileParts] = {tiled.Tiles(col, 0, g % kBatchGroups),
-                                             tiled.Tiles(col, 1, g % kBatchGroups)};
-        runtime.kernels->tiles->split(x.row(g * kTileRows) + col, x.stride, rows,
-                                      tiled.BlockCols(col), parts);
+        uint16_t* const parts[kTileParts] = {tiled.Tiles(col, 0, group),
+                                             tiled.Tiles(col, 1, group)};
+        kernels.split(x.row(g * kTileRows) + col, x.stride, tiled.RowsOf(group),
+                      tiled.BlockCols(col), parts);
       }
     }
   });
@@ -233,43 +256,66 @@ struct WeightUnit {
     return static_cast<int>(std::clamp<int64_t>(rows, 0, kTileRows));
   }
 
+  const TileKernels::OfLayout& KernelsOf(const TileKernels& kernels) const {
+    return kernels.layouts[static_cast<int>(weight->layout)];
+  }
+  // The panels that there are: a panel is a tile's rows.
+  int Panels(Panel* panels) const {
+    const int64_t first = index * kTilesOfUnit;
+    const auto count =
+        static_cast<int>(std::min<int64_t>(kTilesOfUnit, weight->num_panels() - first));
+    for (int i = 0; i < count; ++i) panels[i] = weight->panel(first + i);
+    return count;
+  }
+
   void Decode(const TileKernels& kernels, int64_t col, int64_t count, uint16_t* tiles) const {
-    constexpr int kPanels = kTileOutputs / kPanelRows, kPanelsOfTile = kTileRows / kPanelRows;
-    const int64_t first = index * kPanels;
-    const int64_t panels = std::min<int64_t>(kPanels, weight->num_panels() - first);
-    for (int64_t i = 0; i < panels; ++i) {
-      kernels.decode[static_cast<int>(weight->layout)](
-          weight->panel(first + i), col, count,
-          tiles + i / kPanelsOfTile * kTileSize + i % kPanelsOfTile * kPanelRows * kTileCols);
+    Panel panels[kTilesOfUnit];
+    const int num_panels = Panels(panels);
+    for (int i = 0; i < num_panels; ++i) {
+      KernelsOf(kernels).decode(panels[i], col, count, tiles + i * kTileSize);
     }
   }
 
-  // sums [groups][kTileOutputs][kTileRows rows of x]: scaled by row, with the bias.
-  void Finish(const TileKernels& kernels, int64_t groups, float* sums) const {
+  // sums of few rows, as MultiplyBlock leaves those of a group.
+  void MultiplyFew(const TileKernels& kernels, const TiledRows& x, float* sums) const {
+    Panel panels[kTilesOfUnit];
+    const int num_panels = Panels(panels);
+    KernelsOf(kernels).multiply_few[x.rows - 1]({.panels = panels,
+                                                 .num_panels = num_panels,
+                                                 .x = {x.Few(0), x.Few(1)},
+                                                 .x_stride = x.cols,
+                                                 .sums = sums});
+  }
+
+  // body(sums of one tile, the tile, its group, the group's rows of x) for the tiles that have rows
+  // of the weight.
+  template <class Body>
+  void ForTiles(const TiledRows& x, float* sums, const Body& body) const {
+    for (int64_t group = 0; group < x.groups; ++group, sums += kSumsSize) {
+      for (int tile = 0; tile < kTilesOfUnit && valid_rows(tile) > 0; ++tile) {
+        body(sums + tile * kTileSums, tile, group, x.RowsOf(group));
+      }
+    }
+  }
+
+  // sums [groups][kTilesOfUnit][kTileRows rows of x][kTileRows]: scaled by row, with the bias.
+  void Finish(const TileKernels& kernels, const TiledRows& x, float* sums) const {
     const float* scales = weight->row_scales.floats();
     if (scales == nullptr && bias == nullptr) return;
-    for (int64_t i = 0; i < groups * kTileOutputs / kTileRows; ++i) {
-      const auto tile = static_cast<int>(i % (kTileOutputs / kTileRows));
-      if (valid_rows(tile) == 0) continue;
+    ForTiles(x, sums, [&](float* tile_sums, int tile, int64_t, int rows) {
       const int64_t row = first_row() + int64_t{tile} * kTileRows;
-      kernels.finish(sums + i * kTileRows * kTileRows, valid_rows(tile),
-                     scales == nullptr ? nullptr : scales + row,
+      kernels.finish(tile_sums, valid_rows(tile), rows, scales == nullptr ? nullptr : scales + row,
                      bias == nullptr ? nullptr : bias + row);
-    }
+    });
   }
 
   // Rows of x become rows of `out`.
-  void Store(const TileKernels& kernels, const float* sums, int64_t num_rows, bool add,
+  void Store(const TileKernels& kernels, const TiledRows& x, float* sums, bool add,
              Rows out) const {
-    for (int64_t m = 0; m < num_rows; m += kTileRows) {
-      const float* group = sums + m / kTileRows * kSumsSize;
-      const auto count = static_cast<int>(std::min<int64_t>(kTileRows, num_rows - m));
-      for (int tile = 0; tile < kTileOutputs / kTileRows; ++tile) {
-        if (valid_rows(tile) == 0) continue;
-        kernels.store(group + tile * kTileRows * kTileRows, valid_rows(tile), count, add,
-                      out.row(m) + first_row() + tile * kTileRows, out.stride);
-      }
-    }
+    ForTiles(x, sums, [&](const float* tile_sums, int tile, int64_t group, int rows) {
+      kernels.store(tile_sums, valid_rows(tile), rows, add,
+                    out.row(group * kTileRows) + first_row() + tile * kTileRows, out.stride);
+    });
   }
 };
 
@@ -290,7 +336,7 @@ struct TileScratch {
 void MultiplyBlock(const TileKernels& kernels, const WeightUnit& unit, const TiledRows& x,
                    int64_t first_col, int64_t col, int64_t count, bool resident, uint16_t* tiles,
                    float* sums) {
-  const int parts = kernels.weight_parts[static_cast<int>(unit.weight->layout)];
+  const int parts = unit.KernelsOf(kernels).weight_parts;
   const int64_t offset = (col - first_col) * kTileRows;
   unit.Decode(kernels, col, count, tiles);
   for (int64_t g = 0; g < x.groups; g += 2) {
@@ -311,13 +357,16 @@ void MultiplyBlock(const TileKernels& kernels, const WeightUnit& unit, const Til
 void MultiplyUnits(const TileKernels& kernels, std::span<const WeightUnit> units,
                    const TiledRows& x, const TileScratch& scratch) {
   const int64_t size = x.groups * kSumsSize;
-  if (x.groups <= kResidentGroups) {
+  if (IsFew(x.rows)) {
+    for (size_t i = 0; i < units.size(); ++i) {
+      units[i].MultiplyFew(kernels, x, scratch.sums + i * size);
+    }
+  } else if (x.groups <= kResidentGroups) {
     for (size_t i = 0; i < units.size(); ++i) {
       const PackedWeight& weight = *units[i].weight;
-      // So that as much is decoded at once, whatever a weight's parts. Only NF4, which has one,
-      // needs whole pairs of chunks.
-      const int64_t most = kResidentBlock / kernels.weight_parts[static_cast<int>(weight.layout)] /
-                           kTileCols * kTileCols;
+      // So that as much is decoded at once, whatever a weight's parts.
+      const int64_t most =
+          kResidentBlock / units[i].KernelsOf(kernels).weight_parts / kTileCols * kTileCols;
       for (int64_t first = 0; first < weight.padded_cols; first += x.block) {
         const int64_t end = std::min(first + x.block, weight.padded_cols);
         for (int64_t col = first; col < end; col += most) {
@@ -337,23 +386,30 @@ void MultiplyUnits(const TileKernels& kernels, std::span<const WeightUnit> units
     }
   }
   for (size_t i = 0; i < units.size(); ++i) {
-    units[i].Finish(kernels, x.groups, scratch.sums + i * size);
+    units[i].Finish(kernels, x, scratch.sums + i * size);
   }
 }
 
-// body(thread's scratch, its units [begin, end), first row, rows, x from there), for runs of rows
+// body(thread's scratch, its units [begin, end), first row, rows of x from there), for runs of rows
 // whose sums fit the scratch.
 template <class Body>
 void ForUnits(const LinearRuntime& runtime, int64_t units, int64_t num_rows, int64_t cols,
               const Body& body) {
+  const TileKernels& kernels = *runtime.kernels->tiles;
   runtime.pool->ParallelFor(units, [&](int thread, int64_t begin, int64_t end) {
     const TileScratch scratch(runtime.scratch.row(thread));
-    runtime.kernels->tiles->begin();
+    const unsigned flushing = kernels.begin_flushing();
     for (int64_t first = 0; first < num_rows; first += kBatchRows) {
-      body(scratch, begin, end, first, std::min(kBatchRows, num_rows - first),
-           TilesOf(runtime, num_rows, cols, first));
+      const TiledRows x = TilesOf(runtime, num_rows, cols, first);
+      if (IsFew(x.rows)) {
+        body(scratch, begin, end, first, x);
+        continue;
+      }
+      kernels.begin(x.rows);
+      body(scratch, begin, end, first, x);
+      kernels.end();
     }
-    runtime.kernels->tiles->end();
+    kernels.end_flushing(flushing);
   });
 }
 
@@ -369,7 +425,7 @@ void ProjectByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
   SplitIntoTiles(runtime, x, num_rows, cols);
   ForUnits(runtime, units, num_rows, cols,
            [&](const TileScratch& scratch, int64_t begin, int64_t end, int64_t first_row,
-               int64_t rows, const TiledRows& tiled) {
+               const TiledRows& tiled) {
              const int64_t size = tiled.groups * kSumsSize;
              const auto multiply = [&](const Projection& projection, int64_t first, int64_t last) {
                for (int64_t i = first; i < last; i += kBatchUnits) {
@@ -379,12 +435,15 @@ void ProjectByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
                    batch[j] = {projection.weight, projection.bias, i + j};
                  }
                  MultiplyUnits(kernels, std::span(batch, count), tiled, scratch);
-                 if (projection.soft_cap > 0) {
-                   SoftCap(projection.soft_cap, count * size, scratch.sums);
-                 }
                  for (int64_t j = 0; j < count; ++j) {
-                   batch[j].Store(kernels, scratch.sums + j * size, rows,
-                                  projection.store == Store::kAdd, projection.out.From(first_row));
+                   float* sums = scratch.sums + j * size;
+                   if (projection.soft_cap > 0) {
+                     batch[j].ForTiles(tiled, sums, [&](float* y, int, int64_t, int rows) {
+                       SoftCap(projection.soft_cap, int64_t{rows} * kTileRows, y);
+                     });
+                   }
+                   batch[j].Store(kernels, tiled, sums, projection.store == Store::kAdd,
+                                  projection.out.From(first_row));
                  }
                }
              };
@@ -402,7 +461,7 @@ void ProjectGatedByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
   SplitIntoTiles(runtime, x, num_rows, args.up->cols);
   ForUnits(runtime, NumUnits(*args.up), num_rows, args.up->cols,
            [&](const TileScratch& scratch, int64_t begin, int64_t end, int64_t first_row,
-               int64_t rows, const TiledRows& tiled) {
+               const TiledRows& tiled) {
              for (int64_t i = begin; i < end; i += kHalf) {
                const int64_t count = std::min(kHalf, end - i);
                WeightUnit batch[kBatchUnits];
@@ -413,16 +472,15 @@ void ProjectGatedByTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows,
                }
                MultiplyUnits(kernels, std::span(batch, gated ? 2 * count : count), tiled, scratch);
                const int64_t size = tiled.groups * kSumsSize;
-               activate(scratch.sums, gated ? scratch.sums + count * size : nullptr, count * size);
                for (int64_t j = 0; j < count; ++j) {
-                 batch[j].Store(kernels, scratch.sums + j * size, rows, false, h.From(first_row));
+                 float* sums = scratch.sums + j * size;
+                 batch[j].ForTiles(tiled, sums, [&](float* y, int, int64_t, int rows) {
+                   activate(y, gated ? y + count * size : nullptr, int64_t{rows} * kTileRows);
+                 });
+                 batch[j].Store(kernels, tiled, sums, false, h.From(first_row));
                }
              }
            });
-}
-
-bool UsesTiles(const LinearRuntime& runtime, int64_t num_rows) {
-  return runtime.kernels->tiles != nullptr && num_rows >= runtime.min_tile_rows;
 }
 
 }  // namespace
@@ -441,14 +499,15 @@ int64_t LinearTileRows(const KernelTable& kernels, int64_t rows) {
 
 void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
              std::span<const Projection> projections) {
-  const auto project = UsesTiles(runtime, num_rows) ? ProjectByTiles : ProjectByDots;
+  const auto project = runtime.kernels->tiles == nullptr ? ProjectByDots : ProjectByTiles;
   project(runtime, x, num_rows, projections);
 }
 
 void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const GatedArgs& args,
                   Rows h) {
   VERNIER_CHECK(args.gate == nullptr || args.gate->rows == args.up->rows);
-  const auto project = UsesTiles(runtime, num_rows) ? ProjectGatedByTiles : ProjectGatedByDots;
+  const auto project =
+      runtime.kernels->tiles == nullptr ? ProjectGatedByDots : ProjectGatedByTiles;
   project(runtime, x, num_rows, args, h);
   for (int64_t m = 0; m < num_rows; ++m) {
     std::fill(h.row(m) + args.up->rows, h.row(m) + PaddedCols(args.up->rows), 0.0f);
@@ -457,17 +516,23 @@ void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const 
 
 void DecodeRow(const KernelTable& kernels, const PackedWeight& weight, int64_t index,
                float* scratch, float* out) {
-  const int64_t panel_index = index / kPanelRows;
+  const int64_t panel_index = index / weight.panel_rows();
+  const int64_t row = index % weight.panel_rows();
   const Panel panel = weight.panel(panel_index);
+  const float* scales = weight.scales_of(panel_index);
+  const float scale = scales == nullptr ? 1.0f : scales[row];
+  if (kernels.tiles != nullptr) {
+    kernels.tiles->layouts[static_cast<int>(weight.layout)].decode_row(panel, static_cast<int>(row),
+                                                                       scratch);
+    for (int64_t k = 0; k < weight.cols; ++k) out[k] = scratch[k] * scale;
+    return;
+  }
   const DotKernels& dots = kernels.dots[static_cast<int>(weight.layout)];
   const float* decoded = reinterpret_cast<const float*>(panel.codes);
   if (dots.decode != nullptr) {
     dots.decode(panel, scratch);
     decoded = scratch;
   }
-  const int64_t row = index % kPanelRows;
-  const float* scales = weight.scales_of(panel_index);
-  const float scale = scales == nullptr ? 1.0f : scales[row];
   for (int64_t k = 0; k < weight.cols; ++k) {
     out[k] = decoded[(k / kChunk * kPanelRows + row) * kChunk + k % kChunk] * scale;
   }

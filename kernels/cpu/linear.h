@@ -1,7 +1,8 @@
 // Products of a batch of rows with packed weights, spread over the threads.
 //
 // A weight's panel is read once for all rows. Where there is a matrix unit, its tiles are decoded
-// in a scratch of the thread's own and multiplied with x split into tiles. Elsewhere up to
+// in a scratch of the thread's own and multiplied with x split into tiles; few rows of x are
+// multiplied by vectors, to the same bits. Elsewhere up to
 // kMaxDotRows rows use the panel's codes directly, more rows the panel decoded to fp32. Both of
 // those add in the same order (kernel_table.h).
 #pragma once
@@ -35,16 +36,12 @@ struct Projection {
   float soft_cap = 0;  // > 0: cap * tanh(y / cap)
 };
 
-// Rows of x from which a matrix unit is faster than vectors, in every format.
-inline constexpr int64_t kTileMinRows = 4;
-
 // What the calls below run with; all outlive the step.
 struct LinearRuntime {
   const KernelTable* kernels = nullptr;
   ThreadPool* pool = nullptr;
-  Rows scratch;               // [threads][LinearScratchFloats]
-  Rows x_tiles;               // [LinearTileRows][widest padded cols] where there is a matrix unit
-  int64_t min_tile_rows = 1;  // fewer rows of x are left to the vectors
+  Rows scratch;  // [threads][LinearScratchFloats]
+  Rows x_tiles;  // [LinearTileRows][widest padded cols] where there is a matrix unit
 };
 
 // Floats of one thread's scratch for weights of at most `cols` columns and x of at most `rows`

@@ -20,10 +20,15 @@ constexpr int64_t kChunkValues = int64_t{1} << 19;  // 2 MB of fp32 a thread
 
 // ---- Layouts ----
 
-// Code `code(row, k)` of every element of the panels that hold `matrix`'s rows, which begin at
-// `first_row` of the weight.
+// In the order kInputs an input's weights come after those of the input that it is paired with.
+int64_t PlaceOfInput(int64_t col) {
+  constexpr int64_t kPairs = kTileCols / 2;
+  return col / kTileCols * kTileCols + col % kPairs * 2 + col % kTileCols / kPairs;
+}
+
+// `matrix`'s rows begin at `first_row` of the weight, as in all that follow.
 template <int kBytes>
-void PackElements(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
+void PackRowRuns(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
   for (int64_t row = 0; row < matrix.rows; ++row) {
     const int64_t packed_row = first_row + row;
     uint8_t* panel = out->panels.data() + packed_row / kPanelRows * out->panel_bytes;
@@ -34,6 +39,28 @@ void PackElements(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight
       std::memcpy(to + k * kPanelRows * kBytes, from + k * kBytes, count * kBytes);
     }
   }
+}
+
+template <int kBytes>
+void PackInputs(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
+  const int64_t row_bytes = matrix.cols * kBytes;
+  for (int64_t first = 0; first < matrix.rows; first += kTileRows) {
+    const int64_t rows = std::min<int64_t>(kTileRows, matrix.rows - first);
+    uint8_t* panel = out->panels.data() + (first_row + first) / kTileRows * out->panel_bytes;
+    const uint8_t* from = matrix.codes.data() + first * row_bytes;
+    for (int64_t k = 0; k < matrix.cols; ++k) {
+      uint8_t* to = panel + PlaceOfInput(k) * kTileRows * kBytes;
+      for (int64_t row = 0; row < rows; ++row) {
+        std::memcpy(to + row * kBytes, from + row * row_bytes + k * kBytes, kBytes);
+      }
+    }
+  }
+}
+
+template <int kBytes>
+void PackElements(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
+  const auto pack = out->order == PanelOrder::kRows ? PackRowRuns<kBytes> : PackInputs<kBytes>;
+  pack(matrix, first_row, out);
 }
 
 void PackInt8(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
@@ -77,7 +104,7 @@ void AddNf4Words(const uint8_t* codes, int nibble, uint8_t* words) {
   }
 }
 
-void PackNf4Codes(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
+void PackNf4RowRuns(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
   constexpr int64_t kPair = 2 * kNf4Chunk, kPairBytes = kPair / 2 * kPanelRows;
   constexpr int64_t kWordBytes = kNf4Words * 4;
   std::vector<uint8_t> codes(out->padded_cols);
@@ -96,19 +123,51 @@ void PackNf4Codes(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight
   }
 }
 
-int64_t Nf4CodeBytes(const PackedWeight& weight) { return weight.padded_cols * kPanelRows / 2; }
+// For each kTileCols inputs [4][kTileRows] little-endian words of 32 bits: nibble i of word g is
+// input 4 g + i, nibble 4 + i input 16 + 4 g + i.
+void PackNf4Inputs(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
+  constexpr int64_t kGroups = 4, kPairs = kTileCols / 2;
+  std::vector<uint8_t> codes(out->padded_cols);
+  for (int64_t row = 0; row < matrix.rows; ++row) {
+    UnpackNf4Row(matrix, row, codes);
+    const int64_t packed_row = first_row + row;
+    uint8_t* to = out->panels.data() + packed_row / kTileRows * out->panel_bytes +
+                  packed_row % kTileRows * sizeof(uint32_t);
+    for (int64_t col = 0; col < out->padded_cols; col += kTileCols) {
+      for (int64_t g = 0; g < kGroups; ++g, to += kTileRows * sizeof(uint32_t)) {
+        const uint8_t* from = codes.data() + col + 4 * g;
+        uint32_t word = 0;
+        for (int i = 0; i < 4; ++i) {
+          word |= static_cast<uint32_t>(from[i]) << (4 * i);
+          word |= static_cast<uint32_t>(from[kPairs + i]) << (4 * (4 + i));
+        }
+        std::memcpy(to, &word, sizeof(word));
+      }
+    }
+  }
+}
 
-// Where the scale of one row and chunk lies behind the codes of its panel, in elements.
-int64_t ScaleIndex(int64_t row, int64_t chunk) { return chunk * kPanelRows + row % kPanelRows; }
+void PackNf4Codes(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
+  const auto pack = out->order == PanelOrder::kRows ? PackNf4RowRuns : PackNf4Inputs;
+  pack(matrix, first_row, out);
+}
+
+// Behind the NF4 codes of a row's panel: [chunk][row] scales.
+uint8_t* Nf4ScalesOf(int64_t row, PackedWeight* out) {
+  return out->panels.data() + row / out->panel_rows() * out->panel_bytes +
+         out->padded_cols * out->panel_rows() / 2;
+}
+int64_t ScaleIndex(const PackedWeight& weight, int64_t row, int64_t chunk) {
+  return chunk * weight.panel_rows() + row % weight.panel_rows();
+}
 
 void PackNf4(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
   PackNf4Codes(matrix, first_row, out);
   const int64_t chunks = out->padded_cols / kNf4Chunk;
   for (int64_t row = 0; row < matrix.rows; ++row) {
-    uint8_t* panel =
-        out->panels.data() + (first_row + row) / kPanelRows * out->panel_bytes + Nf4CodeBytes(*out);
+    auto* scales = reinterpret_cast<float*>(Nf4ScalesOf(first_row + row, out));
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      reinterpret_cast<float*>(panel)[ScaleIndex(first_row + row, chunk)] =
+      scales[ScaleIndex(*out, first_row + row, chunk)] =
           matrix.scales[row * chunks + chunk];
     }
   }
@@ -124,10 +183,9 @@ void PackNf4Dq(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* o
   PackNf4Codes(matrix, first_row, out);
   const int64_t chunks = out->padded_cols / kNf4Chunk;
   for (int64_t row = 0; row < matrix.rows; ++row) {
-    uint8_t* panel =
-        out->panels.data() + (first_row + row) / kPanelRows * out->panel_bytes + Nf4CodeBytes(*out);
+    uint8_t* codes = Nf4ScalesOf(first_row + row, out);
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      panel[ScaleIndex(first_row + row, chunk)] = matrix.nested_codes[row * chunks + chunk];
+      codes[ScaleIndex(*out, first_row + row, chunk)] = matrix.nested_codes[row * chunks + chunk];
     }
   }
   std::copy(matrix.nested_scales.begin(), matrix.nested_scales.end(), out->shared_scales.floats());
@@ -200,18 +258,20 @@ const Packing& PackingOf(FormatId format, int64_t cols) {
 }
 
 absl::StatusOr<std::shared_ptr<PackedWeight>> NewPackedWeight(const WeightSource& source,
-                                                              const Packing& packing) {
+                                                              const Packing& packing,
+                                                              PanelOrder order) {
   auto weight = std::make_shared<PackedWeight>();
+  weight->order = order;
   weight->layout = packing.layout;
   weight->rows = source.rows;
   weight->cols = source.cols;
   weight->padded_cols = CheckedRoundUp(source.cols, packing.col_unit);
-  const int64_t padded_rows = CheckedRoundUp(source.rows, kPanelRows);
+  const int64_t padded_rows = CheckedRoundUp(source.rows, weight->panel_rows());
   const int64_t panel_bits =
-      CheckedMultiply(weight->padded_cols / packing.chunk_values * kPanelRows, packing.bits);
+      CheckedMultiply(weight->padded_cols / packing.chunk_values * weight->panel_rows(), packing.bits);
   weight->panel_bytes = CheckedRoundUp(panel_bits < 0 ? -1 : panel_bits / 8, 64);
   absl::StatusOr<Buffer> panels =
-      Buffer::Allocate(CheckedMultiply(weight->panel_bytes, padded_rows / kPanelRows), source.name);
+      Buffer::Allocate(CheckedMultiply(weight->panel_bytes, padded_rows / weight->panel_rows()), source.name);
   if (!panels.ok()) return panels.status();
   weight->panels = *std::move(panels);
   if (packing.row_scales > 0) {
@@ -277,7 +337,7 @@ absl::Status PackChunks(const WeightSource& source, const std::vector<Target>& t
 
 Panel PackedWeight::panel(int64_t index) const {
   return {.codes = panels.data() + index * panel_bytes,
-          .first_row = index * kPanelRows,
+          .first_row = index * panel_rows(),
           .cols = cols,
           .padded_cols = padded_cols,
           .scales = shared_scales.floats(),
@@ -289,7 +349,7 @@ int64_t PaddedCols(int64_t cols) { return CheckedRoundUp(cols, kNf4Chunk); }
 
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
-                                                ThreadPool* pool) {
+                                                PanelOrder order, ThreadPool* pool) {
   if (source.rows < 1 || source.cols < 1) {
     return absl::InvalidArgumentError(absl::StrCat(source.name, " has shape [", source.rows, ", ",
                                                    source.cols, "], must be positive"));
@@ -298,7 +358,7 @@ absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
   bool any_chunked = false;
   for (const FormatId format : formats) {
     const Packing& packing = PackingOf(format, source.cols);
-    absl::StatusOr<std::shared_ptr<PackedWeight>> weight = NewPackedWeight(source, packing);
+    absl::StatusOr<std::shared_ptr<PackedWeight>> weight = NewPackedWeight(source, packing, order);
     if (!weight.ok()) return weight.status();
     targets.push_back({format, &packing, *std::move(weight)});
     any_chunked |= !packing.whole;

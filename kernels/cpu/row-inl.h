@@ -288,13 +288,7 @@ struct ValueKernel {
 // Rows in the order of PanelLayout, ActivationKind and ScalarType.
 constexpr KernelTable MakeKernelTable(const TileKernels* tiles) {
   return {
-      {ElementKernels<ElementF32>(nullptr),
-       ElementKernels<ElementF16>(DecodeElements<ElementF16>),
-       ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
-       ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
-       Nf4Kernels<PlainScales>(),
-       Nf4Kernels<NestedScales>(),
-       {{}, DecodeNf4Straddled}},
+      {},
       tiles,
       RmsNorm,
       LayerNorm,
@@ -306,6 +300,21 @@ constexpr KernelTable MakeKernelTable(const TileKernels* tiles) {
       Soften,
       ForQueries<WeightedValues, ValueKernel>,
   };
+}
+
+constexpr KernelTable MakeKernelTable() {
+  KernelTable table = MakeKernelTable(nullptr);
+  constexpr DotKernels kDots[kNumPanelLayouts] = {
+      ElementKernels<ElementF32>(nullptr),
+      ElementKernels<ElementF16>(DecodeElements<ElementF16>),
+      ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
+      ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
+      Nf4Kernels<PlainScales>(),
+      Nf4Kernels<NestedScales>(),
+      {{}, DecodeNf4Straddled},
+  };
+  for (int i = 0; i < kNumPanelLayouts; ++i) table.dots[i] = kDots[i];
+  return table;
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
 
   Weight Pack(const std::vector<float>& values, const Shape& shape, FormatId format) {
     const WeightSource source = SourceOf(values, shape.rows, shape.cols);
-    absl::StatusOr<std::vector<Weight>> weights = PackWeights(source, {{format}}, &pool_);
+    absl::StatusOr<std::vector<Weight>> weights = PackWeights(source, {{format}}, GetParam().table->order(), &pool_);
     EXPECT_TRUE(weights.ok()) << weights.status();
     return (*weights)[0];
   }
@@ -151,7 +151,7 @@ TEST(PackWeightsTest, SizesAreThoseOfTheLayouts) {
   ThreadPool pool(1);
   const std::vector<float> values = Values(16 * 128, 3);
   const absl::StatusOr<std::vector<Weight>> weights =
-      PackWeights(SourceOf(values, 16, 128), kFormats, &pool);
+      PackWeights(SourceOf(values, 16, 128), kFormats, PanelOrder::kRows, &pool);
   ASSERT_TRUE(weights.ok()) << weights.status();
   const int64_t expected[] = {16 * 128 * 4,  16 * 128 * 2,          16 * 128 * 2,
                               16 * 128 + 64, 16 * 128 / 2 + 32 * 4, 16 * 128 / 2 + 2 * 64 + 64};
@@ -171,7 +171,7 @@ TEST(PackWeightsTest, TheSourceIsReadOnceForAllButDoubleQuantization) {
     rows_read += count;
     return read(first, count, out);
   };
-  ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}}, &pool).ok());
+  ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}}, PanelOrder::kRows, &pool).ok());
   EXPECT_EQ(rows_read, 200);
 }
 
@@ -183,7 +183,7 @@ TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
   WeightSource source = SourceOf(values, rows, cols);
   source.name = "layers.0.mlp.up";
   for (const FormatId format : kFormats) {
-    const absl::Status status = PackWeights(source, {{format}}, &pool).status();
+    const absl::Status status = PackWeights(source, {{format}}, PanelOrder::kInputs, &pool).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
     EXPECT_EQ(status, Quantize(source, format).status());
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("layers.0.mlp.up"));
@@ -195,7 +195,7 @@ TEST(PackWeightsTest, TheSourcesErrorComesThrough) {
   const WeightSource source = {
       "embed", 100, 8, [](int64_t, int64_t, float*) { return absl::DataLossError("cut short"); }};
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights(source, {{format}}, &pool).status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(PackWeights(source, {{format}}, PanelOrder::kInputs, &pool).status().code(), absl::StatusCode::kDataLoss);
   }
 }
 
@@ -203,13 +203,13 @@ TEST(PackWeightsTest, ImpossibleShapesAreStatuses) {
   ThreadPool pool(1);
   const auto read = [](int64_t, int64_t, float*) { return absl::InternalError("not reached"); };
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights({"w", 0, 8, read}, {{format}}, &pool).status().code(),
+    EXPECT_EQ(PackWeights({"w", 0, 8, read}, {{format}}, PanelOrder::kInputs, &pool).status().code(),
               absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}}, &pool)
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}}, PanelOrder::kInputs, &pool)
                   .status()
                   .code(),
               absl::StatusCode::kResourceExhausted);
-    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, &pool).status().code(),
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, PanelOrder::kInputs, &pool).status().code(),
               absl::StatusCode::kResourceExhausted);
   }
 }
