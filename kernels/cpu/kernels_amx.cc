@@ -35,14 +35,15 @@ struct TileConfig {
 constexpr unsigned kNoSubnormals = 0x8040;
 
 // Tiles 0 to 3 are sums: 0 and 1 of the first group of x with each of the two tiles of weights, 2
-// and 3 of the second. 4 and 5 are weights, 6 and 7 x of either group. A product takes a time that
+// and 3 of the second. 4 and 5 are weights, 6 and 7 x: of either group, or both parts of the only
+// one. A product takes a time that
 // grows with its rows of x, so tiles have no more rows than there are.
 void BeginTiles(int64_t rows) {
   constexpr uint8_t kAll = kTileRows;
   const uint8_t first = rows < kTileRows ? static_cast<uint8_t>(rows) : kAll;
-  const uint8_t second = rows > kTileRows && rows < 2 * kTileRows
-                             ? static_cast<uint8_t>(rows - kTileRows)
-                             : kAll;
+  const uint8_t second = rows <= kTileRows ? first
+                         : rows < 2 * kTileRows ? static_cast<uint8_t>(rows - kTileRows)
+                                                : kAll;
   const uint8_t rows_of_tile[8] = {first, first, second, second, kAll, kAll, first, second};
   alignas(64) TileConfig config;
   for (int tile = 0; tile < 8; ++tile) {
@@ -122,10 +123,13 @@ void SplitFewRows(const float* x, int64_t cols, float* const* parts) {
 constexpr int kPairs = kTileCols / 2;
 
 // Bytes ahead of the step that begins that are asked for.
-constexpr int64_t kPrefetch = 4096;
+constexpr int64_t kPrefetch = 2048;
+constexpr int kToSecondCache = 2;  // the first is full of tiles
 template <int64_t kBytes>
 inline void PrefetchStep(const uint8_t* codes) {
-  for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(codes + kPrefetch + i);
+  for (int64_t i = 0; i < kBytes; i += 64) {
+    __builtin_prefetch(codes + kPrefetch + i, 0, kToSecondCache);
+  }
 }
 
 template <class Element, int kWeightParts>
@@ -368,29 +372,61 @@ void MultiplyFew(const TileKernels::FewRows& p) {
 
 // ---- Products of tiles ----
 
-// Loads one part of x into each group's tile and adds its products with the weights in 4 and 5.
-template <int kGroups>
-inline void AddPart(const uint16_t* x, int64_t x_group) {
-  VERNIER_TILE_LOAD(6, x);
+// Adds the products of one part of the weights, in 4 and 5, with the first `kXParts` parts of x. A
+// sum takes these in order; among different sums those come together that share a tile of weights,
+// since the unit takes a few rows of x faster with weights that it holds already.
+template <int kXParts>
+inline void AddOneGroup(const uint16_t* const* x) {
+  VERNIER_TILE_LOAD(6, x[0]);
   VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
   VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
-  if constexpr (kGroups == 2) {
-    VERNIER_TILE_LOAD(7, x + x_group);
-    VERNIER_TILE_ADD_PRODUCT(2, 7, 4);
+  if constexpr (kXParts == 2) {
+    VERNIER_TILE_LOAD(7, x[1]);
+    VERNIER_TILE_ADD_PRODUCT(1, 7, 5);
+    VERNIER_TILE_ADD_PRODUCT(0, 7, 4);
+  }
+}
+
+template <int kXParts>
+inline void AddTwoGroups(const uint16_t* const* x, int64_t x_group) {
+  VERNIER_TILE_LOAD(6, x[0]);
+  VERNIER_TILE_LOAD(7, x[0] + x_group);
+  VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
+  VERNIER_TILE_ADD_PRODUCT(2, 7, 4);
+  VERNIER_TILE_ADD_PRODUCT(3, 7, 5);
+  VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
+  if constexpr (kXParts == 2) {
+    VERNIER_TILE_LOAD(6, x[1]);
+    VERNIER_TILE_LOAD(7, x[1] + x_group);
+    VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
     VERNIER_TILE_ADD_PRODUCT(3, 7, 5);
+    VERNIER_TILE_ADD_PRODUCT(2, 7, 4);
+    VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
+  }
+}
+
+template <int kXParts, int kGroups>
+inline void AddWeightPart(const uint16_t* w, const uint16_t* const* x, int64_t x_group) {
+  VERNIER_TILE_LOAD(4, w);
+  VERNIER_TILE_LOAD(5, w + kTileSize);
+  if constexpr (kGroups == 2) {
+    AddTwoGroups<kXParts>(x, x_group);
+  } else {
+    AddOneGroup<kXParts>(x);
   }
 }
 
 template <int kWeightParts, int kGroups>
 inline void MultiplySteps(const TileKernels::Product& p) {
   const uint16_t* w = p.w;
+  const uint16_t* x[kTileParts] = {p.x[0], p.x[1]};
   for (int64_t step = 0; step < p.steps; ++step, w += StepSize<kWeightParts>()) {
-    VERNIER_UNROLL for (int part = 0; part < kWeightParts; ++part) {
-      VERNIER_TILE_LOAD(4, w + (part * kTilesOfStep) * kTileSize);
-      VERNIER_TILE_LOAD(5, w + (part * kTilesOfStep + 1) * kTileSize);
-      AddPart<kGroups>(p.x[0] + step * kTileSize, p.x_group);
-      if (part == 0) AddPart<kGroups>(p.x[1] + step * kTileSize, p.x_group);
+    AddWeightPart<kTileParts, kGroups>(w, x, p.x_group);
+    VERNIER_UNROLL for (int part = 1; part < kWeightParts; ++part) {
+      AddWeightPart<1, kGroups>(w + part * kTilesOfStep * kTileSize, x, p.x_group);
     }
+    x[0] += kTileSize;
+    x[1] += kTileSize;
   }
 }
 
