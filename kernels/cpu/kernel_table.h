@@ -30,7 +30,7 @@ inline constexpr int kTileOutputs = 32;  // weight rows of one product: two tile
 inline constexpr int kTileSize = kTileRows * kTileCols;  // elements
 inline constexpr int kTileParts = 2;                     // of x, see TileKernels
 inline constexpr int kMaxWeightParts = 3;
-inline constexpr int kMaxFewRows = 4;  // rows of x up to which vectors are as fast as the unit
+inline constexpr int kMaxFewRows = 2;  // rows of x up to which vectors are as fast as the unit
 
 // One panel of a packed weight, and what decoding it needs.
 struct Panel {

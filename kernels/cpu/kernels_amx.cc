@@ -41,7 +41,7 @@ constexpr unsigned kNoSubnormals = 0x8040;
 void BeginTiles(int64_t rows) {
   constexpr uint8_t kAll = kTileRows;
   const uint8_t first = rows < kTileRows ? static_cast<uint8_t>(rows) : kAll;
-  const uint8_t second = rows <= kTileRows ? first
+  const uint8_t second = rows <= kTileRows      ? first
                          : rows < 2 * kTileRows ? static_cast<uint8_t>(rows - kTileRows)
                                                 : kAll;
   const uint8_t rows_of_tile[8] = {first, first, second, second, kAll, kAll, first, second};
@@ -79,8 +79,8 @@ inline __m512 UpperHalf(__m512 x) {
 
 // The nearest bf16, ties away from 0: half of its last place is added before the rest is cut off.
 inline __m512 RoundToBF16(__m512 x) {
-  return UpperHalf(_mm512_castsi512_ps(
-      _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000))));
+  return UpperHalf(
+      _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000))));
 }
 
 // The two parts of x.
@@ -363,7 +363,7 @@ void MultiplyFew(const TileKernels::FewRows& p) {
   constexpr int64_t kTileSums = int64_t{kTileRows} * kTileRows;
   constexpr bool kBoth = kXRows * (Columns::kParts + 1) * 4 <= 16;
   if (kBoth && p.num_panels == 2) {
-    return MultiplyFewTiles<Columns, kXRows, kBoth ? 2 : 1>(p, p.panels, p.sums);
+    return MultiplyFewTiles < Columns, kXRows, kBoth ? 2 : 1 > (p, p.panels, p.sums);
   }
   for (int i = 0; i < p.num_panels; ++i) {
     MultiplyFewTiles<Columns, kXRows, 1>(p, p.panels + i, p.sums + i * kTileSums);
@@ -465,9 +465,9 @@ inline __mmask16 FirstLanes(int count) { return static_cast<__mmask16>((1u << co
 
 void FinishSums(float* sums, int outputs, int rows, const float* scales, const float* biases) {
   const __mmask16 valid = FirstLanes(outputs);
-  const __m512 scale =
-      scales == nullptr ? _mm512_set1_ps(1) : _mm512_maskz_loadu_ps(valid, scales);
-  const __m512 bias = biases == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(valid, biases);
+  const __m512 scale = scales == nullptr ? _mm512_set1_ps(1) : _mm512_maskz_loadu_ps(valid, scales);
+  const __m512 bias =
+      biases == nullptr ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(valid, biases);
   for (int row = 0; row < rows; ++row, sums += kTileRows) {
     __m512 y = _mm512_loadu_ps(sums);
     if (scales != nullptr) y = _mm512_mul_ps(y, scale);
@@ -497,11 +497,10 @@ using ExactNf4 = Nf4Columns<Scales, Nf4Rounding::kNone>;
 // A layout's kernels; products with NF4 round it, reading a row does not.
 template <class Columns, class Exact = Columns>
 constexpr TileKernels::OfLayout LayoutKernels() {
-  static_assert(kMaxFewRows == 4);
+  static_assert(kMaxFewRows == 2);
   return {Columns::kParts,
           DecodeTiles<Columns>,
-          {MultiplyFew<Columns, 1>, MultiplyFew<Columns, 2>, MultiplyFew<Columns, 3>,
-           MultiplyFew<Columns, 4>},
+          {MultiplyFew<Columns, 1>, MultiplyFew<Columns, 2>},
           DecodeRowOf<Exact>};
 }
 

@@ -506,8 +506,7 @@ void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
 void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const GatedArgs& args,
                   Rows h) {
   VERNIER_CHECK(args.gate == nullptr || args.gate->rows == args.up->rows);
-  const auto project =
-      runtime.kernels->tiles == nullptr ? ProjectGatedByDots : ProjectGatedByTiles;
+  const auto project = runtime.kernels->tiles == nullptr ? ProjectGatedByDots : ProjectGatedByTiles;
   project(runtime, x, num_rows, args, h);
   for (int64_t m = 0; m < num_rows; ++m) {
     std::fill(h.row(m) + args.up->rows, h.row(m) + PaddedCols(args.up->rows), 0.0f);

@@ -167,8 +167,7 @@ void PackNf4(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out
   for (int64_t row = 0; row < matrix.rows; ++row) {
     auto* scales = reinterpret_cast<float*>(Nf4ScalesOf(first_row + row, out));
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      scales[ScaleIndex(*out, first_row + row, chunk)] =
-          matrix.scales[row * chunks + chunk];
+      scales[ScaleIndex(*out, first_row + row, chunk)] = matrix.scales[row * chunks + chunk];
     }
   }
 }
@@ -267,11 +266,11 @@ absl::StatusOr<std::shared_ptr<PackedWeight>> NewPackedWeight(const WeightSource
   weight->cols = source.cols;
   weight->padded_cols = CheckedRoundUp(source.cols, packing.col_unit);
   const int64_t padded_rows = CheckedRoundUp(source.rows, weight->panel_rows());
-  const int64_t panel_bits =
-      CheckedMultiply(weight->padded_cols / packing.chunk_values * weight->panel_rows(), packing.bits);
+  const int64_t panel_bits = CheckedMultiply(
+      weight->padded_cols / packing.chunk_values * weight->panel_rows(), packing.bits);
   weight->panel_bytes = CheckedRoundUp(panel_bits < 0 ? -1 : panel_bits / 8, 64);
-  absl::StatusOr<Buffer> panels =
-      Buffer::Allocate(CheckedMultiply(weight->panel_bytes, padded_rows / weight->panel_rows()), source.name);
+  absl::StatusOr<Buffer> panels = Buffer::Allocate(
+      CheckedMultiply(weight->panel_bytes, padded_rows / weight->panel_rows()), source.name);
   if (!panels.ok()) return panels.status();
   weight->panels = *std::move(panels);
   if (packing.row_scales > 0) {
@@ -348,8 +347,8 @@ Panel PackedWeight::panel(int64_t index) const {
 int64_t PaddedCols(int64_t cols) { return CheckedRoundUp(cols, kNf4Chunk); }
 
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
-                                                std::span<const FormatId> formats,
-                                                PanelOrder order, ThreadPool* pool) {
+                                                std::span<const FormatId> formats, PanelOrder order,
+                                                ThreadPool* pool) {
   if (source.rows < 1 || source.cols < 1) {
     return absl::InvalidArgumentError(absl::StrCat(source.name, " has shape [", source.rows, ", ",
                                                    source.cols, "], must be positive"));

@@ -32,7 +32,8 @@ struct PackedWeight {
   int64_t num_panels() const { return (rows + panel_rows() - 1) / panel_rows(); }
   Panel panel(int64_t index) const;
   const float* scales_of(int64_t panel_index) const {
-    return row_scales.data() == nullptr ? nullptr : row_scales.floats() + panel_index * panel_rows();
+    return row_scales.data() == nullptr ? nullptr
+                                        : row_scales.floats() + panel_index * panel_rows();
   }
   int64_t bytes() const { return panels.bytes() + row_scales.bytes() + shared_scales.bytes(); }
 };
@@ -40,11 +41,11 @@ struct PackedWeight {
 // Columns of x that every layout may read: the tail from `cols` on must be zero.
 int64_t PaddedCols(int64_t cols);
 
-// Packs one weight into each of `formats` for kernels that read `order`, as Backend::CreateWeights says. All formats but nf4-dq
-// are quantized chunk by chunk of rows, each chunk read once; nf4-dq needs every scale before the
-// first, so its canonical copy is whole for a while.
+// Packs one weight into each of `formats` for kernels that read `order`, as Backend::CreateWeights
+// says. All formats but nf4-dq are quantized chunk by chunk of rows, each chunk read once; nf4-dq
+// needs every scale before the first, so its canonical copy is whole for a while.
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
-                                                std::span<const FormatId> formats,
-                                                PanelOrder order, ThreadPool* pool);
+                                                std::span<const FormatId> formats, PanelOrder order,
+                                                ThreadPool* pool);
 
 }  // namespace vernier

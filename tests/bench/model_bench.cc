@@ -163,8 +163,7 @@ absl::Status Validate(const Options& options, const std::string& format) {
   std::vector<float> logits[2];
   const char* kinds[] = {"reference", "cpu"};
   for (int k = 0; k < 2; ++k) {
-    const BackendOptions backend{.kind = kinds[k],
-                                 .isa = k == 0 ? "auto" : options.isa};
+    const BackendOptions backend{.kind = kinds[k], .isa = k == 0 ? "auto" : options.isa};
     absl::StatusOr<Running> running =
         Start(options, {format}, backend,
               {.context = 32, .rows = kValidationTokens, .logit_rows = kValidationTokens});
@@ -298,14 +297,13 @@ std::string LabelOf(const Options& options, const std::string& format) {
 absl::Status TimeFormat(const Options& options, const std::string& format, int threads) {
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   const int longest = *std::max_element(options.prompts.begin(), options.prompts.end());
-  absl::StatusOr<Running> running = Start(
-      options, {format},
-      {.kind = "cpu", .isa = options.isa, .threads = threads},
-      {.sequences = most,
-       .context = std::max(longest, kDecodeContext + kDecodeSteps),
-       .rows = kStepRows,
-       .logit_rows = most,
-       .kv_blocks = most * kDecodeBlocks + longest / kBlockTokens + 1});
+  absl::StatusOr<Running> running =
+      Start(options, {format}, {.kind = "cpu", .isa = options.isa, .threads = threads},
+            {.sequences = most,
+             .context = std::max(longest, kDecodeContext + kDecodeSteps),
+             .rows = kStepRows,
+             .logit_rows = most,
+             .kv_blocks = most * kDecodeBlocks + longest / kBlockTokens + 1});
   if (!running.ok()) return running.status();
   const Limits limits = {ReadBandwidth(threads), ArithmeticPeak(options.isa, threads)};
   std::cout << absl::StrFormat(

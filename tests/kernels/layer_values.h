@@ -4,6 +4,7 @@
 // Values, no behaviour: the same for every backend, so that results can be compared.
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -103,9 +104,13 @@ inline void MakeExact(float step, MatrixValues* matrix) {
   matrix->decoded = matrix->source;
 }
 
-// The same with its decoded values, rounded to bf16, as what the checkpoint has.
+// The same with its decoded values, rounded to the nearest bf16 (ties away from 0, as the CPU's
+// matrix unit gets them), as what the checkpoint has.
 inline MatrixValues RoundedToBF16(MatrixValues matrix) {
-  for (float& value : matrix.decoded) value = F32FromBF16(BF16FromF32(value));
+  for (float& value : matrix.decoded) {
+    const uint32_t rounded = (std::bit_cast<uint32_t>(value) + 0x8000) & 0xffff0000;
+    value = std::bit_cast<float>(rounded);
+  }
   matrix.source = matrix.decoded;
   return matrix;
 }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -52,7 +53,8 @@ class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
 
   Weight Pack(const std::vector<float>& values, const Shape& shape, FormatId format) {
     const WeightSource source = SourceOf(values, shape.rows, shape.cols);
-    absl::StatusOr<std::vector<Weight>> weights = PackWeights(source, {{format}}, GetParam().table->order(), &pool_);
+    absl::StatusOr<std::vector<Weight>> weights =
+        PackWeights(source, {{format}}, GetParam().table->order(), &pool_);
     EXPECT_TRUE(weights.ok()) << weights.status();
     return (*weights)[0];
   }
@@ -144,6 +146,34 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
   }
 }
 
+// Cancellation, products and inputs below the smallest normal number, and sums near the largest.
+TEST_P(PackedWeightTest, HardValuesHaveTheSameBitsAloneAndAmongOthers) {
+  constexpr int64_t kRows = 19;
+  constexpr Shape kShape = {33, 160};
+  for (const int exponent : {-140, -70, -30, 0, 30}) {
+    std::vector<float> values = Values(kShape.rows * kShape.cols, 17);
+    std::vector<float> x = Values(kRows * kShape.cols, 19);
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = std::ldexp(values[i], exponent / 2 - static_cast<int>(i % 5) * 3);
+    }
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] = std::ldexp(i % 2 == 0 || i == 0 ? x[i] : -x[i - 1], exponent - static_cast<int>(i % 3));
+    }
+    for (const FormatId format : {FormatId::kF32, FormatId::kBF16, FormatId::kInt8}) {
+      const Weight weight = Pack(values, kShape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      const std::vector<float> all = Multiply(packed, x, kRows);
+      for (int64_t m = 0; m < kRows; ++m) {
+        const std::vector<float> one = Multiply(
+            packed, {x.begin() + m * kShape.cols, x.begin() + (m + 1) * kShape.cols}, 1);
+        ASSERT_EQ(0, std::memcmp(one.data(), all.data() + m * kShape.rows,
+                                 one.size() * sizeof(float)))
+            << FormatOf(format).name << " 2^" << exponent << ", row " << m;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(AllSupported, PackedWeightTest, ::testing::ValuesIn(SupportedIsas()),
                          [](const auto& param) { return std::string(param.param.name); });
 
@@ -171,7 +201,9 @@ TEST(PackWeightsTest, TheSourceIsReadOnceForAllButDoubleQuantization) {
     rows_read += count;
     return read(first, count, out);
   };
-  ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}}, PanelOrder::kRows, &pool).ok());
+  ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}},
+                          PanelOrder::kRows, &pool)
+                  .ok());
   EXPECT_EQ(rows_read, 200);
 }
 
@@ -183,7 +215,8 @@ TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
   WeightSource source = SourceOf(values, rows, cols);
   source.name = "layers.0.mlp.up";
   for (const FormatId format : kFormats) {
-    const absl::Status status = PackWeights(source, {{format}}, PanelOrder::kInputs, &pool).status();
+    const absl::Status status =
+        PackWeights(source, {{format}}, PanelOrder::kInputs, &pool).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
     EXPECT_EQ(status, Quantize(source, format).status());
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("layers.0.mlp.up"));
@@ -195,7 +228,8 @@ TEST(PackWeightsTest, TheSourcesErrorComesThrough) {
   const WeightSource source = {
       "embed", 100, 8, [](int64_t, int64_t, float*) { return absl::DataLossError("cut short"); }};
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights(source, {{format}}, PanelOrder::kInputs, &pool).status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(PackWeights(source, {{format}}, PanelOrder::kInputs, &pool).status().code(),
+              absl::StatusCode::kDataLoss);
   }
 }
 
@@ -203,13 +237,17 @@ TEST(PackWeightsTest, ImpossibleShapesAreStatuses) {
   ThreadPool pool(1);
   const auto read = [](int64_t, int64_t, float*) { return absl::InternalError("not reached"); };
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights({"w", 0, 8, read}, {{format}}, PanelOrder::kInputs, &pool).status().code(),
-              absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}}, PanelOrder::kInputs, &pool)
+    EXPECT_EQ(
+        PackWeights({"w", 0, 8, read}, {{format}}, PanelOrder::kInputs, &pool).status().code(),
+        absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}},
+                          PanelOrder::kInputs, &pool)
                   .status()
                   .code(),
               absl::StatusCode::kResourceExhausted);
-    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, PanelOrder::kInputs, &pool).status().code(),
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, PanelOrder::kInputs, &pool)
+                  .status()
+                  .code(),
               absl::StatusCode::kResourceExhausted);
   }
 }
