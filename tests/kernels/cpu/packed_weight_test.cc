@@ -157,17 +157,18 @@ TEST_P(PackedWeightTest, HardValuesHaveTheSameBitsAloneAndAmongOthers) {
       values[i] = std::ldexp(values[i], exponent / 2 - static_cast<int>(i % 5) * 3);
     }
     for (size_t i = 0; i < x.size(); ++i) {
-      x[i] = std::ldexp(i % 2 == 0 || i == 0 ? x[i] : -x[i - 1], exponent - static_cast<int>(i % 3));
+      x[i] =
+          std::ldexp(i % 2 == 0 || i == 0 ? x[i] : -x[i - 1], exponent - static_cast<int>(i % 3));
     }
     for (const FormatId format : {FormatId::kF32, FormatId::kBF16, FormatId::kInt8}) {
       const Weight weight = Pack(values, kShape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
       const std::vector<float> all = Multiply(packed, x, kRows);
       for (int64_t m = 0; m < kRows; ++m) {
-        const std::vector<float> one = Multiply(
-            packed, {x.begin() + m * kShape.cols, x.begin() + (m + 1) * kShape.cols}, 1);
-        ASSERT_EQ(0, std::memcmp(one.data(), all.data() + m * kShape.rows,
-                                 one.size() * sizeof(float)))
+        const std::vector<float> one =
+            Multiply(packed, {x.begin() + m * kShape.cols, x.begin() + (m + 1) * kShape.cols}, 1);
+        ASSERT_EQ(0,
+                  std::memcmp(one.data(), all.data() + m * kShape.rows, one.size() * sizeof(float)))
             << FormatOf(format).name << " 2^" << exponent << ", row " << m;
       }
     }
