@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/base/check.h"
+#include "kernels/cpu/tiled_rows.h"
 
 namespace vernier {
 namespace {
@@ -150,61 +151,6 @@ void ProjectGatedByDots(const LinearRuntime& runtime, Rows x, int64_t num_rows,
 // that block of every group of x, which stays in the second cache for the whole batch; the sums are
 // loaded and stored in between. One or two groups need none of that: their sums stay in the matrix
 // unit from a weight row's first input to its last.
-
-constexpr int64_t kResidentGroups = 2;
-constexpr int64_t kResidentBlock = 128;  // inputs, at most
-constexpr int64_t kBlock = 384;
-constexpr int64_t kBatchUnits = 8;
-constexpr int64_t kBatchGroups = 32;
-constexpr int64_t kTileSums = int64_t{kTileRows} * kTileRows;
-constexpr int64_t kSumsSize = int64_t{kTileOutputs} * kTileRows;  // of one unit and group
-constexpr int kTilesOfUnit = kTileOutputs / kTileRows;
-
-int64_t GroupsOf(int64_t rows) { return (rows + kTileRows - 1) / kTileRows; }
-
-// Inputs of a block, so that all blocks are about as long. NF4 is decoded in pairs of chunks.
-int64_t BlockOf(int64_t cols, int64_t most) {
-  constexpr int64_t kUnit = 2 * kNf4Chunk;
-  const int64_t blocks = (cols + most - 1) / most;
-  return (cols / blocks + kUnit - 1) / kUnit * kUnit;
-}
-static_assert(kBlock % (2 * kNf4Chunk) == 0 && kResidentBlock % (2 * kNf4Chunk) == 0);
-
-// What x is multiplied as in one run of rows: vectors take few rows.
-bool IsFew(int64_t rows) { return rows <= kMaxFewRows; }
-
-// Up to kBatchGroups groups of x as tiles, [block of inputs][part][group][step]: what is multiplied
-// with a decoded block lies together, whatever the row's length.
-struct TiledRows {
-  uint16_t* data;
-  int64_t rows;
-  int64_t cols;  // PaddedCols
-  int64_t groups;
-  int64_t block;  // inputs; the last may be shorter
-
-  TiledRows(uint16_t* tiles, int64_t num_rows, int64_t padded_cols)
-      : data(tiles),
-        rows(num_rows),
-        cols(padded_cols),
-        groups(GroupsOf(num_rows)),
-        block(BlockOf(padded_cols, groups <= kResidentGroups ? kResidentBlock : kBlock)) {}
-
-  int RowsOf(int64_t group) const {
-    return static_cast<int>(std::min<int64_t>(kTileRows, rows - group * kTileRows));
-  }
-  // One part of few rows, [rows][cols] fp32 in the place of the tiles.
-  float* Few(int part) const { return reinterpret_cast<float*>(data) + part * rows * cols; }
-
-  int64_t BlockCols(int64_t first_col) const { return std::min(block, cols - first_col); }
-  // From one group to the next in the block that begins at `first_col`.
-  int64_t GroupSize(int64_t first_col) const { return BlockCols(first_col) * kTileRows; }
-  uint16_t* Tiles(int64_t first_col, int part, int64_t group) const {
-    return data + first_col * kTileRows * kTileParts * groups +
-           (part * groups + group) * GroupSize(first_col);
-  }
-};
-
-constexpr int64_t kBatchRows = kBatchGroups * kTileRows;
 
 // The rows of x from `first_row`, a multiple of kBatchRows, of `num_rows` in all.
 TiledRows TilesOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols, int64_t first_row) {
