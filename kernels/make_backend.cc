@@ -57,7 +57,6 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& optio
   }
   if (options.kind == "auto" || options.kind == "cpu") {
     return MakeCpuBackend(options.isa, options.threads,
-                          options.fast_prefill ? MatrixUnitUse::kManyRows : MatrixUnitUse::kAllRows,
                           options.poison_kv ? FreeBlocks::kNan : FreeBlocks::kAsTheyWere);
   }
   if (options.kind == "reference") return MakeReferenceBackend();

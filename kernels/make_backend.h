@@ -18,9 +18,6 @@ struct BackendOptions {
   std::string isa = "auto";
   std::string cuda_module;  // empty: ../lib/libvernier_cuda.so from the program's folder
   int threads = 0;          // compute threads; 0: every processor the process may run on
-  // CPU: a matrix unit computes steps of many rows alone, vectors the others. Faster at both ends,
-  // but a row's result then depends on how many rows are computed with it.
-  bool fast_prefill = false;
   // CPU: KV blocks that are free hold NaN, so that who reads one is found. Costs a write of each
   // block when it is freed.
 #ifdef NDEBUG

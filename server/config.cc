@@ -168,7 +168,6 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
        {"max_peer_calls", reader->Whole(&config->max_peer_calls, 0, 1 << 20)},
        {"threads", reader->Whole(&config->threads, 0, 1024)},
        {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "amx"})},
-       {"fast_prefill", reader->Bool(&config->fast_prefill)},
        {"admission",
         section({{"max_requests", reader->Whole(&admission.max_requests, 1, int64_t{1} << 20)},
                  {"max_tokens", reader->Whole(&admission.max_tokens, 1, kMany)},

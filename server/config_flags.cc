@@ -12,7 +12,7 @@ struct Flags {
   std::string metrics_compat, healthcheck, random_weights, cuda_module;
   int threads = -1;
   int64_t kv_bytes = -1, max_context = -1;
-  bool check = false, behind_proxy = false, fast_prefill = false;
+  bool check = false, behind_proxy = false;
 };
 
 void Declare(CLI::App* app, Flags* flags) {
@@ -37,8 +37,6 @@ void Declare(CLI::App* app, Flags* flags) {
       ->check(CLI::Range(0, 1024));
   app->add_option("--isa", flags->isa, "auto, portable, avx2, avx512 or amx (isa)")
       ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "amx"}));
-  app->add_flag("--fast-prefill", flags->fast_prefill,
-                "Matrix units for many rows alone: faster, not bit-stable (fast_prefill)");
   app->add_option("--backend", flags->backend, "auto, cpu, cuda or reference (backend)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}));
   app->add_option("--cuda-module", flags->cuda_module, "Path of libvernier_cuda.so (cuda_module)");
@@ -85,7 +83,6 @@ void Override(const Flags& flags, ParsedConfig* parsed) {
     config.engine.kv_blocks = 0;
   }
   if (flags.max_context >= 0) config.engine.max_context = flags.max_context;
-  config.fast_prefill = config.fast_prefill || flags.fast_prefill;
   config.behind_proxy = config.behind_proxy || flags.behind_proxy;
 }
 

@@ -111,7 +111,6 @@ int Serve(const ServerConfig& config, Signals* signals) {
   options.kind = config.backend;
   options.isa = config.isa;
   options.threads = config.threads;
-  options.fast_prefill = config.fast_prefill;
   options.cuda_module = config.cuda_module;
   auto backend = MakeBackend(options);
   if (!backend.ok()) return Fail(kExitUsage, backend.status().message());

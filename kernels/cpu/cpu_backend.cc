@@ -12,6 +12,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_features.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/panel_layouts.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/cpu/workspace.h"
@@ -39,20 +40,18 @@ const float* ValuesOf(const Vector* vector) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, MatrixUnitUse use,
-             FreeBlocks free_blocks)
-      : isa_(isa), kernels_(kernels), pool_(threads), use_(use), free_blocks_(free_blocks) {}
+  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, FreeBlocks free_blocks)
+      : isa_(isa), kernels_(kernels), pool_(threads), free_blocks_(free_blocks) {}
 
   std::string Describe() const override {
     return absl::StrCat("cpu ", CpuIsaName(isa_), ", ", pool_.threads(),
-                        pool_.threads() == 1 ? " thread" : " threads",
-                        use_ == MatrixUnitUse::kManyRows ? ", fast prefill" : "");
+                        pool_.threads() == 1 ? " thread" : " threads");
   }
   int Threads() const override { return pool_.threads(); }
 
   absl::StatusOr<std::vector<Weight>> CreateWeights(const WeightSource& source,
                                                     std::span<const FormatId> formats) override {
-    return PackWeights(source, formats, &pool_);
+    return PackWeights(source, formats, kernels_, &pool_);
   }
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override;
   std::optional<WeightSource> Values(const Weight& weight) const override {
@@ -81,7 +80,7 @@ class CpuBackend final : public Backend {
  private:
   LinearRuntime linear() {
     return {&kernels_, &pool_, workspace_->linear_scratch.view(), workspace_->x_tiles.view(),
-            use_ == MatrixUnitUse::kManyRows ? kTileMinRows : 1};
+            workspace_->x_digits.view()};
   }
   KvCache cache() const { return {workspace_->kv.data(), workspace_->kv_block_bytes}; }
 
@@ -115,7 +114,6 @@ class CpuBackend final : public Backend {
   const CpuIsa isa_;
   const KernelTable& kernels_;
   ThreadPool pool_;
-  const MatrixUnitUse use_;
   const FreeBlocks free_blocks_;
   std::optional<Workspace> workspace_;
 
@@ -176,12 +174,11 @@ void CpuBackend::Embed(const EmbedArgs& args) {
   const int64_t hidden = workspace_->plan.hidden;
   VERNIER_CHECK(args.table->cols == hidden);
   VERNIER_CHECK(args.positions == nullptr || args.positions->cols == hidden);
-  ForRows(num_rows_, [&](int thread, int64_t row) {
-    float* scratch = workspace_->linear_scratch.view().row(thread);
+  ForRows(num_rows_, [&](int, int64_t row) {
     float* residual = workspace_->residual.view().row(row);
     const int64_t id = batch_->ids[row];
     VERNIER_CHECK(id >= 0 && id < args.table->rows);
-    DecodeRow(kernels_, PackedOf(*args.table), id, scratch, residual);
+    ReadRow(PackedOf(*args.table), id, residual);
     if (args.scale != 1) {
       for (int64_t i = 0; i < hidden; ++i) residual[i] *= args.scale;
     }
@@ -189,7 +186,7 @@ void CpuBackend::Embed(const EmbedArgs& args) {
     const int64_t position = batch_->positions[row];
     VERNIER_CHECK(position >= 0 && position < args.positions->rows);
     float* learned = workspace_->x.view().row(row);
-    DecodeRow(kernels_, PackedOf(*args.positions), position, scratch, learned);
+    ReadRow(PackedOf(*args.positions), position, learned);
     for (int64_t i = 0; i < hidden; ++i) residual[i] += learned[i];
   });
 }
@@ -427,7 +424,7 @@ constexpr KernelsOf kKernelsByIsa[kNumCpuIsas] = {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, int threads,
-                                                        MatrixUnitUse use, FreeBlocks free_blocks) {
+                                                        FreeBlocks free_blocks) {
   if (threads < 0 || threads > kMaxThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("threads is ", threads, ", must be 0 (all) to ", kMaxThreads));
@@ -436,7 +433,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, 
   if (!chosen.ok()) return chosen.status();
   if (threads == 0) threads = std::min(UsableProcessors(), kMaxThreads);
   return std::make_unique<CpuBackend>(*chosen, kKernelsByIsa[static_cast<int>(*chosen)](), threads,
-                                      use, free_blocks);
+                                      free_blocks);
 }
 
 }  // namespace vernier

@@ -3,7 +3,7 @@
 //
 // The Backend it returns keeps the threading rules of kernels/backend.h. Its results for a row
 // depend on the instruction set, the formats, the shapes and the row's own context: not on the
-// batch, the chunking or the number of threads (but see MatrixUnitUse). kernels/cpu/README.md
+// batch, the chunking or the number of threads . kernels/cpu/README.md
 // states the order of every sum.
 #pragma once
 
@@ -16,10 +16,6 @@
 
 namespace vernier {
 
-// Which steps a matrix unit computes, where the instruction set has one: all, so that a row's
-// result depends on the row alone, or those of kTileMinRows rows and more, vectors the others.
-enum class MatrixUnitUse : uint8_t { kAllRows, kManyRows };
-
 // What KV blocks hold once they are forgotten, and before they are first written.
 enum class FreeBlocks : uint8_t { kAsTheyWere, kNan };
 
@@ -28,7 +24,6 @@ enum class FreeBlocks : uint8_t { kAsTheyWere, kNan };
 // process may run on. INVALID_ARGUMENT for an unknown isa or an impossible number of threads,
 // FAILED_PRECONDITION for an isa that this build or processor lacks.
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
-    const std::string& isa, int threads, MatrixUnitUse use = MatrixUnitUse::kAllRows,
-    FreeBlocks free_blocks = FreeBlocks::kAsTheyWere);
+    const std::string& isa, int threads, FreeBlocks free_blocks = FreeBlocks::kAsTheyWere);
 
 }  // namespace vernier

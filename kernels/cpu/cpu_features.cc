@@ -55,7 +55,9 @@ bool HasAvx2() {
 bool HasAvx512() {
   constexpr uint64_t kMasksAndZmm = 0xe6;
   constexpr uint32_t kFDqBwVl = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31);
-  return HasAvx2() && HasAll(SavedStates(), kMasksAndZmm) && HasAll(Cpuid(7).ebx, kFDqBwVl);
+  constexpr uint32_t kVnni = 1u << 11;
+  return HasAvx2() && HasAll(SavedStates(), kMasksAndZmm) && HasAll(Cpuid(7).ebx, kFDqBwVl) &&
+         HasAll(Cpuid(7).ecx, kVnni);
 }
 
 // Linux gives a process the tiles' registers when it asks: without that the first tile instruction
@@ -67,10 +69,10 @@ bool MayUseTiles() {
 
 bool HasAmx() {
   constexpr uint64_t kTileConfigAndData = 0x60000;
-  constexpr uint32_t kAmxBf16AndTile = (1u << 22) | (1u << 24);
+  constexpr uint32_t kAmxBf16TileInt8 = (1u << 22) | (1u << 24) | (1u << 25);
   constexpr uint32_t kAvx512Bf16 = 1u << 5;
   return HasAvx512() && HasAll(SavedStates(), kTileConfigAndData) &&
-         HasAll(Cpuid(7).edx, kAmxBf16AndTile) && HasAll(Cpuid(7, 1).eax, kAvx512Bf16) &&
+         HasAll(Cpuid(7).edx, kAmxBf16TileInt8) && HasAll(Cpuid(7, 1).eax, kAvx512Bf16) &&
          MayUseTiles();
 }
 

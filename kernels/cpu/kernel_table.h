@@ -15,17 +15,22 @@ inline constexpr int kNf4Chunk = 64;   // the same for NF4: a block of one scale
 inline constexpr int kMaxDotRows = 6;  // rows of x that one pass over a panel serves
 inline constexpr int kKeyBlock = 32;   // keys of one attention step; equals kBlockTokens
 
-// How a panel of kPanelRows weight rows is laid out; kernels/cpu/README.md has the bytes.
+// What a panel holds side by side: kChunk inputs of each of kPanelRows rows (DotKernels), or
+// kTileRows rows' weights of one input (TileKernels) or of four (DigitKernels).
+enum class PanelOrder : uint8_t { kRows, kPairs, kQuads };
+
+// How weights are encoded in a panel; kernels/cpu/README.md has the bytes.
 enum class PanelLayout : uint8_t { kF32, kF16, kBF16, kInt8, kNf4, kNf4Dq, kNf4Straddled };
 inline constexpr int kNumPanelLayouts = 7;
 
 // Products by a matrix unit (AMX): tiles of 16 weight rows and kTileCols inputs, of bf16.
 inline constexpr int kTileCols = 32;     // inputs of one tile
 inline constexpr int kTileRows = 16;     // weight rows of one tile, and rows of x of one group
-inline constexpr int kTileOutputs = 32;  // weight rows of one product: two tiles, four panels
+inline constexpr int kTileOutputs = 32;  // weight rows of one product: two tiles, two panels
 inline constexpr int kTileSize = kTileRows * kTileCols;  // elements
 inline constexpr int kTileParts = 2;                     // of x, see TileKernels
 inline constexpr int kMaxWeightParts = 3;
+inline constexpr int kMaxFewRows = 2;  // rows of x up to which vectors are as fast as the unit
 
 // One panel of a packed weight, and what decoding it needs.
 struct Panel {
@@ -51,28 +56,45 @@ struct DotKernels {
   Decode decode;         // null where it is fp32 already
 };
 
-// The products of a matrix unit, which multiplies bf16 and adds in fp32.
+// The products of a matrix unit, which multiplies bf16 and adds in fp32, over panels of kTileRows
+// rows (PanelOrder::kPairs).
 //
 // An fp32 x is split into the bf16 nearest to it and the bf16 nearest to what that leaves, so it
 // keeps 16 bits; a product is the sum of both parts' products. A weight that bf16 cannot hold
 // (fp16, fp32) is split exactly, and products of two small parts are left out. For each kTileCols
-// inputs, ascending, a sum takes its parts in a fixed order, whatever is computed beside it.
+// inputs, ascending, a sum takes its parts in a fixed order, whatever is computed beside it. Few
+// rows of x are multiplied by vectors, to the same bits.
 struct TileKernels {
-  // Parts of a decoded weight by PanelLayout.
-  int weight_parts[kNumPanelLayouts];
-  // Inputs [first_col, first_col + cols), multiples of 2 * kNf4Chunk but for the panel's end, of a
-  // panel's eight rows to rows of tiles [cols / kTileCols][parts][kTileOutputs / kTileRows].
-  // `tiles` is the panel's first row in the first of them.
-  void (*decode[kNumPanelLayouts])(const Panel& panel, int64_t first_col, int64_t cols,
-                                   uint16_t* tiles);
-  // Rows of x, at most kTileRows, to tiles [cols / kTileCols] of each part: [pair of inputs][row of
-  // x][2], where input k of a step is paired with k + kTileCols / 2. Other rows are left as they
-  // are.
+  // kTileOutputs weight rows times up to kMaxFewRows rows of x.
+  struct FewRows {
+    const Panel* panels;         // [num_panels]
+    int num_panels;              // 1 or 2
+    const float* x[kTileParts];  // [rows][x_stride], as split_few leaves them
+    int64_t x_stride;
+    float* sums;  // [panel][kTileRows rows of x][kTileRows weight rows]; set for the rows there are
+  };
+  struct OfLayout {
+    int weight_parts;
+    // Inputs [first_col, first_col + cols), multiples of kTileCols, of a panel to one of the tiles
+    // [cols / kTileCols][parts][kTileOutputs / kTileRows]: [pair of inputs][weight row][2], where
+    // input k of a step is paired with k + kTileCols / 2.
+    void (*decode)(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* tiles);
+    void (*multiply_few[kMaxFewRows])(const FewRows& product);  // [rows - 1]
+  };
+  OfLayout layouts[kNumPanelLayouts];
+  // Rows of x, at most kTileRows, to tiles [cols / kTileCols] of each part: [row of x][pair of
+  // inputs][2]. Other rows are left as they are.
   void (*split)(const float* x, int64_t stride, int rows, int64_t cols, uint16_t* const* parts);
-  // Between these calls the thread may multiply.
-  void (*begin)();
+  // One row of x, its parts as fp32 [cols].
+  void (*split_few)(const float* x, int64_t cols, float* const* parts);
+  // Between these calls the thread may multiply tiles, of `rows` rows of x.
+  void (*begin)(int64_t rows);
   void (*end)();
-  // sums[group][tile][kTileRows weight rows][kTileRows rows of x] (+)= w x for `groups` (1 or 2)
+  // Between these calls vectors take subnormals as 0, as the matrix unit does; `before` is what
+  // begin_flushing returned.
+  unsigned (*begin_flushing)();
+  void (*end_flushing)(unsigned before);
+  // sums[group][tile][kTileRows rows of x][kTileRows weight rows] (+)= x w^T for `groups` (1 or 2)
   // groups of x, whose parts lie at x[part] + group * x_group; by the number of weight parts.
   // Between calls for the same sums these may stay in the unit: then only the first zeroes and only
   // the last stores them.
@@ -86,10 +108,51 @@ struct TileKernels {
     float* sums;
   };
   void (*multiply[kMaxWeightParts])(const Product& product);
-  // sums[w][row] of one tile *= scales[w], += biases[w], where they are given, for w < outputs.
-  void (*finish)(float* sums, int outputs, const float* scales, const float* biases);
-  // out[row * stride + w] = or += sums[w][row] of one tile, for w < outputs and row < rows.
-  void (*store)(const float* sums, int outputs, int rows, bool add, float* out, int64_t stride);
+};
+
+// Products in whole numbers, which are the same in whatever order they are added: a row of x
+// becomes 16-bit numbers of one scale, x = scale * (256 high + low), and both of these digits
+// multiply 8-bit weights. What is added in fp32 is a product of kDigitBlock columns (int8) or of
+// one NF4 block, ascending.
+inline constexpr int kDigitRows = 8;                       // rows of x in a group
+inline constexpr int kDigitCols = 64;                      // inputs of a step
+inline constexpr int kDigitTile = 2 * kDigitRows * kDigitCols;  // bytes of a group's step
+inline constexpr int kDigitPanels = 2;                     // weight panels of one product, at most
+inline constexpr int64_t kDigitBlock = 32768;              // columns whose sums fit 32 bits
+inline constexpr int64_t kDigitScratchCols = 1024;         // columns that are decoded at once
+
+// Rows of x as digits; missing rows of the last group hold anything.
+struct DigitRows {
+  // [group][step][digit: high, low][kDigitRows][kDigitCols]
+  const uint8_t* tiles;
+  const float* scales;  // [group][kDigitRows]; NaN for a row that is not finite
+  int64_t rows;
+  int64_t steps;  // columns / kDigitCols, the last padded with zeros
+};
+
+// Sums of up to kDigitPanels panels, as of TileKernels' tiles: [group of kTileRows rows of
+// x][panel][kTileRows rows of x][kTileRows weight rows], row scales of int8 not applied.
+struct DigitProduct {
+  Panel panels[kDigitPanels];  // all are read
+  int num_panels;              // of which sums are stored
+  DigitRows x;
+  uint8_t* scratch;  // [kDigitScratchBytes]
+  float* sums;
+};
+// Codes of a byte and fp32 absmax.
+inline constexpr int64_t kDigitScratchBytes =
+    kDigitPanels * (kDigitScratchCols * kTileRows + kDigitScratchCols / kDigitCols * kTileRows * 4);
+
+struct DigitKernels {
+  // At most kDigitRows rows of fp32 x to one group, in the form that multiply expects of a call
+  // with `total_rows` rows of x.
+  void (*split)(const float* x, int64_t stride, int rows, int64_t steps, int64_t total_rows,
+                uint8_t* tiles, float* scales);
+  // By PanelLayout; null where the layout is not multiplied so.
+  void (*multiply[kNumPanelLayouts])(const DigitProduct& product);
+  // Between these calls the thread may multiply.
+  void (*begin)();
+  void (*end)();
 };
 
 // scores[i * kKeyBlock + j] = scale * q_i . key_j; a sum takes the even inputs, then the odd ones,
@@ -117,8 +180,10 @@ struct WeightedValues {
 
 // n is a multiple of kChunk unless said otherwise; buffers need no alignment.
 struct KernelTable {
+  // A layout has products of one kind, and is packed for them.
   DotKernels dots[kNumPanelLayouts];
-  const TileKernels* tiles;  // null where there is no matrix unit
+  const TileKernels* tiles;    // null where there is no matrix unit
+  const DigitKernels* digits;  // null where bytes have no products
 
   // out = x / sqrt(mean(x^2) + epsilon) * weight (+ bias); any n. in == out is allowed.
   void (*rms_norm)(const float* x, const float* weight, const float* bias, float epsilon, int64_t n,

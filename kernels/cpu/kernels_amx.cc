@@ -1,161 +1,85 @@
 // The kernels of AMX with bf16 tiles: AVX-512's, with products by the matrix unit. Compiled with
 // its own flags: includes nothing but intrinsics and the table.
 #include "kernels/cpu/avx512-inl.h"
+#include "kernels/cpu/columns-inl.h"
+#include "kernels/cpu/digit-tiles-inl.h"
 #include "kernels/cpu/row-inl.h"
+#include "kernels/cpu/tile-ops-inl.h"
 
 namespace vernier {
 namespace {
 
-// ---- Tile instructions ----
-//
-// Written out, because GCC 12's intrinsics tell the compiler neither that a load reads memory nor
-// that the configuration has 64 bytes: it drops stores before them.
+// Flush to zero and denormals are zero: what the matrix unit does whatever MXCSR says.
+constexpr unsigned kNoSubnormals = 0x8040;
 
-#define VERNIER_TILE_LOAD(tile, from) \
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile::"r"(from), "r"(kTileRowBytes) : "memory")
-#define VERNIER_TILE_STORE(to, tile)                                                    \
-  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(kTileRowBytes) \
-                   : "memor"                                                            \
-                     "y")
-#define VERNIER_TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::)
-#define VERNIER_TILE_ADD_PRODUCT(sum, a, b) \
-  __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::)
-
-constexpr int64_t kTileRowBytes = 64;
-
-struct TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
-// Eight tiles of 16 rows of 64 bytes.
-void BeginTiles() {
-  alignas(64) TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) {
-    config.row_bytes[tile] = kTileRowBytes;
-    config.rows[tile] = kTileRows;
-  }
-  __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory");
+// Tiles 0 to 3 are sums: 0 and 1 of the first group of x with each of the two tiles of weights, 2
+// and 3 of the second. 4 and 5 are weights, 6 and 7 x: of either group, or both parts of the only
+// one. A product takes a time that grows with its rows of x, so tiles have no more than there are.
+void BeginTiles(int64_t rows) {
+  constexpr uint8_t kAll = kTileRows;
+  const uint8_t first = rows < kTileRows ? static_cast<uint8_t>(rows) : kAll;
+  const uint8_t second = rows <= kTileRows      ? first
+                         : rows < 2 * kTileRows ? static_cast<uint8_t>(rows - kTileRows)
+                                                : kAll;
+  const uint8_t rows_of_tile[8] = {first, first, second, second, kAll, kAll, first, second};
+  ConfigureTiles(rows_of_tile);
 }
 
-void EndTiles() { __asm__ volatile("tilerelease" ::); }
+unsigned BeginFlushing() {
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | kNoSubnormals);
+  return before;
+}
+void EndFlushing(unsigned before) { _mm_setcsr(before); }
 
 // ---- Rows of x ----
 
-// Rows become columns: 16 vectors of 16 words of 32 bits.
-inline void Transpose(__m512i* r) {
-  __m512i t[16];
-  VERNIER_UNROLL for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-  }
-  VERNIER_UNROLL for (int i = 0; i < 16; i += 4) {
-    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-  }
-  VERNIER_UNROLL for (int i = 0; i < 4; ++i) {
-    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-  VERNIER_UNROLL for (int i = 0; i < 4; ++i) {
-    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-    r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-    r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
-  }
-}
-
-// Words of 16 bits in the order of a tile's row: the pair that a product adds is (k, k + 16).
-inline __m512i Pairs(__m512i in_order) {
-  alignas(64) static constexpr uint16_t kOrder[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
-                                                      21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
-                                                      11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), in_order);
-}
-// The upper halves of 16 words each, as such pairs.
-inline __m512i UpperPairs(__m512 low, __m512 high) {
-  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(_mm512_castps_si512(low), 16),
-                                 _mm512_castps_si512(high));
-}
-// bf16 of 32 floats, to the nearest, in order.
-inline __m512i ToBF16(__m512 low, __m512 high) {
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
-}
-
-// The two parts of 32 inputs, as pairs. The first is the bf16 nearest (ties away from 0): half of
-// its last place is added before the lower bits are cut off. The second likewise.
-inline void Split(__m512 low, __m512 high, __m512i* parts) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-  // A NaN becomes the default one: rounding would carry another's bits over into a zero.
+// The two parts of x.
+inline void SplitVector(const float* x, __m512* parts) {
   const __m512i nan = _mm512_set1_epi32(0x33);  // of quiet and signalling ones, the rest is kept
-  low = _mm512_fixupimm_ps(low, low, nan, 0);
-  high = _mm512_fixupimm_ps(high, high, nan, 0);
-  const auto rounded = [&](__m512 x) {
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), half));
-  };
-  const auto rest = [&](__m512 x, __m512 up) {
-    return _mm512_sub_ps(x, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(up), upper)));
-  };
-  const __m512 a = rounded(low), b = rounded(high);
-  parts[0] = UpperPairs(a, b);
-  parts[1] = UpperPairs(rounded(rest(low, a)), rounded(rest(high, b)));
-}
-
-// Up to this many rows are placed word by word.
-constexpr int kFewRows = 4;
-
-void SplitFewRows(const float* x, int64_t stride, int rows, int64_t cols, uint16_t* const* parts) {
-  for (int row = 0; row < rows; ++row) {
-    for (int64_t k = 0; k < cols; k += kTileCols) {
-      const float* from = x + row * stride + k;
-      __m512i both[kTileParts];
-      Split(Load(from).v, Load(from + 16).v, both);
-      for (int part = 0; part < kTileParts; ++part) {
-        alignas(64) uint32_t pairs[16];
-        _mm512_store_si512(pairs, both[part]);
-        auto* tile = reinterpret_cast<uint32_t*>(parts[part] + k * kTileRows);
-        for (int pair = 0; pair < 16; ++pair) tile[pair * kTileRows + row] = pairs[pair];
-      }
-    }
-  }
+  // A NaN becomes the default one: rounding would carry another's bits over into a zero.
+  const __m512 given = _mm512_loadu_ps(x);
+  const __m512 all = _mm512_fixupimm_ps(given, given, nan, 0);
+  parts[0] = RoundToBF16(all);
+  parts[1] = RoundToBF16(_mm512_sub_ps(all, parts[0]));
 }
 
 void SplitRows(const float* x, int64_t stride, int rows, int64_t cols, uint16_t* const* parts) {
-  if (rows <= kFewRows) return SplitFewRows(x, stride, rows, cols, parts);
   for (int64_t k = 0; k < cols; k += kTileCols) {
-    __m512i low[kTileRows], high[kTileRows];
-    VERNIER_UNROLL for (int row = 0; row < kTileRows; ++row) {
-      // Rows that are not there repeat the last: their sums are never stored.
-      const float* from = x + (row < rows ? row : rows - 1) * stride + k;
-      low[row] = _mm512_loadu_si512(from);
-    }
-    Transpose(low);
-    VERNIER_UNROLL for (int row = 0; row < kTileRows; ++row) {
-      const float* from = x + (row < rows ? row : rows - 1) * stride + k + 16;
-      high[row] = _mm512_loadu_si512(from);
-    }
-    Transpose(high);
-    VERNIER_UNROLL for (int pair = 0; pair < 16; ++pair) {
-      __m512i both[kTileParts];
-      Split(_mm512_castsi512_ps(low[pair]), _mm512_castsi512_ps(high[pair]), both);
+    for (int row = 0; row < rows; ++row) {
+      const float* from = x + row * stride + k;
+      __m512 low[kTileParts], high[kTileParts];
+      SplitVector(from, low);
+      SplitVector(from + kTileCols / 2, high);
       VERNIER_UNROLL for (int part = 0; part < kTileParts; ++part) {
-        _mm512_storeu_si512(parts[part] + k * kTileRows + pair * kTileCols, both[part]);
+        _mm512_storeu_si512(parts[part] + k * kTileRows + row * kTileCols,
+                            UpperPairs(low[part], high[part]));
       }
     }
   }
 }
 
-// ---- Decoding ----
-//
-// A panel's row r of one step is a row of a tile; the next step lies behind the tiles of all parts.
+void SplitFewRows(const float* x, int64_t cols, float* const* parts) {
+  for (int64_t k = 0; k < cols; k += kLanes) {
+    __m512 both[kTileParts];
+    SplitVector(x + k, both);
+    VERNIER_UNROLL for (int part = 0; part < kTileParts; ++part) {
+      _mm512_storeu_ps(parts[part] + k, both[part]);
+    }
+  }
+}
+
+// ---- Weights ----
+
+// The parts of a weight: the upper 16 bits of an fp32 hold 7 bits of its fraction, and what they
+// leave is exact. An fp16 has 10, an fp32 23.
+template <int kParts>
+inline void SplitExactly(__m512 w, __m512* parts) {
+  VERNIER_UNROLL for (int part = 0; part < kParts; ++part) {
+    parts[part] = part + 1 < kParts ? UpperHalf(w) : w;
+    w = _mm512_sub_ps(w, parts[part]);
+  }
+}
 
 constexpr int64_t kTilesOfStep = kTileOutputs / kTileRows;
 
@@ -164,187 +88,155 @@ constexpr int64_t StepSize() {
   return kParts * kTilesOfStep * kTileSize;
 }
 
-// Bytes ahead of the one being decoded that are asked for.
-constexpr int64_t kDecodePrefetch = 2048;
-constexpr int kToSecondCache = 2;  // the first is full of tiles
-
-struct TileBF16 {
-  static constexpr int kParts = 1;
-  static constexpr int kBytes = 2;
-  static inline void Get(const uint8_t* low, const uint8_t* high, __m512i* parts) {
-    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
-    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
-    parts[0] = Pairs(_mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
-  }
-};
-
-// Codes to 127 are exact in bf16.
-struct TileInt8 {
-  static constexpr int kParts = 1;
-  static constexpr int kBytes = 1;
-  static inline void Get(const uint8_t* low, const uint8_t* high, __m512i* parts) {
-    parts[0] = UpperPairs(LoadInt8(low).v, LoadInt8(high).v);
-  }
-};
-
-// The upper 16 bits of an fp32 hold 7 bits of its fraction; what they leave is exact. An fp16 has
-// 10, an fp32 23.
-template <int kParts>
-inline void SplitExactly(__m512 a, __m512 b, __m512i* parts) {
-  const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-  VERNIER_UNROLL for (int part = 0; part < kParts; ++part) {
-    parts[part] = UpperPairs(a, b);
-    a = _mm512_sub_ps(a, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), upper)));
-    b = _mm512_sub_ps(b, _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(b), upper)));
-  }
-}
-
-struct TileF32 {
-  static constexpr int kParts = 3;
-  static constexpr int kBytes = 4;
-  static inline void Get(const uint8_t* low, const uint8_t* high, __m512i* parts) {
-    SplitExactly<kParts>(Load(reinterpret_cast<const float*>(low)).v,
-                         Load(reinterpret_cast<const float*>(high)).v, parts);
-  }
-};
-
-struct TileF16 {
-  static constexpr int kParts = 2;
-  static constexpr int kBytes = 2;
-  static inline void Get(const uint8_t* low, const uint8_t* high, __m512i* parts) {
-    SplitExactly<kParts>(LoadF16(low).v, LoadF16(high).v, parts);
-  }
-};
-
-template <class Element>
+template <class Columns>
 void DecodeTiles(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* tiles) {
-  constexpr int64_t kChunkBytes = int64_t{kPanelRows} * kChunk * Element::kBytes;
-  const uint8_t* codes = panel.codes + first_col / kChunk * kChunkBytes;
-  for (int64_t k = 0; k < cols; k += kTileCols, codes += 2 * kChunkBytes) {
-    for (int64_t i = 0; i < 2 * kChunkBytes; i += 64) {
-      __builtin_prefetch(codes + kDecodePrefetch + i, 0, kToSecondCache);
-    }
-    VERNIER_UNROLL for (int r = 0; r < kPanelRows; ++r) {
-      const uint8_t* from = codes + r * kChunk * Element::kBytes;
-      __m512i parts[Element::kParts];
-      Element::Get(from, from + kChunkBytes, parts);
-      VERNIER_UNROLL for (int part = 0; part < Element::kParts; ++part) {
-        _mm512_storeu_si512(tiles + (part * kTilesOfStep * kTileRows + r) * kTileCols, parts[part]);
-      }
-    }
-    tiles += StepSize<Element::kParts>();
-  }
-}
-
-using U16x32 = uint16_t __attribute__((vector_size(64), may_alias));
-
-inline __m512i ShiftedWords(__m512i words, int bits) {
-  const U16x32 shifted = reinterpret_cast<U16x32>(words) >> static_cast<uint16_t>(bits);
-  return reinterpret_cast<__m512i>(shifted);
-}
-
-// The scaled values of two blocks, rounded to bf16: of 32 entries each 16.
-inline __m512i Nf4Table(float low, float high) {
-  const __m512 values = _mm512_loadu_ps(kNf4Values);
-  return ToBF16(_mm512_mul_ps(values, _mm512_set1_ps(low)),
-                _mm512_mul_ps(values, _mm512_set1_ps(high)));
-}
-
-// A pair of chunks is four steps: the words of 16 bits of a row, shifted by a nibble a step, index
-// its values. VPERMW looks at the low five bits, and a table holds its 16 values twice.
-template <class Scales>
-void DecodeNf4Tiles(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* tiles) {
-  constexpr int64_t kPair = 2 * kNf4Chunk;
-  Scales scales(panel);
-  const int64_t first = first_col / kPair, last = first + cols / kPair;
-  const uint8_t* codes = panel.codes + first * kNf4PairBytes;
-  for (int64_t pair = first; pair < last; ++pair, codes += kNf4PairBytes) {
-    const float* absmax = scales.Get(2 * pair);
-    const float* absmax_of_second = scales.Get(2 * pair + 1);
-    for (int64_t i = 0; i < kNf4PairBytes; i += 64) {
-      __builtin_prefetch(codes + kDecodePrefetch + i, 0, kToSecondCache);
-    }
-    VERNIER_UNROLL for (int r = 0; r < kPanelRows; ++r) {
-      const __m512i words = _mm512_loadu_si512(codes + Nf4RowOffset<Nf4Place::kFirst>(r));
-      const __m512i tables[2] = {Nf4Table(absmax[r], absmax[r]),
-                                 Nf4Table(absmax_of_second[r], absmax_of_second[r])};
-      VERNIER_UNROLL for (int step = 0; step < 4; ++step) {
-        _mm512_storeu_si512(
-            tiles + step * StepSize<1>() + r * kTileCols,
-            _mm512_permutexvar_epi16(ShiftedWords(words, 4 * step), tables[step / 2]));
-      }
-    }
-    tiles += 4 * StepSize<1>();
-  }
-  if (cols % kPair == 0) return;
-  // The last chunk, alone: two rows side by side. A bit above each nibble says which half of the
-  // table is its row's.
-  const __m512i nibble = _mm512_set1_epi16(15);
-  const __m512i second_row = _mm512_set1_epi32(16 << 16);
-  const float* absmax = scales.Get(2 * last);
-  for (int r = 0; r < kPanelRows; r += 2) {
-    const __m512i words = _mm512_loadu_si512(codes + Nf4RowOffset<Nf4Place::kAlone>(r));
-    const __m512i table = Nf4Table(absmax[r], absmax[r + 1]);
-    __m512 w[4];  // inputs 16 i + l of row r in the lower half of word l, of r + 1 in the upper
-    VERNIER_UNROLL for (int i = 0; i < 4; ++i) {
-      // shifted & nibble | second_row
-      const __m512i index =
-          _mm512_ternarylogic_epi32(ShiftedWords(words, 4 * i), nibble, second_row, 0xea);
-      w[i] = _mm512_castsi512_ps(_mm512_permutexvar_epi16(index, table));
-    }
-    for (int step = 0; step < 2; ++step) {
-      uint16_t* to = tiles + step * StepSize<1>() + r * kTileCols;
-      const __m512i low = _mm512_castps_si512(w[2 * step]);
-      const __m512i high = _mm512_castps_si512(w[2 * step + 1]);
-      _mm512_storeu_si512(to,
-                          _mm512_mask_blend_epi16(0xaaaaaaaa, low, _mm512_slli_epi32(high, 16)));
-      _mm512_storeu_si512(to + kTileCols, UpperPairs(w[2 * step], w[2 * step + 1]));
-    }
-  }
-}
-
-void DecodeStraddledTiles(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* tiles) {
-  for (int64_t k = 0; k < cols; k += kNf4Chunk, tiles += 2 * StepSize<1>()) {
-    for (int r = 0; r < kPanelRows; ++r) {
-      alignas(64) float values[kNf4Chunk];
-      DecodeStraddledRow(panel, (first_col + k) / kNf4Chunk, r, values);
-      for (int step = 0; step < 2; ++step) {
-        const float* from = values + step * kTileCols;
-        _mm512_storeu_si512(tiles + step * StepSize<1>() + r * kTileCols,
-                            Pairs(ToBF16(_mm512_load_ps(from), _mm512_load_ps(from + 16))));
+  Columns columns(panel);
+  const int64_t first = first_col / kTileCols, end = first + cols / kTileCols;
+  for (int64_t step = first; step < end; ++step, tiles += StepSize<Columns::kParts>()) {
+    columns.Begin(step);
+    VERNIER_UNROLL for (int pair = 0; pair < kPairs; ++pair) {
+      __m512 low[Columns::kParts], high[Columns::kParts];
+      SplitExactly<Columns::kParts>(columns.Get(pair, 0), low);
+      SplitExactly<Columns::kParts>(columns.Get(pair, 1), high);
+      VERNIER_UNROLL for (int part = 0; part < Columns::kParts; ++part) {
+        _mm512_storeu_si512(tiles + part * kTilesOfStep * kTileSize + pair * kTileCols,
+                            UpperPairs(low[part], high[part]));
       }
     }
   }
 }
 
-// ---- Products ----
+// ---- Products of a few rows ----
 //
-// Tiles 0 to 3 are sums: 0 and 1 of the first group of x with each of the two tiles of weights, 2
-// and 3 of the second. 4 and 5 are weights, 6 and 7 x of either group.
+// To the bit what the matrix unit gives: a lane is a weight row; for each step and each pair of
+// parts one chain of fused multiply-adds over the inputs of either half, from 0, then the chains'
+// sum, then the sum so far.
 
-// Loads one part of x into each group's tile and adds its products with the weights in 4 and 5.
-template <int kGroups>
-inline void AddPart(const uint16_t* x, int64_t x_group) {
-  VERNIER_TILE_LOAD(6, x);
-  VERNIER_TILE_ADD_PRODUCT(0, 4, 6);
-  VERNIER_TILE_ADD_PRODUCT(1, 5, 6);
+template <class Columns, int kXRows, int kTiles>
+inline void MultiplyFewTiles(const TileKernels::FewRows& p, const Panel* panels, float* sums) {
+  constexpr int kParts = Columns::kParts, kProducts = kParts + 1;
+  __m512 total[kTiles][kXRows];
+  VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) total[t][m] = _mm512_setzero_ps();
+  }
+  Columns columns[2] = {Columns(panels[0]), Columns(panels[kTiles - 1])};
+  const int64_t steps = panels[0].padded_cols / kTileCols;
+  const float* x[kTileParts] = {p.x[0], p.x[1]};
+  for (int64_t step = 0; step < steps; ++step, x[0] += kTileCols, x[1] += kTileCols) {
+    __m512 chains[kTiles][kXRows][kProducts][2];
+    VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+      columns[t].Begin(step);
+      VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+        VERNIER_UNROLL for (int i = 0; i < kProducts; ++i) {
+          chains[t][m][i][0] = chains[t][m][i][1] = _mm512_setzero_ps();
+        }
+      }
+    }
+    VERNIER_UNROLL for (int pair = 0; pair < kPairs; ++pair) {
+      VERNIER_UNROLL for (int half = 0; half < 2; ++half) {
+        VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+          __m512 w[kParts];
+          SplitExactly<kParts>(columns[t].Get(pair, half), w);
+          VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+            const int64_t at = m * p.x_stride + pair + half * kPairs;
+            __m512(&chain)[kProducts][2] = chains[t][m];
+            const __m512 first = _mm512_set1_ps(x[0][at]);
+            chain[0][half] = _mm512_fmadd_ps(w[0], first, chain[0][half]);
+            chain[1][half] = _mm512_fmadd_ps(w[0], _mm512_set1_ps(x[1][at]), chain[1][half]);
+            VERNIER_UNROLL for (int part = 1; part < kParts; ++part) {
+              chain[part + 1][half] = _mm512_fmadd_ps(w[part], first, chain[part + 1][half]);
+            }
+          }
+        }
+      }
+    }
+    VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+      VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+        VERNIER_UNROLL for (int i = 0; i < kProducts; ++i) {
+          total[t][m] =
+              _mm512_add_ps(total[t][m], _mm512_add_ps(chains[t][m][i][0], chains[t][m][i][1]));
+        }
+      }
+    }
+  }
+  VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+      _mm512_storeu_ps(sums + (t * kTileRows + m) * kTileRows, total[t][m]);
+    }
+  }
+}
+
+// Two tiles at once where their chains leave registers for the rest: one alone does not hide the
+// latency of its additions.
+template <class Columns, int kXRows>
+void MultiplyFew(const TileKernels::FewRows& p) {
+  constexpr int64_t kTileSums = int64_t{kTileRows} * kTileRows;
+  constexpr bool kBoth = kXRows * (Columns::kParts + 1) * 4 <= 16;
+  if (kBoth && p.num_panels == 2) {
+    return MultiplyFewTiles < Columns, kXRows, kBoth ? 2 : 1 > (p, p.panels, p.sums);
+  }
+  for (int i = 0; i < p.num_panels; ++i) {
+    MultiplyFewTiles<Columns, kXRows, 1>(p, p.panels + i, p.sums + i * kTileSums);
+  }
+}
+
+// ---- Products of tiles ----
+
+// Adds the products of one part of the weights, in 4 and 5, with the first `kXParts` parts of x. A
+// sum takes these in order; among different sums those come together that share a tile of weights,
+// since the unit takes a few rows of x faster with weights that it holds already.
+template <int kXParts>
+inline void AddOneGroup(const uint16_t* const* x) {
+  VERNIER_TILE_LOAD(6, x[0]);
+  VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
+  VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
+  if constexpr (kXParts == 2) {
+    VERNIER_TILE_LOAD(7, x[1]);
+    VERNIER_TILE_ADD_PRODUCT(1, 7, 5);
+    VERNIER_TILE_ADD_PRODUCT(0, 7, 4);
+  }
+}
+
+template <int kXParts>
+inline void AddTwoGroups(const uint16_t* const* x, int64_t x_group) {
+  VERNIER_TILE_LOAD(6, x[0]);
+  VERNIER_TILE_LOAD(7, x[0] + x_group);
+  VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
+  VERNIER_TILE_ADD_PRODUCT(2, 7, 4);
+  VERNIER_TILE_ADD_PRODUCT(3, 7, 5);
+  VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
+  if constexpr (kXParts == 2) {
+    VERNIER_TILE_LOAD(6, x[1]);
+    VERNIER_TILE_LOAD(7, x[1] + x_group);
+    VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
+    VERNIER_TILE_ADD_PRODUCT(3, 7, 5);
+    VERNIER_TILE_ADD_PRODUCT(2, 7, 4);
+    VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
+  }
+}
+
+template <int kXParts, int kGroups>
+inline void AddWeightPart(const uint16_t* w, const uint16_t* const* x, int64_t x_group) {
+  VERNIER_TILE_LOAD(4, w);
+  VERNIER_TILE_LOAD(5, w + kTileSize);
   if constexpr (kGroups == 2) {
-    VERNIER_TILE_LOAD(7, x + x_group);
-    VERNIER_TILE_ADD_PRODUCT(2, 4, 7);
-    VERNIER_TILE_ADD_PRODUCT(3, 5, 7);
+    AddTwoGroups<kXParts>(x, x_group);
+  } else {
+    AddOneGroup<kXParts>(x);
   }
 }
 
 template <int kWeightParts, int kGroups>
 inline void MultiplySteps(const TileKernels::Product& p) {
   const uint16_t* w = p.w;
+  const uint16_t* x[kTileParts] = {p.x[0], p.x[1]};
   for (int64_t step = 0; step < p.steps; ++step, w += StepSize<kWeightParts>()) {
-    VERNIER_UNROLL for (int part = 0; part < kWeightParts; ++part) {
-      VERNIER_TILE_LOAD(4, w + (part * kTilesOfStep) * kTileSize);
-      VERNIER_TILE_LOAD(5, w + (part * kTilesOfStep + 1) * kTileSize);
-      AddPart<kGroups>(p.x[0] + step * kTileSize, p.x_group);
-      if (part == 0) AddPart<kGroups>(p.x[1] + step * kTileSize, p.x_group);
+    AddWeightPart<kTileParts, kGroups>(w, x, p.x_group);
+    VERNIER_UNROLL for (int part = 1; part < kWeightParts; ++part) {
+      AddWeightPart<1, kGroups>(w + part * kTilesOfStep * kTileSize, x, p.x_group);
     }
+    x[0] += kTileSize;
+    x[1] += kTileSize;
   }
 }
 
@@ -379,50 +271,33 @@ void MultiplyTiles(const TileKernels::Product& p) {
   VERNIER_TILE_STORE(p.sums + 3 * kSumsSize, 3);
 }
 
-void FinishSums(float* sums, int outputs, const float* scales, const float* biases) {
-  for (int w = 0; w < outputs; ++w, sums += kTileRows) {
-    __m512 y = _mm512_loadu_ps(sums);
-    if (scales != nullptr) y = _mm512_mul_ps(y, _mm512_set1_ps(scales[w]));
-    if (biases != nullptr) y = _mm512_add_ps(y, _mm512_set1_ps(biases[w]));
-    _mm512_storeu_ps(sums, y);
-  }
-}
+using F32Columns = ElementColumns<ElementF32, 3>;
+using F16Columns = ElementColumns<ElementF16, 2>;
+using BF16Columns = ElementColumns<ElementBF16, 1>;
 
-void StoreSums(const float* sums, int outputs, int rows, bool add, float* out, int64_t stride) {
-  __m512i t[kTileRows];
-  VERNIER_UNROLL for (int w = 0; w < kTileRows; ++w) {
-    t[w] = _mm512_loadu_si512(sums + w * kTileRows);
-  }
-  Transpose(t);
-  alignas(64) float columns[kTileRows][kTileRows];
-  VERNIER_UNROLL for (int row = 0; row < kTileRows; ++row) {
-    _mm512_store_si512(columns[row], t[row]);
-  }
-  const __mmask16 valid = static_cast<__mmask16>((1u << outputs) - 1);
-  for (int row = 0; row < rows; ++row) {
-    float* to = out + row * stride;
-    __m512 y = _mm512_load_ps(columns[row]);
-    if (add) y = _mm512_add_ps(_mm512_maskz_loadu_ps(valid, to), y);
-    _mm512_mask_storeu_ps(to, valid, y);
-  }
+template <class Columns>
+constexpr TileKernels::OfLayout LayoutKernels() {
+  static_assert(kMaxFewRows == 2);
+  return {Columns::kParts,
+          DecodeTiles<Columns>,
+          {MultiplyFew<Columns, 1>, MultiplyFew<Columns, 2>}};
 }
 
 constexpr TileKernels kTileKernels = {
-    {TileF32::kParts, TileF16::kParts, TileBF16::kParts, TileInt8::kParts, 1, 1, 1},
-    {DecodeTiles<TileF32>, DecodeTiles<TileF16>, DecodeTiles<TileBF16>, DecodeTiles<TileInt8>,
-     DecodeNf4Tiles<PlainScales>, DecodeNf4Tiles<NestedScales>, DecodeStraddledTiles},
+    {LayoutKernels<F32Columns>(), LayoutKernels<F16Columns>(), LayoutKernels<BF16Columns>()},
     SplitRows,
+    SplitFewRows,
     BeginTiles,
     EndTiles,
+    BeginFlushing,
+    EndFlushing,
     {MultiplyTiles<1>, MultiplyTiles<2>, MultiplyTiles<3>},
-    FinishSums,
-    StoreSums,
 };
 
 }  // namespace
 
 const KernelTable& AmxKernels() {
-  static constexpr KernelTable kKernels = MakeKernelTable(&kTileKernels);
+  static constexpr KernelTable kKernels = MakeKernelTable(&kTileKernels, &kDigitKernels);
   return kKernels;
 }
 

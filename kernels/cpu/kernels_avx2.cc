@@ -137,7 +137,7 @@ inline float LargestLane(Vec a) {
 namespace vernier {
 
 const KernelTable& Avx2Kernels() {
-  static constexpr KernelTable kKernels = MakeKernelTable(nullptr);
+  static constexpr KernelTable kKernels = MakeKernelTable(nullptr, nullptr);
   return kKernels;
 }
 

@@ -1,12 +1,33 @@
-// The kernels of AVX-512 (F, BW, DQ, VL). Compiled with its own flags: includes nothing but
+// The kernels of AVX-512 (F, BW, DQ, VL, VNNI). Compiled with its own flags: includes nothing but
 // intrinsics and the table.
 #include "kernels/cpu/avx512-inl.h"
+#include "kernels/cpu/digits-inl.h"
 #include "kernels/cpu/row-inl.h"
 
 namespace vernier {
+namespace {
+
+void SplitDigits(const float* x, int64_t stride, int rows, int64_t steps, int64_t, uint8_t* tiles,
+                 float* scales) {
+  for (int row = 0; row < rows; ++row) {
+    SplitRow(x + row * stride, steps, kFlipSigns, tiles + row * kDigitCols, scales + row);
+  }
+}
+
+void Nothing() {}
+
+constexpr DigitKernels kDigitKernels = {
+    SplitDigits,
+    {nullptr, nullptr, nullptr, MultiplyInt8Digits, MultiplyNf4Digits<PlainQuadScales>,
+     MultiplyNf4Digits<NestedQuadScales>, nullptr},
+    Nothing,
+    Nothing,
+};
+
+}  // namespace
 
 const KernelTable& Avx512Kernels() {
-  static constexpr KernelTable kKernels = MakeKernelTable(nullptr);
+  static constexpr KernelTable kKernels = MakeKernelTable(nullptr, &kDigitKernels);
   return kKernels;
 }
 

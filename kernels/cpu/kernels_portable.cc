@@ -116,7 +116,7 @@ inline void Reduce8(const Vec* a, float* out) {
 namespace vernier {
 
 const KernelTable& PortableKernels() {
-  static constexpr KernelTable kKernels = MakeKernelTable(nullptr);
+  static constexpr KernelTable kKernels = MakeKernelTable(nullptr, nullptr);
   return kKernels;
 }
 

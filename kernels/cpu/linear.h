@@ -1,9 +1,7 @@
 // Products of a batch of rows with packed weights, spread over the threads.
 //
-// A weight's panel is read once for all rows. Where there is a matrix unit, its tiles are decoded
-// in a scratch of the thread's own and multiplied with x split into tiles. Elsewhere up to
-// kMaxDotRows rows use the panel's codes directly, more rows the panel decoded to fp32. Both of
-// those add in the same order (kernel_table.h).
+// A weight's panels are read once for all rows of x, as the kernels of its order read them
+// (kernel_table.h). Their sums are the same for every number of rows.
 #pragma once
 
 #include <cstdint>
@@ -35,24 +33,24 @@ struct Projection {
   float soft_cap = 0;  // > 0: cap * tanh(y / cap)
 };
 
-// Rows of x from which a matrix unit is faster than vectors, in every format.
-inline constexpr int64_t kTileMinRows = 4;
-
 // What the calls below run with; all outlive the step.
 struct LinearRuntime {
   const KernelTable* kernels = nullptr;
   ThreadPool* pool = nullptr;
-  Rows scratch;               // [threads][LinearScratchFloats]
-  Rows x_tiles;               // [LinearTileRows][widest padded cols] where there is a matrix unit
-  int64_t min_tile_rows = 1;  // fewer rows of x are left to the vectors
+  Rows scratch;   // [threads][LinearScratchFloats]
+  Rows x_tiles;   // [LinearTileRows][widest padded cols] where there is a matrix unit
+  Rows x_digits;  // [LinearDigitRows][DigitFloats of the widest] where bytes have products
 };
 
 // Floats of one thread's scratch for weights of at most `cols` columns and x of at most `rows`
 // rows; -1 when that overflows.
-int64_t LinearScratchFloats(const KernelTable& kernels, int64_t cols, int64_t rows);
+int64_t LinearScratchFloats(int64_t cols, int64_t rows);
 
-// Rows of LinearRuntime::x_tiles for x of at most `rows` rows; -1 when that overflows.
+// Rows of LinearRuntime::x_tiles and x_digits for x of at most `rows` rows; -1 when that overflows.
 int64_t LinearTileRows(const KernelTable& kernels, int64_t rows);
+int64_t LinearDigitRows(const KernelTable& kernels, int64_t rows);
+// Floats of one row of x_digits.
+int64_t DigitFloats(int64_t cols);
 
 // x [num_rows, padded cols] of all projections, zero past each weight's cols.
 void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
@@ -69,9 +67,5 @@ struct GatedArgs {
 };
 void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const GatedArgs& args,
                   Rows h);
-
-// out [weight.cols] = row `index` of the weight; `scratch` is one thread's.
-void DecodeRow(const KernelTable& kernels, const PackedWeight& weight, int64_t index,
-               float* scratch, float* out);
 
 }  // namespace vernier

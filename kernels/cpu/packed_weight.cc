@@ -8,7 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
-#include "kernels/convert.h"
+#include "kernels/cpu/panel_layouts.h"
 #include "kernels/quantize.h"
 
 namespace vernier {
@@ -20,161 +20,6 @@ constexpr int64_t kChunkRowUnit = 64;
 constexpr int64_t kChunkValues = int64_t{1} << 19;  // 2 MB of fp32 a thread
 
 // ---- Layouts ----
-
-// Code `code(row, k)` of every element of the panels that hold `matrix`'s rows, which begin at
-// `first_row` of the weight.
-template <int kBytes>
-void PackElements(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
-  for (int64_t row = 0; row < matrix.rows; ++row) {
-    const int64_t packed_row = first_row + row;
-    uint8_t* panel = out->panels.data() + packed_row / kPanelRows * out->panel_bytes;
-    uint8_t* to = panel + packed_row % kPanelRows * kChunk * kBytes;
-    const uint8_t* from = matrix.codes.data() + row * matrix.cols * kBytes;
-    for (int64_t k = 0; k < matrix.cols; k += kChunk) {
-      const int64_t count = std::min<int64_t>(kChunk, matrix.cols - k);
-      std::memcpy(to + k * kPanelRows * kBytes, from + k * kBytes, count * kBytes);
-    }
-  }
-}
-
-// The way back: `values` of one chunk, of `value_bytes` each, as floats.
-struct Unpacking {
-  int64_t value_bytes;
-  void (*floats)(const uint8_t* values, int64_t n, float* out);
-};
-
-void UnpackRow(const PackedWeight& weight, const Unpacking& from, int64_t row, float* out) {
-  const int64_t chunk_bytes = kChunk * from.value_bytes;
-  const uint8_t* chunk =
-      weight.panels.data() + row / kPanelRows * weight.panel_bytes + row % kPanelRows * chunk_bytes;
-  for (int64_t k = 0; k < weight.cols; k += kChunk, chunk += kPanelRows * chunk_bytes) {
-    from.floats(chunk, std::min<int64_t>(kChunk, weight.cols - k), out + k);
-  }
-}
-
-void CopyFloats(const uint8_t* values, int64_t n, float* out) { std::memcpy(out, values, n * 4); }
-
-std::optional<Unpacking> UnpackingOf(PanelLayout layout) {
-  switch (layout) {
-    case PanelLayout::kF32:
-      return Unpacking{4, CopyFloats};
-    case PanelLayout::kF16:
-      return Unpacking{2, Convert().f32_from_f16};
-    case PanelLayout::kBF16:
-      return Unpacking{2, Convert().f32_from_bf16};
-    default:
-      return std::nullopt;
-  }
-}
-
-void PackInt8(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
-  PackElements<1>(matrix, first_row, out);
-  std::copy(matrix.scales.begin(), matrix.scales.end(), out->row_scales.floats() + first_row);
-}
-
-// NF4 code 7 is the value 0: what padding decodes to.
-constexpr uint8_t kNf4Zero = 7;
-
-// The codes of one row, a byte each: `out` [padded_cols].
-void UnpackNf4Row(const QuantizedMatrix& matrix, int64_t row, std::span<uint8_t> out) {
-  const int64_t first = row * matrix.cols, cols = matrix.cols;
-  const uint8_t* in = matrix.codes.data() + first / 2;
-  int64_t col = 0;
-  if (first % 2 != 0) out[col++] = *in++ & 15;
-  for (; col + 2 <= cols; col += 2, ++in) {
-    out[col] = *in >> 4;
-    out[col + 1] = *in & 15;
-  }
-  if (col < cols) out[col++] = *in >> 4;
-  std::fill(out.begin() + col, out.end(), kNf4Zero);
-}
-
-constexpr int kNf4Words = 16;  // of 8 codes; a row's two chunks, or two rows' last chunk
-
-// Codes [groups][kNf4Words] into the nibbles of as many words: group g's at (g / 2 + g % 2 * 4), as
-// dot-inl.h takes them out, plus `nibble`.
-template <int kGroups>
-void AddNf4Words(const uint8_t* codes, int nibble, uint8_t* words) {
-  for (int word = 0; word < kNf4Words; ++word) {
-    uint32_t bits = 0;
-    for (int group = 0; group < kGroups; ++group) {
-      const int place = kGroups == 8 ? group / 2 + group % 2 * 4 : nibble + group;
-      bits |= static_cast<uint32_t>(codes[group * kNf4Words + word]) << (4 * place);
-    }
-    uint32_t there;
-    std::memcpy(&there, words + 4 * word, sizeof(there));
-    there |= bits;
-    std::memcpy(words + 4 * word, &there, sizeof(there));
-  }
-}
-
-void PackNf4Codes(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
-  constexpr int64_t kPair = 2 * kNf4Chunk, kPairBytes = kPair / 2 * kPanelRows;
-  constexpr int64_t kWordBytes = kNf4Words * 4;
-  std::vector<uint8_t> codes(out->padded_cols);
-  for (int64_t row = 0; row < matrix.rows; ++row) {
-    UnpackNf4Row(matrix, row, codes);
-    const int64_t packed_row = first_row + row, slot = packed_row % kPanelRows;
-    uint8_t* pair = out->panels.data() + packed_row / kPanelRows * out->panel_bytes;
-    int64_t col = 0;
-    for (; col + kPair <= out->padded_cols; col += kPair, pair += kPairBytes) {
-      AddNf4Words<8>(codes.data() + col, 0, pair + slot * kWordBytes);
-    }
-    if (col < out->padded_cols) {
-      const int nibble = static_cast<int>(slot % 2 * 4);
-      AddNf4Words<4>(codes.data() + col, nibble, pair + slot / 2 * kWordBytes);
-    }
-  }
-}
-
-int64_t Nf4CodeBytes(const PackedWeight& weight) { return weight.padded_cols * kPanelRows / 2; }
-
-// Where the scale of one row and chunk lies behind the codes of its panel, in elements.
-int64_t ScaleIndex(int64_t row, int64_t chunk) { return chunk * kPanelRows + row % kPanelRows; }
-
-void PackNf4(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
-  PackNf4Codes(matrix, first_row, out);
-  const int64_t chunks = out->padded_cols / kNf4Chunk;
-  for (int64_t row = 0; row < matrix.rows; ++row) {
-    uint8_t* panel =
-        out->panels.data() + (first_row + row) / kPanelRows * out->panel_bytes + Nf4CodeBytes(*out);
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      reinterpret_cast<float*>(panel)[ScaleIndex(first_row + row, chunk)] =
-          matrix.scales[row * chunks + chunk];
-    }
-  }
-}
-
-void PackNf4Straddled(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
-  PackNf4Codes(matrix, first_row, out);
-  std::copy(matrix.scales.begin(), matrix.scales.end(),
-            out->shared_scales.floats() + first_row * matrix.cols / kNf4Block);
-}
-
-void PackNf4Dq(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
-  PackNf4Codes(matrix, first_row, out);
-  const int64_t chunks = out->padded_cols / kNf4Chunk;
-  for (int64_t row = 0; row < matrix.rows; ++row) {
-    uint8_t* panel =
-        out->panels.data() + (first_row + row) / kPanelRows * out->panel_bytes + Nf4CodeBytes(*out);
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      panel[ScaleIndex(first_row + row, chunk)] = matrix.nested_codes[row * chunks + chunk];
-    }
-  }
-  std::copy(matrix.nested_scales.begin(), matrix.nested_scales.end(), out->shared_scales.floats());
-  out->offset = matrix.nested_offset;
-}
-
-// The straddled layout keeps plain absmax: double quantization is undone, value for value.
-void PackNf4DqStraddled(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out) {
-  PackNf4Codes(matrix, first_row, out);
-  const std::span<const float, 256> map = DynamicMap();
-  for (size_t block = 0; block < matrix.nested_codes.size(); ++block) {
-    const float scale = matrix.nested_scales[block / kNestedBlock];
-    out->shared_scales.floats()[block] =
-        map[matrix.nested_codes[block]] * scale + matrix.nested_offset;
-  }
-}
 
 // Floats behind Panel::scales. The kernels compute a scale's address for padded rows too.
 int64_t NoScales(int64_t, int64_t) { return 0; }
@@ -194,7 +39,6 @@ struct Packing {
   int64_t row_scales;    // 1: one a row
   bool whole;            // the canonical copy cannot be made chunk by chunk
   int64_t (*shared_scales)(int64_t padded_rows, int64_t padded_cols);
-  void (*pack)(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight* out);
 };
 
 struct PackingRow {
@@ -204,12 +48,12 @@ struct PackingRow {
 };
 
 constexpr Packing kPackF32 = {PanelLayout::kF32, kTileCols,      32, 1, 0, false,
-                              NoScales,          PackElements<4>};
+                              NoScales};
 constexpr Packing kPackF16 = {PanelLayout::kF16, kTileCols,      16, 1, 0, false,
-                              NoScales,          PackElements<2>};
+                              NoScales};
 constexpr Packing kPackBF16 = {PanelLayout::kBF16, kTileCols,      16, 1, 0, false,
-                               NoScales,           PackElements<2>};
-constexpr Packing kPackInt8 = {PanelLayout::kInt8, kTileCols, 8, 1, 1, false, NoScales, PackInt8};
+                               NoScales};
+constexpr Packing kPackInt8 = {PanelLayout::kInt8, kDigitCols, 8, 1, 1, false, NoScales};
 
 constexpr PackingRow kPackings[kNumFormats] = {
     {FormatId::kF32, kPackF32, kPackF32},
@@ -217,11 +61,11 @@ constexpr PackingRow kPackings[kNumFormats] = {
     {FormatId::kBF16, kPackBF16, kPackBF16},
     {FormatId::kInt8, kPackInt8, kPackInt8},
     {FormatId::kNf4,
-     {PanelLayout::kNf4, kNf4Chunk, 64 * 4 + 32, 64, 0, false, NoScales, PackNf4},
-     {PanelLayout::kNf4Straddled, kNf4Chunk, 4, 1, 0, false, StraddledScales, PackNf4Straddled}},
+     {PanelLayout::kNf4, kNf4Chunk, 64 * 4 + 32, 64, 0, false, NoScales},
+     {PanelLayout::kNf4Straddled, kNf4Chunk, 4, 1, 0, false, StraddledScales}},
     {FormatId::kNf4Dq,
-     {PanelLayout::kNf4Dq, kNf4Chunk, 64 * 4 + 8, 64, 0, true, NestedScales, PackNf4Dq},
-     {PanelLayout::kNf4Straddled, kNf4Chunk, 4, 1, 0, true, StraddledScales, PackNf4DqStraddled}},
+     {PanelLayout::kNf4Dq, kNf4Chunk, 64 * 4 + 8, 64, 0, true, NestedScales},
+     {PanelLayout::kNf4Straddled, kNf4Chunk, 4, 1, 0, true, StraddledScales}},
 };
 
 const Packing& PackingOf(FormatId format, int64_t cols) {
@@ -231,18 +75,20 @@ const Packing& PackingOf(FormatId format, int64_t cols) {
 }
 
 absl::StatusOr<std::shared_ptr<PackedWeight>> NewPackedWeight(const WeightSource& source,
-                                                              const Packing& packing) {
+                                                              const Packing& packing,
+                                                              const KernelTable& kernels) {
   auto weight = std::make_shared<PackedWeight>();
+  weight->order = OrderOf(kernels, packing.layout);
   weight->layout = packing.layout;
   weight->rows = source.rows;
   weight->cols = source.cols;
   weight->padded_cols = CheckedRoundUp(source.cols, packing.col_unit);
-  const int64_t padded_rows = CheckedRoundUp(source.rows, kPanelRows);
-  const int64_t panel_bits =
-      CheckedMultiply(weight->padded_cols / packing.chunk_values * kPanelRows, packing.bits);
+  const int64_t padded_rows = CheckedRoundUp(source.rows, weight->panel_rows());
+  const int64_t panel_bits = CheckedMultiply(
+      weight->padded_cols / packing.chunk_values * weight->panel_rows(), packing.bits);
   weight->panel_bytes = CheckedRoundUp(panel_bits < 0 ? -1 : panel_bits / 8, 64);
-  absl::StatusOr<Buffer> panels =
-      Buffer::Allocate(CheckedMultiply(weight->panel_bytes, padded_rows / kPanelRows), source.name);
+  absl::StatusOr<Buffer> panels = Buffer::Allocate(
+      CheckedMultiply(weight->panel_bytes, padded_rows / weight->panel_rows()), source.name);
   if (!panels.ok()) return panels.status();
   weight->panels = *std::move(panels);
   if (packing.row_scales > 0) {
@@ -278,7 +124,7 @@ absl::Status PackChunk(const WeightSource& source, int64_t first_row, int64_t co
     const absl::StatusOr<QuantizedMatrix> matrix =
         QuantizeRows(source, target.format, first_row, *values);
     if (!matrix.ok()) return matrix.status();
-    target.packing->pack(*matrix, first_row, target.weight.get());
+    PlaceRows(*matrix, first_row, target.weight.get());
   }
   return absl::OkStatus();
 }
@@ -308,7 +154,7 @@ absl::Status PackChunks(const WeightSource& source, const std::vector<Target>& t
 
 Panel PackedWeight::panel(int64_t index) const {
   return {.codes = panels.data() + index * panel_bytes,
-          .first_row = index * kPanelRows,
+          .first_row = index * panel_rows(),
           .cols = cols,
           .padded_cols = padded_cols,
           .scales = shared_scales.floats(),
@@ -320,6 +166,7 @@ int64_t PaddedCols(int64_t cols) { return CheckedRoundUp(cols, kNf4Chunk); }
 
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
+                                                const KernelTable& kernels,
                                                 ThreadPool* pool) {
   if (source.rows < 1 || source.cols < 1) {
     return absl::InvalidArgumentError(absl::StrCat(source.name, " has shape [", source.rows, ", ",
@@ -329,7 +176,7 @@ absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
   bool any_chunked = false;
   for (const FormatId format : formats) {
     const Packing& packing = PackingOf(format, source.cols);
-    absl::StatusOr<std::shared_ptr<PackedWeight>> weight = NewPackedWeight(source, packing);
+    absl::StatusOr<std::shared_ptr<PackedWeight>> weight = NewPackedWeight(source, packing, kernels);
     if (!weight.ok()) return weight.status();
     targets.push_back({format, &packing, *std::move(weight)});
     any_chunked |= !packing.whole;
@@ -341,7 +188,7 @@ absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
     if (!target.packing->whole) continue;
     const absl::StatusOr<QuantizedMatrix> matrix = Quantize(source, target.format);
     if (!matrix.ok()) return matrix.status();
-    target.packing->pack(*matrix, 0, target.weight.get());
+    PlaceRows(*matrix, 0, target.weight.get());
   }
   std::vector<Weight> weights;
   for (Target& target : targets) {
@@ -353,12 +200,11 @@ absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
 
 std::optional<WeightSource> ValuesOf(const Weight& weight) {
   const auto packed = std::static_pointer_cast<const PackedWeight>(weight.packed);
-  const std::optional<Unpacking> unpacking = UnpackingOf(packed->layout);
-  if (!unpacking.has_value()) return std::nullopt;
+  if (FormatOf(weight.format).group != 0) return std::nullopt;
   WeightSource source{.rows = weight.rows, .cols = weight.cols};
-  source.read = [packed, from = *unpacking](int64_t first_row, int64_t count, float* out) {
-    for (int64_t row = 0; row < count; ++row, out += packed->cols) {
-      UnpackRow(*packed, from, first_row + row, out);
+  source.read = [packed](int64_t first_row, int64_t count, float* out) {
+    for (int64_t row = 0; row < count; ++row) {
+      ReadRow(*packed, first_row + row, out + row * packed->cols);
     }
     return absl::OkStatus();
   };

@@ -1,5 +1,5 @@
-// A weight in the layout that the CPU kernels read: panels of eight rows, one copy for every number
-// of rows of x.
+// A weight in the layout that the chosen CPU kernels read: panels of a few rows, one copy for every
+// number of rows of x.
 #pragma once
 
 #include <cstdint>
@@ -19,19 +19,22 @@ namespace vernier {
 // What Weight::packed points to. Immutable once made; any thread may read it.
 struct PackedWeight {
   PanelLayout layout = PanelLayout::kF32;
+  PanelOrder order = PanelOrder::kRows;
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t padded_cols = 0;
   int64_t panel_bytes = 0;
-  Buffer panels;         // [ceil(rows / kPanelRows)][panel_bytes]
-  Buffer row_scales;     // int8: [panels * kPanelRows] fp32; else empty
+  Buffer panels;         // [num_panels][panel_bytes]
+  Buffer row_scales;     // int8: [num_panels * panel_rows] fp32; else empty
   Buffer shared_scales;  // fp32; what Panel::scales is for the layout; else empty
   float offset = 0;      // nf4-dq: mean of absmax
 
-  int64_t num_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+  int panel_rows() const { return order == PanelOrder::kRows ? kPanelRows : kTileRows; }
+  int64_t num_panels() const { return (rows + panel_rows() - 1) / panel_rows(); }
   Panel panel(int64_t index) const;
   const float* scales_of(int64_t panel_index) const {
-    return row_scales.data() == nullptr ? nullptr : row_scales.floats() + panel_index * kPanelRows;
+    return row_scales.data() == nullptr ? nullptr
+                                        : row_scales.floats() + panel_index * panel_rows();
   }
   int64_t bytes() const { return panels.bytes() + row_scales.bytes() + shared_scales.bytes(); }
 };
@@ -39,11 +42,12 @@ struct PackedWeight {
 // Columns of x that every layout may read: the tail from `cols` on must be zero.
 int64_t PaddedCols(int64_t cols);
 
-// Packs one weight into each of `formats`, as Backend::CreateWeights says. All formats but nf4-dq
-// are quantized chunk by chunk of rows, each chunk read once; nf4-dq needs every scale before the
-// first, so its canonical copy is whole for a while.
+// Packs one weight into each of `formats` for kernels that read `order`, as Backend::CreateWeights
+// says. All formats but nf4-dq are quantized chunk by chunk of rows, each chunk read once; nf4-dq
+// needs every scale before the first, so its canonical copy is whole for a while.
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
+                                                const KernelTable& kernels,
                                                 ThreadPool* pool);
 
 // Backend::Values.

@@ -285,17 +285,25 @@ struct ValueKernel {
   static void Run(const WeightedValues& args) { AddValues<kCount <= kQueries ? kCount : 1>(args); }
 };
 
-// Rows in the order of PanelLayout, ActivationKind and ScalarType.
-constexpr KernelTable MakeKernelTable(const TileKernels* tiles) {
-  return {
-      {ElementKernels<ElementF32>(nullptr),
-       ElementKernels<ElementF16>(DecodeElements<ElementF16>),
-       ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
-       ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
-       Nf4Kernels<PlainScales>(),
-       Nf4Kernels<NestedScales>(),
-       {{}, DecodeNf4Straddled}},
+// The products of panels of PanelOrder::kRows, in the order of PanelLayout.
+constexpr DotKernels kDots[kNumPanelLayouts] = {
+    ElementKernels<ElementF32>(nullptr),
+    ElementKernels<ElementF16>(DecodeElements<ElementF16>),
+    ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
+    ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
+    Nf4Kernels<PlainScales>(),
+    Nf4Kernels<NestedScales>(),
+    {{}, DecodeNf4Straddled},
+};
+
+// A layout is multiplied in one way: by digits where they have it, else by tiles, else by dots,
+// which multiply decoded panels as those of kF32.
+// Other rows in the order of ActivationKind and ScalarType.
+constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKernels* digits) {
+  KernelTable table = {
+      {},
       tiles,
+      digits,
       RmsNorm,
       LayerNorm,
       {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},
@@ -306,6 +314,12 @@ constexpr KernelTable MakeKernelTable(const TileKernels* tiles) {
       Soften,
       ForQueries<WeightedValues, ValueKernel>,
   };
+  for (int i = 0; i < kNumPanelLayouts; ++i) {
+    const bool elsewhere = (digits != nullptr && digits->multiply[i] != nullptr) ||
+                           (tiles != nullptr && tiles->layouts[i].decode != nullptr);
+    if (!elsewhere || i == static_cast<int>(PanelLayout::kF32)) table.dots[i] = kDots[i];
+  }
+  return table;
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ int64_t Workspace::bytes() const {
   int64_t sum = 0;
   for (const RowBuffer* rows :
        {&residual, &x, &q, &k, &v, &attention, &hidden, &rotary, &logits[0], &logits[1], &x_tiles,
-        &linear_scratch, &attention_scratch, &attention_parts}) {
+        &x_digits, &linear_scratch, &attention_scratch, &attention_parts}) {
     sum += rows->memory.bytes();
   }
   for (const SampleScratch& scratch : sampling) {
@@ -101,7 +101,8 @@ absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTa
       {&workspace.logits[0], plan.max_logit_rows, plan.vocab, "logits"},
       {&workspace.logits[1], plan.max_logit_rows, plan.vocab, "reference logits"},
       {&workspace.x_tiles, LinearTileRows(kernels, most_rows), PaddedCols(widest), "tiles"},
-      {&workspace.linear_scratch, threads, LinearScratchFloats(kernels, widest, most_rows),
+      {&workspace.x_digits, LinearDigitRows(kernels, most_rows), DigitFloats(widest), "digits"},
+      {&workspace.linear_scratch, threads, LinearScratchFloats(widest, most_rows),
        "product scratch"},
       {&workspace.attention_scratch, threads, AttentionScratchFloats(kernels, plan.attention),
        "attention scratch"},

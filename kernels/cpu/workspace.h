@@ -36,6 +36,7 @@ struct Workspace {
   RowBuffer rotary;                 // [max_rows, head_dim] cosines, then sines, of the row's angles
   RowBuffer logits[kLogitBuffers];  // [max_logit_rows, vocab]
   RowBuffer x_tiles;                // [LinearTileRows, widest of x, attention and hidden]
+  RowBuffer x_digits;               // [LinearDigitRows, DigitFloats of the widest]
   RowBuffer linear_scratch;         // [threads, LinearScratchFloats]
   RowBuffer attention_scratch;      // [threads, AttentionScratchFloats]
   RowBuffer attention_parts;        // [AttentionParts, AttentionPartFloats]

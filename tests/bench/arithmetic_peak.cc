@@ -50,7 +50,7 @@ double Avx512Rounds() {
 double AmxRounds() {
   constexpr int64_t kTileRounds = kRounds / 16;
   const TileKernels& kernels = *AmxKernels().tiles;
-  kernels.begin();
+  kernels.begin(kTileRows);
   for (int64_t i = 0; i < kTileRounds; ++i) {
     __asm__ volatile(
         "tdpbf16ps %%tmm6, %%tmm4, %%tmm0\ntdpbf16ps %%tmm6, %%tmm5, %%tmm1\n"

@@ -66,9 +66,8 @@ ours() { # ROUND THREADS FORMAT [OPTION...]: decode of 1 and 16 sequences at a c
   [ "$round" = 1 ] || set -- "$@" --skip-validation
   "$bench" --model "$model" --formats "$format" --threads "$t" --batches 1,16 --prompts 512 --csv --skip-memory "$@" |
     awk -F, -v p="$round,vernier" -v t="$t" '
-      /fast prefill$/ {mode = " fast"}
-      $1 == "decode" {print p "," $2 mode "," t ",decode " $4 "," $6}
-      $1 == "prefill" {print p "," $2 mode "," t ",prefill " $5 "," $6}' >>"$csv"
+      $1 == "decode" {print p "," $2 "," t ",decode " $4 "," $6}
+      $1 == "prefill" {print p "," $2 "," t ",prefill " $5 "," $6}' >>"$csv"
 }
 llama() { # ROUND THREADS TYPE: the same
   local at="$1,llama.cpp,$3,$2" file=$work/$3.gguf
@@ -82,12 +81,10 @@ llama() { # ROUND THREADS TYPE: the same
 
 for round in $(seq "$rounds"); do
   for t in ${threads//,/ }; do
-    for mode in "" --fast-prefill; do
-      # Their quantized types have a head of 6 to 8 bits.
-      ours "$round" "$t" fp16 $mode; llama "$round" "$t" F16
-      ours "$round" "$t" int8 --lm-head int8 $mode; llama "$round" "$t" Q8_0
-      ours "$round" "$t" nf4 --lm-head int8 $mode; llama "$round" "$t" Q4_0; llama "$round" "$t" IQ4_NL
-    done
+    # Their quantized types have a head of 6 to 8 bits.
+    ours "$round" "$t" fp16; llama "$round" "$t" F16
+    ours "$round" "$t" int8 --lm-head int8; llama "$round" "$t" Q8_0
+    ours "$round" "$t" nf4 --lm-head int8; llama "$round" "$t" Q4_0; llama "$round" "$t" IQ4_NL
     ours "$round" "$t" int8; ours "$round" "$t" nf4
   done
 done

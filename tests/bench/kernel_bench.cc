@@ -177,9 +177,9 @@ class Runner {
 // The backend's product within the derived bound of the reference's.
 absl::Status Validate(const Problem& problem, const testing::Precision& precision, Runner* runner) {
   Problem multiplied = problem;
-  if (precision.MultipliesAsBF16(problem.format)) {
+  if (precision.digit > 0 && testing::Precision::IsNf4(problem.format)) {
     multiplied.format = FormatId::kF32;
-    multiplied.matrix = testing::RoundedToBF16(std::move(multiplied.matrix));
+    multiplied.matrix = testing::Nf4AsWholeNumbers(std::move(multiplied.matrix));
   }
   absl::StatusOr<std::unique_ptr<Runner>> reference =
       Runner::Create({.kind = "reference"}, multiplied, 7, 1);

@@ -54,7 +54,6 @@ constexpr int64_t kRandomStackVocab = 1024;
 struct Options {
   std::string model;
   std::string isa = "auto";
-  bool fast_prefill = false;
   std::vector<std::string> formats{"fp16", "int8", "nf4"};
   std::string lm_head;  // a format; empty: the variant's own
   std::vector<int> threads;
@@ -164,9 +163,7 @@ absl::Status Validate(const Options& options, const std::string& format) {
   std::vector<float> logits[2];
   const char* kinds[] = {"reference", "cpu"};
   for (int k = 0; k < 2; ++k) {
-    const BackendOptions backend{.kind = kinds[k],
-                                 .isa = k == 0 ? "auto" : options.isa,
-                                 .fast_prefill = k == 1 && options.fast_prefill};
+    const BackendOptions backend{.kind = kinds[k], .isa = k == 0 ? "auto" : options.isa};
     absl::StatusOr<Running> running =
         Start(options, {format}, backend,
               {.context = 32, .rows = kValidationTokens, .logit_rows = kValidationTokens});
@@ -300,14 +297,13 @@ std::string LabelOf(const Options& options, const std::string& format) {
 absl::Status TimeFormat(const Options& options, const std::string& format, int threads) {
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   const int longest = *std::max_element(options.prompts.begin(), options.prompts.end());
-  absl::StatusOr<Running> running = Start(
-      options, {format},
-      {.kind = "cpu", .isa = options.isa, .threads = threads, .fast_prefill = options.fast_prefill},
-      {.sequences = most,
-       .context = std::max(longest, kDecodeContext + kDecodeSteps),
-       .rows = kStepRows,
-       .logit_rows = most,
-       .kv_blocks = most * kDecodeBlocks + longest / kBlockTokens + 1});
+  absl::StatusOr<Running> running =
+      Start(options, {format}, {.kind = "cpu", .isa = options.isa, .threads = threads},
+            {.sequences = most,
+             .context = std::max(longest, kDecodeContext + kDecodeSteps),
+             .rows = kStepRows,
+             .logit_rows = most,
+             .kv_blocks = most * kDecodeBlocks + longest / kBlockTokens + 1});
   if (!running.ok()) return running.status();
   const Limits limits = {ReadBandwidth(threads), ArithmeticPeak(options.isa, threads)};
   std::cout << absl::StrFormat(
@@ -397,7 +393,7 @@ absl::Status Run(const Options& options) {
     if (absl::Status status = Validate(validated, format); !status.ok()) return status;
   }
   const absl::StatusOr<std::unique_ptr<Backend>> backend =
-      MakeBackend({.kind = "cpu", .isa = options.isa, .fast_prefill = options.fast_prefill});
+      MakeBackend({.kind = "cpu", .isa = options.isa});
   if (!backend.ok()) return backend.status();
   std::cout << "# date: " << Today() << "\n# processor: " << ProcessorName() << ", "
             << std::thread::hardware_concurrency()
@@ -443,7 +439,6 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::Range(1, 512));
   app.add_option("--isa", options.isa, "auto, portable, avx2, avx512 or amx");
-  app.add_flag("--fast-prefill", options.fast_prefill, "Matrix units for many rows alone");
   app.add_option("--lm-head", options.lm_head, "Format of lm_head in every variant");
   app.add_option("--prompts", options.prompts, "Lengths of prompts that are prefilled")
       ->delimiter(',')

@@ -9,6 +9,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/make_backend.h"
+#include "kernels/quantize.h"
 
 namespace vernier::testing {
 
@@ -19,7 +20,9 @@ struct Precision {
   double weight = 0;            // of decoding a weight, beyond Dequantize's
   double product = 0;           // of the x that a product multiplies
   double left_out = 0;          // of products of small parts, where bf16 cannot hold the weight
-  bool nf4_as_bf16 = false;     // products take a decoded NF4 value as the bf16 nearest to it
+  // Of the x that an int8 or NF4 product multiplies in whole numbers, of its row's largest. Such a
+  // product takes NF4's values as Nf4AsWholeNumbers gives them. 0: there are none.
+  double digit = 0;
   // A derived bound may be this much of the values' root mean square before a test of it says
   // nothing.
   double largest_bound = 0.125;
@@ -28,19 +31,26 @@ struct Precision {
   // values: a wrong scale or slot moves it by about all of it. 0: no bound may outgrow them.
   double largest_rms_error = 0;
 
-  double ProductError(FormatId format) const {
+  double ProductError(FormatId format, int64_t cols) const {
+    if (MultipliesDigits(format, cols)) return 0;
     return product + (format == FormatId::kF32 || format == FormatId::kF16 ? left_out : 0);
   }
-  bool MultipliesAsBF16(FormatId format) const {
-    return nf4_as_bf16 && (format == FormatId::kNf4 || format == FormatId::kNf4Dq);
+  bool MultipliesDigits(FormatId format, int64_t cols) const {
+    return digit > 0 &&
+           (format == FormatId::kInt8 || (IsNf4(format) && cols % kNf4Block == 0));
+  }
+  static bool IsNf4(FormatId format) {
+    return format == FormatId::kNf4 || format == FormatId::kNf4Dq;
   }
 };
 
-// Of the matrix unit of AMX (kernels/cpu/kernel_table.h): the second part of x is rounded to 8 bits
-// of what 8 bits left, 2^-16; the product of parts of 2^-7 and 2^-8 is left out. Against fp32's
-// 2^-24 that lets a bound of several calls grow.
+// Of 16-bit numbers whose largest is the row's (kernels/cpu/kernel_table.h).
+inline constexpr Precision kDigitPrecision = {.digit = 0x1p-16, .largest_bound = 0.5};
+// Of the matrix unit of AMX besides: the second part of x is rounded to 8 bits of what 8 bits left,
+// 2^-16; the product of parts of 2^-7 and 2^-8 is left out. Against fp32's 2^-24 that lets a bound
+// of several calls grow.
 inline constexpr Precision kAmxPrecision = {
-    .product = 0x1p-16, .left_out = 0x1p-15, .nf4_as_bf16 = true, .largest_bound = 1};
+    .product = 0x1p-16, .left_out = 0x1p-15, .digit = 0x1p-16, .largest_bound = 1};
 
 // Of the CUDA backend (kernels/cuda/README.md): activations between products are fp16 or bf16 with
 // the weights, and so are q and the softmax's weights with the cache; decoded NF4 is rounded to
@@ -71,7 +81,7 @@ inline std::vector<BackendUnderTest> BackendsUnderTest() {
   const BackendUnderTest all[] = {
       {"portable", {.kind = "cpu", .isa = "portable", .threads = 2}, {}},
       {"avx2", {.kind = "cpu", .isa = "avx2", .threads = 2}, {}},
-      {"avx512", {.kind = "cpu", .isa = "avx512", .threads = 2}, {}},
+      {"avx512", {.kind = "cpu", .isa = "avx512", .threads = 2}, kDigitPrecision},
       {"amx", {.kind = "cpu", .isa = "amx", .threads = 2}, kAmxPrecision},
       {"cuda", {.kind = "cuda"}, {}, &kFp16Precision, &kBf16Precision},
   };

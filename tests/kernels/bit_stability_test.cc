@@ -228,24 +228,5 @@ TEST_P(LongContextTest, SegmentsAreTheSameBitsWhoeverSumsThem) {
 INSTANTIATE_TEST_SUITE_P(Cpu, LongContextTest, ::testing::ValuesIn(BackendsUnderTest()),
                          [](const auto& param) { return std::string(param.param.name); });
 
-// With fast_prefill a step of few rows is the vectors', one of many the matrix unit's; both are the
-// bits of a backend that has only those.
-TEST(FastPrefillTest, FewRowsAreTheVectorsAndManyTheMatrixUnits) {
-  const BackendOptions amx = {.kind = "cpu", .isa = "amx", .threads = 1};
-  if (!MakeBackend(amx).ok()) GTEST_SKIP() << "the processor has no AMX";
-  BackendOptions fast = amx, vectors = amx;
-  fast.fast_prefill = true;
-  vectors.isa = "avx512";
-  const LayerValues values = MakeLayer(kSpecs[0], FormatId::kNf4, kContext);
-  const auto step_of = [&](const BackendOptions& options, int rows) {
-    Results results;
-    Runner(options, values).Step({{0, 0, rows}}, &results);
-    return results;
-  };
-  ExpectSameBits(step_of(vectors, 3), step_of(fast, 3), "3 rows");
-  ExpectSameBits(step_of(amx, 4), step_of(fast, 4), "4 rows");
-  ExpectSameBits(step_of(amx, 40), step_of(fast, 40), "40 rows");
-}
-
 }  // namespace
 }  // namespace vernier::testing

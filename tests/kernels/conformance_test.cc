@@ -138,7 +138,7 @@ void ForEachBatch(const BackendUnderTest& under_test, const LayerValues& values,
   const Precision& precision = under_test.PrecisionOf(values.format, values.spec.kv_type);
   const ErrorModel errors(precision, values.format);
   const LayerValues expected =
-      precision.MultipliesAsBF16(values.format) ? Nf4AsBF16(values) : values;
+      precision.digit > 0 && Precision::IsNf4(values.format) ? Nf4AsWholeNumbers(values) : values;
   LayerOnBackend reference(Make({.kind = "reference"}), expected, kMaxRows, kPoolBlocks);
   LayerOnBackend tested(Make(under_test.options), values, kMaxRows, kPoolBlocks);
   bool is_new = true;

@@ -54,7 +54,7 @@ class ErrorModel {
  public:
   // `format` is that of the weights.
   ErrorModel(const Precision& precision, FormatId format)
-      : p_(precision), product_(precision.ProductError(format)) {}
+      : p_(precision), format_(format) {}
 
   const Precision& precision() const { return p_; }
 
@@ -105,8 +105,8 @@ class ErrorModel {
   }
 
   // y = x W^T (+ b): n products, the int8 row scale and the reference's rounding are (n + 3) u of
-  // |w| . |x|, and so is what x errs relatively; what it errs absolutely grows by the largest row
-  // sum of |w|. The bias, its addition and the store round the result.
+  // |w| . |x|, and so is what x errs relatively; what it errs absolutely, in whole numbers too,
+  // grows by the largest row sum of |w|. The bias, its addition and the store round the result.
   Tracked Product(const MatrixValues& matrix, const Tracked& x) const {
     Tracked y{matrix.rows, std::vector<double>(x.rows() * matrix.rows)};
     double row_sum = 0, magnitude = 0, bias = 0;
@@ -129,8 +129,11 @@ class ErrorModel {
       }
     }
     const double roundings =
-        static_cast<double>(matrix.cols + 3) * p_.accumulate + p_.weight + product_;
-    y.error = row_sum * x.error + magnitude * (x.relative + roundings) + 2 * p_.accumulate * bias;
+        static_cast<double>(matrix.cols + 3) * p_.accumulate + p_.weight +
+        p_.ProductError(format_, matrix.cols);
+    const double digits =
+        p_.MultipliesDigits(format_, matrix.cols) ? p_.digit * (x.Largest() + x.Bound()) : 0;
+    y.error = row_sum * (x.error + digits) + magnitude * (x.relative + roundings) + 2 * p_.accumulate * bias;
     y.relative = 2 * p_.accumulate + p_.activation;
     return y;
   }
@@ -199,7 +202,7 @@ class ErrorModel {
 
  private:
   const Precision p_;
-  const double product_;
+  const FormatId format_;
 };
 
 }  // namespace vernier::testing

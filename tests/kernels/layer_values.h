@@ -4,6 +4,7 @@
 // Values, no behaviour: the same for every backend, so that results can be compared.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <span>
@@ -103,9 +104,18 @@ inline void MakeExact(float step, MatrixValues* matrix) {
   matrix->decoded = matrix->source;
 }
 
-// The same with its decoded values, rounded to bf16, as what the checkpoint has.
-inline MatrixValues RoundedToBF16(MatrixValues matrix) {
-  for (float& value : matrix.decoded) value = F32FromBF16(BF16FromF32(value));
+// The same with the values that products take which multiply NF4 as whole numbers over 124.115
+// (kernels/cpu/digits-inl.h), as what the checkpoint has. Rows that are no whole blocks keep theirs.
+inline MatrixValues Nf4AsWholeNumbers(MatrixValues matrix) {
+  constexpr float kScale = 124.115f;
+  for (int64_t first = 0; matrix.cols % kNf4Block == 0 && first < matrix.rows * matrix.cols;
+       first += kNf4Block) {
+    const std::span<float> block(matrix.decoded.data() + first, kNf4Block);
+    float absmax = 0;  // a block's largest value is that of code 0 or 15
+    for (const float value : block) absmax = std::max(absmax, std::fabs(value));
+    if (absmax == 0) continue;
+    for (float& value : block) value = std::round(value / absmax * kScale) / kScale * absmax;
+  }
   matrix.source = matrix.decoded;
   return matrix;
 }
@@ -179,14 +189,14 @@ inline LayerValues MakeLayer(LayerSpec spec, FormatId format, int64_t context) {
   return layer;
 }
 
-// An fp32 layer with the values that the products of a backend take which rounds an NF4 layer's
-// decoded weights to bf16; tables of embeddings are not multiplied.
-inline LayerValues Nf4AsBF16(LayerValues layer) {
+// An fp32 layer with the values that the products of such a backend take; tables of embeddings are
+// not multiplied.
+inline LayerValues Nf4AsWholeNumbers(LayerValues layer) {
   layer.format = FormatId::kF32;
   for (MatrixValues* table : {&layer.embed, &layer.positions}) table->source = table->decoded;
   for (MatrixValues* matrix :
        {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down, &layer.head}) {
-    *matrix = RoundedToBF16(std::move(*matrix));
+    *matrix = Nf4AsWholeNumbers(std::move(*matrix));
   }
   return layer;
 }

@@ -40,12 +40,10 @@ TEST(ConfigTest, GoodConfigurationIsRead) {
 TEST(ConfigTest, LmHeadIsARuleBeforeTheOthers) {
   const ParsedConfig parsed = Check(
       "model: {path: m.gguf}\n"
-      "fast_prefill: true\n"
       "variants:\n"
       "  - {name: nf4, lm_head: int8}\n"
       "  - {name: a, formats: [[\"lm_head\", fp16], [\"*\", nf4]], lm_head: int8}\n");
   EXPECT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
-  EXPECT_TRUE(parsed.config.fast_prefill);
   ASSERT_EQ(parsed.config.variants.size(), 2u);
   for (const VariantSpec& variant : parsed.config.variants) {
     EXPECT_EQ(variant.formats.front().pattern, "lm_head");
@@ -137,7 +135,6 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"listen: nowhere\n", 5, "HOST:PORT"},
         BadCase{"listen: 127.0.0.1:70000\n", 5, "HOST:PORT"},
         BadCase{"isa: sse9\n", 5, "isa must be one of"},
-        BadCase{"fast_prefill: sometimes\n", 5, "fast_prefill must be"},
         BadCase{"deterministic: 1\n", 5, "true or false"},
         BadCase{"max_message_bytes: 99999999\n", 5, "max_message_bytes"},
         BadCase{"---\na: b\n", 5, "second document"},

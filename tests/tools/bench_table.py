@@ -74,9 +74,8 @@ def limits(header, threads):
 
 
 def backend_of(header):
-    """"amx" or "amx, fast prefill" of "cpu amx, 2 threads, fast prefill"."""
-    words = header["backend"].split(", ")
-    return ", ".join([words[0].removeprefix("cpu ")] + words[2:])
+    """"amx" of "cpu amx, 2 threads"."""
+    return header["backend"].split(", ")[0].removeprefix("cpu ")
 
 
 def render(files):

@@ -2,9 +2,11 @@
 // result for every number of rows.
 #include "kernels/cpu/packed_weight.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <string>
@@ -14,9 +16,11 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/panel_layouts.h"
 #include "kernels/quantize.h"
 #include "tests/kernels/backends_under_test.h"
 #include "tests/kernels/cpu/supported_isas.h"
+#include "tests/kernels/layer_values.h"
 
 namespace vernier {
 namespace {
@@ -41,11 +45,10 @@ struct Shape {
 constexpr Shape kShapes[] = {{1, 1},   {3, 5},    {8, 16},  {9, 64},  {7, 63},   {16, 65},
                              {40, 96}, {65, 128}, {70, 48}, {5, 576}, {130, 100}};
 
-// Of what products multiply, against the format's values; a bf16 is at most 2^-8 away.
-double OperandError(const KernelTable& kernels, FormatId format) {
-  if (kernels.tiles == nullptr) return 0;
-  return testing::kAmxPrecision.ProductError(format) +
-         (testing::kAmxPrecision.MultipliesAsBF16(format) ? 0x1p-8 : 0);
+const testing::Precision& PrecisionOf(const KernelTable& kernels) {
+  static constexpr testing::Precision kExact;
+  if (kernels.tiles != nullptr) return testing::kAmxPrecision;
+  return kernels.digits != nullptr ? testing::kDigitPrecision : kExact;
 }
 
 class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
@@ -54,7 +57,8 @@ class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
 
   Weight Pack(const std::vector<float>& values, const Shape& shape, FormatId format) {
     const WeightSource source = SourceOf(values, shape.rows, shape.cols);
-    absl::StatusOr<std::vector<Weight>> weights = PackWeights(source, {{format}}, &pool_);
+    absl::StatusOr<std::vector<Weight>> weights =
+        PackWeights(source, {{format}}, *GetParam().table, &pool_);
     EXPECT_TRUE(weights.ok()) << weights.status();
     return (*weights)[0];
   }
@@ -67,11 +71,16 @@ class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
       std::copy_n(x.data() + m * weight.cols, weight.cols, padded.data() + m * stride);
     }
     const KernelTable& kernels = *GetParam().table;
-    const int64_t scratch_floats = LinearScratchFloats(kernels, weight.cols, rows);
+    const int64_t scratch_floats = LinearScratchFloats(weight.cols, rows);
     std::vector<float> scratch(pool_.threads() * scratch_floats);
     std::vector<float> tiles(LinearTileRows(kernels, rows) * stride);
-    const LinearRuntime runtime{
-        &kernels, &pool_, {scratch.data(), scratch_floats}, {tiles.data(), stride}};
+    const int64_t digit_floats = DigitFloats(weight.cols);
+    std::vector<float> digits(LinearDigitRows(kernels, rows) * digit_floats);
+    const LinearRuntime runtime{&kernels,
+                                &pool_,
+                                {scratch.data(), scratch_floats},
+                                {tiles.data(), stride},
+                                {digits.data(), digit_floats}};
     std::vector<float> y(rows * weight.rows, -7.0f);
     const Projection projection{.weight = &weight, .out = {y.data(), weight.rows}};
     Project(runtime, {padded.data(), stride}, rows, {&projection, 1});
@@ -88,9 +97,8 @@ TEST_P(PackedWeightTest, RowsDecodeToTheFormatsValues) {
       const QuantizedMatrix matrix = *Quantize(SourceOf(values, shape.rows, shape.cols), format);
       std::vector<float> expected(shape.rows * shape.cols), row(shape.cols);
       Dequantize(matrix, 0, shape.rows, expected.data());
-      std::vector<float> scratch(LinearScratchFloats(*GetParam().table, shape.cols, 1));
       for (int64_t r = 0; r < shape.rows; ++r) {
-        DecodeRow(*GetParam().table, packed, r, scratch.data(), row.data());
+        ReadRow(packed, r, row.data());
         for (int64_t k = 0; k < shape.cols; ++k) {
           ASSERT_EQ(row[k], expected[r * shape.cols + k])
               << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "] at " << r
@@ -109,23 +117,33 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
     for (const FormatId format : kFormats) {
       const Weight weight = Pack(values, shape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
-      std::vector<float> w(shape.rows * shape.cols);
+      testing::MatrixValues matrix{.rows = shape.rows, .cols = shape.cols};
+      matrix.decoded.resize(shape.rows * shape.cols);
       Dequantize(*Quantize(SourceOf(values, shape.rows, shape.cols), format), 0, shape.rows,
-                 w.data());
+                 matrix.decoded.data());
+      const testing::Precision& precision = PrecisionOf(*GetParam().table);
+      if (precision.digit > 0 && testing::Precision::IsNf4(format)) {
+        matrix = testing::Nf4AsWholeNumbers(std::move(matrix));
+      }
+      const std::vector<float>& w = matrix.decoded;
+      const bool digits = precision.MultipliesDigits(format, shape.cols);
       const std::vector<float> all = Multiply(packed, x, kRows);
       for (int64_t m = 0; m < kRows; ++m) {
         for (int64_t r = 0; r < shape.rows; ++r) {
-          double sum = 0, magnitude = 0;
+          double sum = 0, magnitude = 0, weights = 0, largest = 0;
           for (int64_t k = 0; k < shape.cols; ++k) {
             const double product =
                 static_cast<double>(w[r * shape.cols + k]) * x[m * shape.cols + k];
             sum += product;
             magnitude += std::fabs(product);
+            weights += std::fabs(w[r * shape.cols + k]);
+            largest = std::max<double>(largest, std::fabs(x[m * shape.cols + k]));
           }
-          // A rounding a step of the sum, and two for a product and a row scale.
-          const double tolerance =
-              ((shape.cols + 4.0) * 0x1p-24 + OperandError(*GetParam().table, format)) * magnitude +
-              1e-30;
+          // A rounding a step of the sum, and a few for products and scales.
+          const double tolerance = ((shape.cols + 6.0) * 0x1p-24 +
+                                    precision.ProductError(format, shape.cols)) *
+                                       magnitude +
+                                   (digits ? precision.digit * largest * weights : 0) + 1e-30;
           ASSERT_NEAR(all[m * shape.rows + r], sum, tolerance)
               << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "] at " << m
               << ", " << r;
@@ -140,6 +158,54 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
             ASSERT_EQ(part[i], all[first * shape.rows + i])
                 << FormatOf(format).name << " " << rows << " rows from " << first;
           }
+        }
+      }
+    }
+  }
+}
+
+// More rows than vectors take, than a group of digits and than two tiles; more columns than are
+// decoded at once, and than whole sums fit 32 bits.
+TEST_P(PackedWeightTest, ManyRowsAndLongRowsHaveTheBitsOfOne) {
+  const struct {
+    Shape shape;
+    int64_t rows;
+    std::vector<FormatId> formats;
+  } cases[] = {{{50, 1216}, 37, {std::begin(kFormats), std::end(kFormats)}},
+               {{17, 2 * kDigitBlock + 192}, 9, {FormatId::kInt8, FormatId::kNf4}}};
+  for (const auto& [shape, rows, formats] : cases) {
+    const std::vector<float> values = Values(shape.rows * shape.cols, 23);
+    const std::vector<float> x = Values(rows * shape.cols, 29);
+    for (const FormatId format : formats) {
+      const Weight weight = Pack(values, shape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      const std::vector<float> all = Multiply(packed, x, rows);
+      for (int64_t first = 0, count = 1; first < rows; first += count, count = count % 5 + 1) {
+        count = std::min(count, rows - first);
+        const std::vector<float> part = Multiply(
+            packed, {x.begin() + first * shape.cols, x.begin() + (first + count) * shape.cols},
+            count);
+        ASSERT_EQ(0, std::memcmp(part.data(), all.data() + first * shape.rows,
+                                 part.size() * sizeof(float)))
+            << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "], " << count
+            << " rows from " << first;
+      }
+    }
+  }
+}
+
+// The largest sums that whole numbers have to hold.
+TEST_P(PackedWeightTest, EqualValuesAtTheLimitDoNotOverflow) {
+  constexpr Shape kShape = {16, kDigitBlock + 64};
+  for (const FormatId format : {FormatId::kInt8, FormatId::kNf4}) {
+    for (const float sign : {1.0f, -1.0f}) {
+      const Weight weight = Pack(std::vector<float>(kShape.rows * kShape.cols, sign), kShape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      for (const int64_t rows : {1, 5}) {
+        const std::vector<float> y =
+            Multiply(packed, std::vector<float>(rows * kShape.cols, 1.0f), rows);
+        for (const float sum : y) {
+          ASSERT_NEAR(sum, sign * kShape.cols, kShape.cols * 2e-3) << FormatOf(format).name;
         }
       }
     }
@@ -166,6 +232,35 @@ TEST_P(PackedWeightTest, ANanStaysOneWhateverItsPayload) {
   }
 }
 
+// Cancellation, products and inputs below the smallest normal number, and sums near the largest.
+TEST_P(PackedWeightTest, HardValuesHaveTheSameBitsAloneAndAmongOthers) {
+  constexpr int64_t kRows = 19;
+  constexpr Shape kShape = {33, 160};
+  for (const int exponent : {-140, -70, -30, 0, 30}) {
+    std::vector<float> values = Values(kShape.rows * kShape.cols, 17);
+    std::vector<float> x = Values(kRows * kShape.cols, 19);
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = std::ldexp(values[i], exponent / 2 - static_cast<int>(i % 5) * 3);
+    }
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] =
+          std::ldexp(i % 2 == 0 || i == 0 ? x[i] : -x[i - 1], exponent - static_cast<int>(i % 3));
+    }
+    for (const FormatId format : {FormatId::kF32, FormatId::kBF16, FormatId::kInt8}) {
+      const Weight weight = Pack(values, kShape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      const std::vector<float> all = Multiply(packed, x, kRows);
+      for (int64_t m = 0; m < kRows; ++m) {
+        const std::vector<float> one =
+            Multiply(packed, {x.begin() + m * kShape.cols, x.begin() + (m + 1) * kShape.cols}, 1);
+        ASSERT_EQ(0,
+                  std::memcmp(one.data(), all.data() + m * kShape.rows, one.size() * sizeof(float)))
+            << FormatOf(format).name << " 2^" << exponent << ", row " << m;
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(AllSupported, PackedWeightTest, ::testing::ValuesIn(SupportedIsas()),
                          [](const auto& param) { return std::string(param.param.name); });
 
@@ -173,7 +268,7 @@ TEST(PackWeightsTest, SizesAreThoseOfTheLayouts) {
   ThreadPool pool(1);
   const std::vector<float> values = Values(16 * 128, 3);
   const absl::StatusOr<std::vector<Weight>> weights =
-      PackWeights(SourceOf(values, 16, 128), kFormats, &pool);
+      PackWeights(SourceOf(values, 16, 128), kFormats, PortableKernels(), &pool);
   ASSERT_TRUE(weights.ok()) << weights.status();
   const int64_t expected[] = {16 * 128 * 4,  16 * 128 * 2,          16 * 128 * 2,
                               16 * 128 + 64, 16 * 128 / 2 + 32 * 4, 16 * 128 / 2 + 2 * 64 + 64};
@@ -193,7 +288,9 @@ TEST(PackWeightsTest, TheSourceIsReadOnceForAllButDoubleQuantization) {
     rows_read += count;
     return read(first, count, out);
   };
-  ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}}, &pool).ok());
+  ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}},
+                          PortableKernels(), &pool)
+                  .ok());
   EXPECT_EQ(rows_read, 200);
 }
 
@@ -205,7 +302,8 @@ TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
   WeightSource source = SourceOf(values, rows, cols);
   source.name = "layers.0.mlp.up";
   for (const FormatId format : kFormats) {
-    const absl::Status status = PackWeights(source, {{format}}, &pool).status();
+    const absl::Status status =
+        PackWeights(source, {{format}}, PortableKernels(), &pool).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
     EXPECT_EQ(status, Quantize(source, format).status());
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("layers.0.mlp.up"));
@@ -220,7 +318,7 @@ TEST(PackWeightsTest, ScalarFormatsGiveBackTheValuesThatTheyHold) {
       const WeightSource source = SourceOf(values, shape.rows, shape.cols);
       std::optional<WeightSource> back;
       {
-        const auto packed = PackWeights(source, {{format}}, &pool);
+        const auto packed = PackWeights(source, {{format}}, PortableKernels(), &pool);
         ASSERT_TRUE(packed.ok()) << packed.status();
         back = ValuesOf(packed->front());
       }
@@ -243,7 +341,8 @@ TEST(PackWeightsTest, TheSourcesErrorComesThrough) {
   const WeightSource source = {
       "embed", 100, 8, [](int64_t, int64_t, float*) { return absl::DataLossError("cut short"); }};
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights(source, {{format}}, &pool).status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_EQ(PackWeights(source, {{format}}, PortableKernels(), &pool).status().code(),
+              absl::StatusCode::kDataLoss);
   }
 }
 
@@ -251,13 +350,17 @@ TEST(PackWeightsTest, ImpossibleShapesAreStatuses) {
   ThreadPool pool(1);
   const auto read = [](int64_t, int64_t, float*) { return absl::InternalError("not reached"); };
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights({"w", 0, 8, read}, {{format}}, &pool).status().code(),
-              absl::StatusCode::kInvalidArgument);
-    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}}, &pool)
+    EXPECT_EQ(
+        PackWeights({"w", 0, 8, read}, {{format}}, PortableKernels(), &pool).status().code(),
+        absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}},
+                          PortableKernels(), &pool)
                   .status()
                   .code(),
               absl::StatusCode::kResourceExhausted);
-    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, &pool).status().code(),
+    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, PortableKernels(), &pool)
+                  .status()
+                  .code(),
               absl::StatusCode::kResourceExhausted);
   }
 }

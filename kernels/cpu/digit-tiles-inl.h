@@ -1,0 +1,205 @@
+// Products of digits (DigitKernels) by the matrix unit of AMX, of signed bytes; few rows of x by
+// vectors, to the same bits. For the file that is compiled for AMX.
+//
+// A tile of x is both digits of a group's kDigitRows rows, so its product with a tile of weights is
+// the two sums of each row: high digits in the first half of the tile, low ones in the second.
+#pragma once
+
+#include "kernels/cpu/digits-inl.h"
+#include "kernels/cpu/tile-ops-inl.h"
+
+namespace vernier {
+namespace {
+
+constexpr int64_t kVectorRows = 3;  // rows of x up to which vectors are faster
+
+void BeginDigits() {
+  constexpr uint8_t kAll = kTileRows;
+  constexpr uint8_t kRows[8] = {kAll, kAll, kAll, kAll, kAll, kAll, kAll, kAll};
+  ConfigureTiles(kRows);
+}
+
+void SplitDigits(const float* x, int64_t stride, int rows, int64_t steps, int64_t total_rows,
+                 uint8_t* tiles, float* scales) {
+  const char flip = total_rows <= kVectorRows ? kFlipSigns : 0;
+  for (int row = 0; row < rows; ++row) {
+    SplitRow(x + row * stride, steps, flip, tiles + row * kDigitCols, scales + row);
+  }
+}
+
+constexpr int64_t kWeightTile = int64_t{kTileRows} * kDigitCols;  // bytes
+constexpr int kTileWords = kTileRows * kTileRows;                 // of sums
+constexpr int kLowWords = kTileWords / 2;                         // of the high digits, before the low
+
+// ---- int8 ----
+
+// Tiles 0 to 3 are sums: 0 and 1 of the first group with either panel, 2 and 3 of the second; 4 and
+// 5 are x of either group, 6 and 7 weights of either panel.
+template <int kGroups>
+inline void AddInt8Tiles(const DigitProduct& p, int64_t group, int64_t begin, int64_t end) {
+  const uint8_t* x = p.x.tiles + group * p.x.steps * kDigitTile;
+  const uint8_t* second = x + p.x.steps * kDigitTile;
+  VERNIER_TILE_ZERO(0);
+  VERNIER_TILE_ZERO(1);
+  VERNIER_TILE_ZERO(2);
+  VERNIER_TILE_ZERO(3);
+  for (int64_t step = begin; step < end; ++step) {
+    VERNIER_TILE_LOAD(4, x + step * kDigitTile);
+    VERNIER_TILE_LOAD(6, p.panels[0].codes + step * kWeightTile);
+    VERNIER_TILE_ADD_BYTES(0, 4, 6);
+    VERNIER_TILE_LOAD(7, p.panels[1].codes + step * kWeightTile);
+    VERNIER_TILE_ADD_BYTES(1, 4, 7);
+    if constexpr (kGroups == 2) {
+      VERNIER_TILE_LOAD(5, second + step * kDigitTile);
+      VERNIER_TILE_ADD_BYTES(2, 5, 6);
+      VERNIER_TILE_ADD_BYTES(3, 5, 7);
+    }
+  }
+}
+
+// Adds a block's sums of one group and panel to p.sums; the last block's are scaled.
+inline void JoinInt8(const DigitProduct& p, const int32_t* words, int64_t group, int panel,
+                     bool first, bool last) {
+  VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
+    const int64_t row = group * kDigitRows + m;
+    float* sums = SumsOf(p, panel, row);
+    const __m512 before = first ? _mm512_setzero_ps() : _mm512_loadu_ps(sums);
+    const __m512 total =
+        _mm512_add_ps(before, JoinWide(_mm512_load_si512(words + m * kTileRows),
+                                       _mm512_load_si512(words + kLowWords + m * kTileRows)));
+    _mm512_storeu_ps(sums, _mm512_mul_ps(total, _mm512_set1_ps(last ? p.x.scales[row] : 1)));
+  }
+}
+
+template <int kGroups>
+void MultiplyInt8Tiles(const DigitProduct& p, int64_t group) {
+  constexpr int64_t kBlockSteps = kDigitBlock / kDigitCols;
+  alignas(64) int32_t words[4][kTileWords];
+  for (int64_t begin = 0; begin < p.x.steps; begin += kBlockSteps) {
+    const int64_t end = begin + kBlockSteps < p.x.steps ? begin + kBlockSteps : p.x.steps;
+    AddInt8Tiles<kGroups>(p, group, begin, end);
+    VERNIER_TILE_STORE(words[0], 0);
+    VERNIER_TILE_STORE(words[1], 1);
+    if constexpr (kGroups == 2) {
+      VERNIER_TILE_STORE(words[2], 2);
+      VERNIER_TILE_STORE(words[3], 3);
+    }
+    for (int i = 0; i < 2 * kGroups; ++i) {
+      JoinInt8(p, words[i], group + i / 2, i % 2, begin == 0, end == p.x.steps);
+    }
+  }
+}
+
+void MultiplyInt8(const DigitProduct& p) {
+  if (p.x.rows <= kVectorRows) return MultiplyInt8Digits(p);
+  const int64_t groups = (p.x.rows + kDigitRows - 1) / kDigitRows;
+  int64_t group = 0;
+  for (; group + 2 <= groups; group += 2) MultiplyInt8Tiles<2>(p, group);
+  if (group < groups) MultiplyInt8Tiles<1>(p, group);
+}
+
+// ---- NF4 ----
+//
+// A step is a block of one absmax: its sums leave the unit and are scaled by vectors, while the
+// unit computes the next. Even steps have tiles 0, 1 (sums) and 4 (x), odd ones 2, 3 and 5; 6 and 7
+// are weights of either panel.
+
+struct DecodedTiles {
+  const uint8_t* x;                 // of the first step
+  const uint8_t* w[kDigitPanels];   // likewise
+  const float* absmax[kDigitPanels];
+};
+
+inline void AddEvenStep(const DecodedTiles& t, int64_t step) {
+  VERNIER_TILE_ZERO(0);
+  VERNIER_TILE_ZERO(1);
+  VERNIER_TILE_LOAD(4, t.x + step * kDigitTile);
+  VERNIER_TILE_LOAD(6, t.w[0] + step * kWeightTile);
+  VERNIER_TILE_ADD_BYTES(0, 4, 6);
+  VERNIER_TILE_LOAD(7, t.w[1] + step * kWeightTile);
+  VERNIER_TILE_ADD_BYTES(1, 4, 7);
+}
+inline void AddOddStep(const DecodedTiles& t, int64_t step) {
+  VERNIER_TILE_ZERO(2);
+  VERNIER_TILE_ZERO(3);
+  VERNIER_TILE_LOAD(5, t.x + step * kDigitTile);
+  VERNIER_TILE_LOAD(6, t.w[0] + step * kWeightTile);
+  VERNIER_TILE_ADD_BYTES(2, 5, 6);
+  VERNIER_TILE_LOAD(7, t.w[1] + step * kWeightTile);
+  VERNIER_TILE_ADD_BYTES(3, 5, 7);
+}
+
+using GroupTotals = __m512[kDigitPanels][kDigitRows];
+
+inline void ScaleStep(const DecodedTiles& t, const int32_t (*words)[kTileWords], int64_t step,
+                      GroupTotals& total) {
+  VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
+    const __m512 absmax = _mm512_loadu_ps(t.absmax[i] + step * kTileRows);
+    VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
+      const __m512 joined = JoinNarrow(_mm512_load_si512(words[i] + m * kTileRows),
+                                       _mm512_load_si512(words[i] + kLowWords + m * kTileRows));
+      total[i][m] = _mm512_fmadd_ps(joined, absmax, total[i][m]);
+    }
+  }
+}
+
+inline void AddNf4Tiles(const DecodedTiles& t, int64_t steps, GroupTotals& total) {
+  alignas(64) int32_t even[kDigitPanels][kTileWords], odd[kDigitPanels][kTileWords];
+  AddEvenStep(t, 0);
+  for (int64_t step = 0; step < steps; step += 2) {
+    if (step + 1 < steps) AddOddStep(t, step + 1);
+    VERNIER_TILE_STORE(even[0], 0);
+    VERNIER_TILE_STORE(even[1], 1);
+    ScaleStep(t, even, step, total);
+    if (step + 1 == steps) break;
+    if (step + 2 < steps) AddEvenStep(t, step + 2);
+    VERNIER_TILE_STORE(odd[0], 2);
+    VERNIER_TILE_STORE(odd[1], 3);
+    ScaleStep(t, odd, step + 1, total);
+  }
+}
+
+void MultiplyNf4Tiles(const DigitProduct& p, int64_t group,
+                      const DecodedPanel (&panels)[kDigitPanels], int64_t begin, int64_t end) {
+  GroupTotals total;
+  VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
+    VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
+      total[i][m] = begin == 0 ? _mm512_setzero_ps()
+                               : _mm512_loadu_ps(SumsOf(p, i, group * kDigitRows + m));
+    }
+  }
+  const DecodedTiles tiles = {p.x.tiles + (group * p.x.steps + begin) * kDigitTile,
+                              {panels[0].quads.codes, panels[1].quads.codes},
+                              {panels[0].scales.absmax, panels[1].scales.absmax}};
+  AddNf4Tiles(tiles, end - begin, total);
+  VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
+    VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
+      const int64_t row = group * kDigitRows + m;
+      const float scale = end == p.x.steps ? p.x.scales[row] / kNf4CodeScale : 1;
+      _mm512_storeu_ps(SumsOf(p, i, row), _mm512_mul_ps(total[i][m], _mm512_set1_ps(scale)));
+    }
+  }
+}
+
+template <class Scales>
+void MultiplyNf4(const DigitProduct& p) {
+  if (p.x.rows <= kVectorRows) return MultiplyNf4Digits<Scales>(p);
+  const int64_t groups = (p.x.rows + kDigitRows - 1) / kDigitRows;
+  ForDecodedSteps<Scales>(
+      p, [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
+        for (int64_t group = 0; group < groups; ++group) {
+          MultiplyNf4Tiles(p, group, panels, begin, end);
+        }
+      });
+}
+
+constexpr DigitKernels kDigitKernels = {
+    SplitDigits,
+    {nullptr, nullptr, nullptr, MultiplyInt8, MultiplyNf4<PlainQuadScales>,
+     MultiplyNf4<NestedQuadScales>, nullptr},
+    BeginDigits,
+    EndTiles,
+};
+
+}  // namespace
+}  // namespace vernier

@@ -1,0 +1,390 @@
+// Products of digits (DigitKernels) by the byte products of AVX-512 VNNI: a lane is a weight row.
+// For the files that are compiled for at least that; after avx512-inl.h.
+//
+// VPDPBUSD multiplies unsigned bytes with signed ones, so x lies here with 128 added to each digit,
+// and 128 times the sum of the weights is taken off again. All of that is exact.
+#pragma once
+
+#include "kernels/cpu/avx512-inl.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace vernier {
+namespace {
+
+// ---- Rows of x ----
+
+constexpr int kLargestDigits = 127 * 256 + 127;
+constexpr float kSmallestScaled = 1e-30f;  // rows that are smaller throughout count as 0
+
+struct RowScale {
+  float scale, inverse;
+};
+
+// The largest magnitude becomes kLargestDigits.
+inline RowScale ScaleOf(const float* x, int64_t cols) {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i largest = _mm512_setzero_si512();
+  for (int64_t k = 0; k < cols; k += kLanes) {
+    largest = _mm512_max_epu32(largest, _mm512_and_si512(_mm512_loadu_si512(x + k), magnitude));
+  }
+  const uint32_t bits = _mm512_reduce_max_epu32(largest);
+  const float value = _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_set1_epi32(bits)));
+  if (bits >= 0x7f800000) return {__builtin_nanf(""), 0};
+  if (value < kSmallestScaled) return {0, 0};
+  return {value / kLargestDigits, kLargestDigits / value};
+}
+
+// `flip`: 0x80 adds 128 to each digit.
+inline void SplitRow(const float* x, int64_t steps, char flip, uint8_t* tiles, float* scale) {
+  const RowScale row = ScaleOf(x, steps * kDigitCols);
+  *scale = row.scale;
+  const __m512 inverse = _mm512_set1_ps(row.inverse);
+  const __m512i half = _mm512_set1_epi32(128);
+  const __m128i flips = _mm_set1_epi8(flip);
+  for (int64_t step = 0; step < steps; ++step, tiles += kDigitTile) {
+    VERNIER_UNROLL for (int i = 0; i < kDigitCols; i += kLanes) {
+      const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + step * kDigitCols + i), inverse);
+      const __m512i whole = _mm512_cvtps_epi32(scaled);
+      const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, half), 8);
+      const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + i),
+                      _mm_xor_si128(_mm512_cvtepi32_epi8(high), flips));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + kDigitRows * kDigitCols + i),
+                      _mm_xor_si128(_mm512_cvtepi32_epi8(low), flips));
+    }
+  }
+}
+
+// ---- Weights ----
+
+// NF4's values as whole numbers over kNf4CodeScale, of all such scales the one that moves them
+// least: by 0.0018 of absmax (root mean square over normal weights), a twentieth of what NF4 itself
+// does.
+constexpr float kNf4CodeScale = 124.115f;
+constexpr char kNf4Codes[16] = {-124, -86, -65, -49, -35, -23, -11, 0,
+                                10,   20,  31,  42,  55,  70,  90,  124};
+
+inline __m512i Nf4CodeTable() {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kNf4Codes)));
+}
+
+// Two quads of inputs of a panel's rows, of the eight pairs of quads in a step.
+constexpr int kQuadPairs = kDigitCols / 8;
+constexpr int64_t kQuadBytes = 64;
+
+// Bytes ahead that are asked for where one pass over the weights is all there is.
+constexpr int64_t kDigitPrefetch = 4096;
+
+struct ByteQuads {
+  const uint8_t* codes;
+  static constexpr int64_t kPairBytes = 2 * kQuadBytes;
+  inline void Get(int64_t pair, __m512i* quads) const {
+    quads[0] = _mm512_loadu_si512(codes + pair * kPairBytes);
+    quads[1] = _mm512_loadu_si512(codes + pair * kPairBytes + kQuadBytes);
+    __builtin_prefetch(codes + pair * kPairBytes + kDigitPrefetch);
+    __builtin_prefetch(codes + pair * kPairBytes + kDigitPrefetch + kQuadBytes);
+  }
+};
+
+// The lower nibbles are the first quad's.
+struct Nf4Quads {
+  const uint8_t* codes;
+  static constexpr int64_t kPairBytes = kQuadBytes;
+  inline void Get(int64_t pair, __m512i* quads) const {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i table = Nf4CodeTable();
+    const __m512i both = _mm512_loadu_si512(codes + pair * kPairBytes);
+    __builtin_prefetch(codes + pair * kPairBytes + kDigitPrefetch);
+    quads[0] = _mm512_shuffle_epi8(table, _mm512_and_si512(both, nibble));
+    quads[1] =
+        _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
+  }
+};
+
+// absmax of a panel's rows for one step: fp32 behind the codes ...
+struct PlainQuadScales {
+  explicit PlainQuadScales(const Panel& panel)
+      : scales(reinterpret_cast<const float*>(panel.codes + panel.padded_cols * kTileRows / 2)) {}
+  inline __m512 Get(int64_t step) const { return _mm512_loadu_ps(scales + step * kTileRows); }
+  const float* scales;
+};
+
+// ... or 8-bit indices into a map, times a second-level scale a 256 blocks, plus an offset.
+struct NestedQuadScales {
+  explicit NestedQuadScales(const Panel& p)
+      : panel(&p),
+        codes(p.codes + p.padded_cols * kTileRows / 2),
+        row_blocks(static_cast<int>(p.padded_cols / kDigitCols)) {}
+  inline __m512 Get(int64_t step) const {
+    const __m512i index = _mm512_cvtepu8_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + step * kTileRows)));
+    alignas(64) int32_t groups[kTileRows];
+    for (int r = 0; r < kTileRows; ++r) {
+      groups[r] = static_cast<int32_t>(((panel->first_row + r) * row_blocks + step) >> 8);
+    }
+    const __m512 scale = _mm512_i32gather_ps(_mm512_load_si512(groups), panel->scales, 4);
+    // A product and a sum, each rounded, as Dequantize does.
+    const __m512 value = _mm512_mul_ps(_mm512_i32gather_ps(index, panel->map, 4), scale);
+    return _mm512_add_ps(value, _mm512_set1_ps(panel->offset));
+  }
+  const Panel* panel;
+  const uint8_t* codes;
+  int64_t row_blocks;
+};
+
+// ---- Sums ----
+
+// The fp32 of two digits' sums; int8.
+inline __m512 JoinWide(__m512i high, __m512i low) {
+  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(256), _mm512_cvtepi32_ps(low));
+}
+// The same where 256 high + low fits 32 bits; NF4.
+inline __m512 JoinNarrow(__m512i high, __m512i low) {
+  return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
+}
+
+inline float* SumsOf(const DigitProduct& p, int panel, int64_t row) {
+  constexpr int64_t kTile = int64_t{kTileRows} * kTileRows;
+  return p.sums + (row / kTileRows * kDigitPanels + panel) * kTile + row % kTileRows * kTileRows;
+}
+
+// Whole sums of kRows rows of x with kPanels panels.
+template <int kRows, int kPanels>
+struct DigitSums {
+  __m512i high[kPanels][kRows], low[kPanels][kRows], weights[kPanels];
+
+  inline void Clear() {
+    VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
+      weights[p] = _mm512_setzero_si512();
+      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+        high[p][m] = low[p][m] = _mm512_setzero_si512();
+      }
+    }
+  }
+
+  // One step; `x` is a group's first row of it.
+  template <class Quads>
+  inline void Add(const Quads* quads, int64_t step, const uint8_t* x) {
+    const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
+    for (int pair = 0; pair < kQuadPairs; ++pair, x += 8) {
+      __m512i w[kPanels][2];
+      VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
+        quads[p].Get(step * kQuadPairs + pair, w[p]);
+      }
+      VERNIER_UNROLL for (int q = 0; q < 2; ++q) {
+        VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
+          weights[p] = _mm512_dpbusd_epi32(weights[p], bias, w[p][q]);
+        }
+        VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+          const uint8_t* digits = x + m * kDigitCols + 4 * q;
+          const __m512i h = Broadcast(digits);
+          const __m512i l = Broadcast(digits + kDigitRows * kDigitCols);
+          VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
+            high[p][m] = _mm512_dpbusd_epi32(high[p][m], h, w[p][q]);
+            low[p][m] = _mm512_dpbusd_epi32(low[p][m], l, w[p][q]);
+          }
+        }
+      }
+    }
+  }
+  inline __m512i High(int panel, int row) const {
+    return _mm512_sub_epi32(high[panel][row], weights[panel]);
+  }
+  inline __m512i Low(int panel, int row) const {
+    return _mm512_sub_epi32(low[panel][row], weights[panel]);
+  }
+
+  static inline __m512i Broadcast(const uint8_t* four) {
+    int32_t bits;
+    __builtin_memcpy(&bits, four, sizeof(bits));
+    return _mm512_set1_epi32(bits);
+  }
+};
+
+// A group of x with some of the panels.
+struct DigitGroup {
+  const DigitProduct& p;
+  int64_t row;  // of x, the group's first
+  int first;    // panel
+
+  const uint8_t* x() const { return p.x.tiles + row / kDigitRows * p.x.steps * kDigitTile; }
+};
+
+// Kernel::Run<rows, panels>(group, args): exactly one to four rows or all of a group. Few rows take
+// two panels at once, since one alone does not hide the latency of its additions.
+template <class Kernel, class... Args>
+inline void MultiplyGroup(const DigitProduct& p, int64_t row, const Args&... args) {
+  static_assert(kDigitPanels == 2 && kDigitRows == 8);
+  switch (p.x.rows - row) {
+    case 1:
+      return Kernel::template Run<1, 2>(DigitGroup{p, row, 0}, args...);
+    case 2:
+      return Kernel::template Run<2, 2>(DigitGroup{p, row, 0}, args...);
+    case 3:
+      return Kernel::template Run<3, 2>(DigitGroup{p, row, 0}, args...);
+    case 4:
+      return Kernel::template Run<4, 2>(DigitGroup{p, row, 0}, args...);
+    default:
+      for (int i = 0; i < p.num_panels; ++i) {
+        Kernel::template Run<8, 1>(DigitGroup{p, row, i}, args...);
+      }
+  }
+}
+
+// ---- int8 ----
+
+struct Int8Kernel {
+  template <int kRows, int kPanels>
+  static void Run(const DigitGroup& group) {
+    const DigitProduct& p = group.p;
+    constexpr int64_t kBlockSteps = kDigitBlock / kDigitCols;
+    ByteQuads quads[kPanels];
+    __m512 total[kPanels][kRows];
+    VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+      quads[i] = {p.panels[group.first + i].codes};
+      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) total[i][m] = _mm512_setzero_ps();
+    }
+    for (int64_t first = 0; first < p.x.steps; first += kBlockSteps) {
+      const int64_t end = first + kBlockSteps < p.x.steps ? first + kBlockSteps : p.x.steps;
+      DigitSums<kRows, kPanels> sums;
+      sums.Clear();
+      for (int64_t step = first; step < end; ++step) {
+        sums.Add(quads, step, group.x() + step * kDigitTile);
+      }
+      VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+        VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+          total[i][m] = _mm512_add_ps(total[i][m], JoinWide(sums.High(i, m), sums.Low(i, m)));
+        }
+      }
+    }
+    VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+        _mm512_storeu_ps(SumsOf(p, group.first + i, group.row + m),
+                         _mm512_mul_ps(total[i][m], _mm512_set1_ps(p.x.scales[group.row + m])));
+      }
+    }
+  }
+};
+
+void MultiplyInt8Digits(const DigitProduct& p) {
+  for (int64_t row = 0; row < p.x.rows; row += kDigitRows) MultiplyGroup<Int8Kernel>(p, row);
+}
+
+// ---- NF4 ----
+
+// Some steps of one panel, decoded in DigitProduct::scratch.
+struct DecodedScales {
+  const float* absmax;
+  inline __m512 Get(int64_t step) const { return _mm512_loadu_ps(absmax + step * kTileRows); }
+};
+struct DecodedPanel {
+  ByteQuads quads;
+  DecodedScales scales;
+};
+
+constexpr int64_t kDecodedSteps = kDigitScratchCols / kDigitCols;
+
+template <class Scales>
+inline DecodedPanel DecodePanel(const DigitProduct& p, int panel, int64_t begin, int64_t end) {
+  constexpr int64_t kCodes = kDigitScratchCols * kTileRows;
+  uint8_t* codes = p.scratch + panel * (kDigitScratchBytes / kDigitPanels);
+  auto* absmax = reinterpret_cast<float*>(codes + kCodes);
+  const Nf4Quads quads = {p.panels[panel].codes};
+  const Scales scales(p.panels[panel]);
+  for (int64_t step = begin; step < end; ++step) {
+    uint8_t* to = codes + (step - begin) * kDigitCols * kTileRows;
+    VERNIER_UNROLL for (int pair = 0; pair < kQuadPairs; ++pair) {
+      __m512i both[2];
+      quads.Get(step * kQuadPairs + pair, both);
+      _mm512_storeu_si512(to + 2 * pair * kQuadBytes, both[0]);
+      _mm512_storeu_si512(to + (2 * pair + 1) * kQuadBytes, both[1]);
+    }
+    _mm512_storeu_ps(absmax + (step - begin) * kTileRows, scales.Get(step));
+  }
+  return {{codes}, {absmax}};
+}
+
+// Steps [begin, end) of some panels, whose sums so far lie in p.sums; `quads` and `scales` count
+// from `begin`.
+template <int kRows, int kPanels, class Quads, class Scales>
+inline void AddNf4Steps(const DigitGroup& group, const Quads* quads, const Scales* scales,
+                        int64_t begin, int64_t end) {
+  const DigitProduct& p = group.p;
+  __m512 total[kPanels][kRows];
+  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+      total[i][m] = begin == 0 ? _mm512_setzero_ps()
+                               : _mm512_loadu_ps(SumsOf(p, group.first + i, group.row + m));
+    }
+  }
+  const uint8_t* x = group.x() + begin * kDigitTile;
+  for (int64_t step = 0; step < end - begin; ++step, x += kDigitTile) {
+    DigitSums<kRows, kPanels> sums;
+    sums.Clear();
+    sums.Add(quads, step, x);
+    VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+      const __m512 absmax = scales[i].Get(step);
+      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+        total[i][m] =
+            _mm512_fmadd_ps(JoinNarrow(sums.High(i, m), sums.Low(i, m)), absmax, total[i][m]);
+      }
+    }
+  }
+  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+      const float scale = end == p.x.steps ? p.x.scales[group.row + m] / kNf4CodeScale : 1;
+      _mm512_storeu_ps(SumsOf(p, group.first + i, group.row + m),
+                       _mm512_mul_ps(total[i][m], _mm512_set1_ps(scale)));
+    }
+  }
+}
+
+template <class Scales>
+struct Nf4Kernel {
+  template <int kRows, int kPanels>
+  static void Run(const DigitGroup& group) {
+    const Panel* panels = group.p.panels + group.first;
+    const Scales scales[2] = {Scales(panels[0]), Scales(panels[kPanels - 1])};
+    const Nf4Quads quads[2] = {{panels[0].codes}, {panels[kPanels - 1].codes}};
+    AddNf4Steps<kRows, kPanels>(group, quads, scales, 0, group.p.x.steps);
+  }
+};
+
+struct DecodedNf4Kernel {
+  template <int kRows, int kPanels>
+  static void Run(const DigitGroup& group, const DecodedPanel (&panels)[kDigitPanels],
+                  int64_t begin, int64_t end) {
+    const DecodedPanel& a = panels[group.first];
+    const DecodedPanel& b = panels[group.first + kPanels - 1];
+    const ByteQuads quads[2] = {a.quads, b.quads};
+    const DecodedScales scales[2] = {a.scales, b.scales};
+    AddNf4Steps<kRows, kPanels>(group, quads, scales, begin, end);
+  }
+};
+
+// body(decoded panels, begin, end) for runs of steps, in order.
+template <class Scales, class Body>
+inline void ForDecodedSteps(const DigitProduct& p, const Body& body) {
+  for (int64_t begin = 0; begin < p.x.steps; begin += kDecodedSteps) {
+    const int64_t end = begin + kDecodedSteps < p.x.steps ? begin + kDecodedSteps : p.x.steps;
+    const DecodedPanel panels[kDigitPanels] = {DecodePanel<Scales>(p, 0, begin, end),
+                                               DecodePanel<Scales>(p, 1, begin, end)};
+    body(panels, begin, end);
+  }
+}
+
+template <class Scales>
+void MultiplyNf4Digits(const DigitProduct& p) {
+  if (p.x.rows <= kDigitRows) return MultiplyGroup<Nf4Kernel<Scales>>(p, 0);
+  ForDecodedSteps<Scales>(
+      p, [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
+        for (int64_t row = 0; row < p.x.rows; row += kDigitRows) {
+          MultiplyGroup<DecodedNf4Kernel>(p, row, panels, begin, end);
+        }
+      });
+}
+
+constexpr char kFlipSigns = static_cast<char>(0x80);
+
+}  // namespace
+}  // namespace vernier
