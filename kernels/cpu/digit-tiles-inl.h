@@ -11,7 +11,7 @@
 namespace vernier {
 namespace {
 
-constexpr int64_t kVectorRows = 3;  // rows of x up to which vectors are faster
+constexpr int64_t kVectorRows = 4;  // rows of x up to which vectors are faster
 
 void BeginDigits() {
   constexpr uint8_t kAll = kTileRows;
@@ -181,12 +181,14 @@ void MultiplyNf4Tiles(const DigitProduct& p, int64_t group,
   }
 }
 
+constexpr int64_t kFewSteps = 4;
 template <class Scales>
 void MultiplyNf4(const DigitProduct& p) {
   if (p.x.rows <= kVectorRows) return MultiplyNf4Digits<Scales>(p);
   const int64_t groups = (p.x.rows + kDigitRows - 1) / kDigitRows;
   ForDecodedSteps<Scales>(
-      p, [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
+      p, groups <= 2 ? kFewSteps : kDecodedSteps,
+      [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
         for (int64_t group = 0; group < groups; ++group) {
           MultiplyNf4Tiles(p, group, panels, begin, end);
         }

@@ -362,11 +362,11 @@ struct DecodedNf4Kernel {
   }
 };
 
-// body(decoded panels, begin, end) for runs of steps, in order.
+// body(decoded panels, begin, end) for runs of up to `most` steps, in order.
 template <class Scales, class Body>
-inline void ForDecodedSteps(const DigitProduct& p, const Body& body) {
-  for (int64_t begin = 0; begin < p.x.steps; begin += kDecodedSteps) {
-    const int64_t end = begin + kDecodedSteps < p.x.steps ? begin + kDecodedSteps : p.x.steps;
+inline void ForDecodedSteps(const DigitProduct& p, int64_t most, const Body& body) {
+  for (int64_t begin = 0; begin < p.x.steps; begin += most) {
+    const int64_t end = begin + most < p.x.steps ? begin + most : p.x.steps;
     const DecodedPanel panels[kDigitPanels] = {DecodePanel<Scales>(p, 0, begin, end),
                                                DecodePanel<Scales>(p, 1, begin, end)};
     body(panels, begin, end);
@@ -377,7 +377,8 @@ template <class Scales>
 void MultiplyNf4Digits(const DigitProduct& p) {
   if (p.x.rows <= kDigitRows) return MultiplyGroup<Nf4Kernel<Scales>>(p, 0);
   ForDecodedSteps<Scales>(
-      p, [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
+      p, kDecodedSteps,
+      [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
         for (int64_t row = 0; row < p.x.rows; row += kDigitRows) {
           MultiplyGroup<DecodedNf4Kernel>(p, row, panels, begin, end);
         }
