@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/base/check.h"
 #include "kernels/cpu/tiled_rows.h"
@@ -334,23 +335,37 @@ void SoftCap(float cap, int64_t count, float* y) {
   for (int64_t i = 0; i < count; ++i) y[i] = cap * std::tanh(y[i] / cap);
 }
 
-// Rows of x become rows of `out`.
-void StoreUnit(const WeightUnit& unit, const RowRun& run, float* sums, Store store, Rows out) {
-  const Rows from_first = out.From(run.first_row);
-  ForTiles(unit, run, sums, [&](const float* y, int tile, int64_t group, int rows) {
-    const int64_t column = unit.first_row() + int64_t{tile} * kTileRows;
-    const int outputs = unit.valid_rows(tile);
-    for (int row = 0; row < rows; ++row, y += kTileRows) {
-      float* to = from_first.row(group * kTileRows + row) + column;
-      if (store == Store::kSet) {
-        std::copy_n(y, outputs, to);
-      } else if (outputs == kTileRows) {
-        for (int i = 0; i < kTileRows; ++i) to[i] += y[i];
-      } else {
-        for (int i = 0; i < outputs; ++i) to[i] += y[i];
+// `outputs` of a tile's sums to a row of an output; a constant number of them is a few moves.
+template <class Count>
+void StoreRow(const float* sums, Count outputs, Store store, float* to) {
+  if (store == Store::kSet) {
+    for (int i = 0; i < outputs; ++i) to[i] = sums[i];
+  } else {
+    for (int i = 0; i < outputs; ++i) to[i] += sums[i];
+  }
+}
+
+// Rows of x become rows of `out`, one after the other for all units, which lie side by side there:
+// a thread writes a run of each row.
+void StoreUnits(std::span<const WeightUnit> units, const RowRun& run, const float* sums,
+                Store store, Rows out) {
+  const int64_t size = run.groups() * kSumsSize;
+  for (int64_t row = 0; row < run.num_rows; ++row) {
+    const float* of_row = sums + row / kTileRows * kSumsSize + row % kTileRows * kTileRows;
+    float* const to = out.row(run.first_row + row);
+    for (size_t i = 0; i < units.size(); ++i) {
+      for (int tile = 0; tile < kTilesOfUnit; ++tile) {
+        const float* from = of_row + static_cast<int64_t>(i) * size + tile * kTileSums;
+        const int64_t column = units[i].first_row() + int64_t{tile} * kTileRows;
+        const int outputs = units[i].valid_rows(tile);
+        if (outputs == kTileRows) {
+          StoreRow(from, std::integral_constant<int, kTileRows>(), store, to + column);
+        } else {
+          StoreRow(from, outputs, store, to + column);
+        }
       }
     }
-  });
+  }
 }
 
 // body(projection, first, last) for the units [begin, end) of all projections, one after the other:
@@ -442,15 +457,13 @@ void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
         WeightUnit batch[kBatchUnits];
         for (int64_t j = 0; j < count; ++j) batch[j] = {projection.weight, projection.bias, i + j};
         MultiplyUnits(*runtime.kernels, std::span(batch, count), run, scratch);
-        for (int64_t j = 0; j < count; ++j) {
+        for (int64_t j = 0; projection.soft_cap > 0 && j < count; ++j) {
           float* sums = scratch.sums + j * run.groups() * kSumsSize;
-          if (projection.soft_cap > 0) {
-            ForTiles(batch[j], run, sums, [&](float* y, int, int64_t, int rows) {
-              SoftCap(projection.soft_cap, int64_t{rows} * kTileRows, y);
-            });
-          }
-          StoreUnit(batch[j], run, sums, projection.store, projection.out);
+          ForTiles(batch[j], run, sums, [&](float* y, int, int64_t, int rows) {
+            SoftCap(projection.soft_cap, int64_t{rows} * kTileRows, y);
+          });
         }
+        StoreUnits(std::span(batch, count), run, scratch.sums, projection.store, projection.out);
       }
     };
     ForProjections(projections, begin, end, project);
@@ -483,8 +496,8 @@ void ProjectGated(const LinearRuntime& runtime, Rows x, int64_t num_rows, const 
         ForTiles(batch[j], run, sums, [&](float* y, int, int64_t, int rows) {
           activate(y, gated ? y + count * size : nullptr, int64_t{rows} * kTileRows);
         });
-        StoreUnit(batch[j], run, sums, Store::kSet, h);
       }
+      StoreUnits(std::span(batch, count), run, scratch.sums, Store::kSet, h);
     }
   };
   ForUnits(runtime, weights, NumUnits(*args.up), x, num_rows, multiply);
