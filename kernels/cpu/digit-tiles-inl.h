@@ -29,7 +29,7 @@ void SplitDigits(const float* x, int64_t stride, int rows, int64_t steps, int64_
 
 constexpr int64_t kWeightTile = int64_t{kTileRows} * kDigitCols;  // bytes
 constexpr int kTileWords = kTileRows * kTileRows;                 // of sums
-constexpr int kLowWords = kTileWords / 2;                         // of the high digits, before the low
+constexpr int kLowWords = kTileWords / 2;  // of the high digits, before the low
 
 // ---- int8 ----
 
@@ -105,8 +105,8 @@ void MultiplyInt8(const DigitProduct& p) {
 // are weights of either panel.
 
 struct DecodedTiles {
-  const uint8_t* x;                 // of the first step
-  const uint8_t* w[kDigitPanels];   // likewise
+  const uint8_t* x;                // of the first step
+  const uint8_t* w[kDigitPanels];  // likewise
   const float* absmax[kDigitPanels];
 };
 
@@ -164,8 +164,8 @@ void MultiplyNf4Tiles(const DigitProduct& p, int64_t group,
   GroupTotals total;
   VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
     VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
-      total[i][m] = begin == 0 ? _mm512_setzero_ps()
-                               : _mm512_loadu_ps(SumsOf(p, i, group * kDigitRows + m));
+      total[i][m] =
+          begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(p, i, group * kDigitRows + m));
     }
   }
   const DecodedTiles tiles = {p.x.tiles + (group * p.x.steps + begin) * kDigitTile,

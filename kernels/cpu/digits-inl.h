@@ -48,9 +48,9 @@ inline void SplitRow(const float* x, int64_t steps, char flip, uint8_t* tiles, f
       const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, half), 8);
       const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + i),
-                      _mm_xor_si128(_mm512_cvtepi32_epi8(high), flips));
+                       _mm_xor_si128(_mm512_cvtepi32_epi8(high), flips));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + kDigitRows * kDigitCols + i),
-                      _mm_xor_si128(_mm512_cvtepi32_epi8(low), flips));
+                       _mm_xor_si128(_mm512_cvtepi32_epi8(low), flips));
     }
   }
 }
@@ -96,8 +96,7 @@ struct Nf4Quads {
     const __m512i both = _mm512_loadu_si512(codes + pair * kPairBytes);
     __builtin_prefetch(codes + pair * kPairBytes + kDigitPrefetch);
     quads[0] = _mm512_shuffle_epi8(table, _mm512_and_si512(both, nibble));
-    quads[1] =
-        _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
+    quads[1] = _mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
   }
 };
 
@@ -377,8 +376,7 @@ template <class Scales>
 void MultiplyNf4Digits(const DigitProduct& p) {
   if (p.x.rows <= kDigitRows) return MultiplyGroup<Nf4Kernel<Scales>>(p, 0);
   ForDecodedSteps<Scales>(
-      p, kDecodedSteps,
-      [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
+      p, kDecodedSteps, [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
         for (int64_t row = 0; row < p.x.rows; row += kDigitRows) {
           MultiplyGroup<DecodedNf4Kernel>(p, row, panels, begin, end);
         }

@@ -114,12 +114,12 @@ struct TileKernels {
 // becomes 16-bit numbers of one scale, x = scale * (256 high + low), and both of these digits
 // multiply 8-bit weights. What is added in fp32 is a product of kDigitBlock columns (int8) or of
 // one NF4 block, ascending.
-inline constexpr int kDigitRows = 8;                       // rows of x in a group
-inline constexpr int kDigitCols = 64;                      // inputs of a step
+inline constexpr int kDigitRows = 8;                            // rows of x in a group
+inline constexpr int kDigitCols = 64;                           // inputs of a step
 inline constexpr int kDigitTile = 2 * kDigitRows * kDigitCols;  // bytes of a group's step
-inline constexpr int kDigitPanels = 2;                     // weight panels of one product, at most
-inline constexpr int64_t kDigitBlock = 32768;              // columns whose sums fit 32 bits
-inline constexpr int64_t kDigitScratchCols = 1024;         // columns that are decoded at once
+inline constexpr int kDigitPanels = 2;              // weight panels of one product, at most
+inline constexpr int64_t kDigitBlock = 32768;       // columns whose sums fit 32 bits
+inline constexpr int64_t kDigitScratchCols = 1024;  // columns that are decoded at once
 
 // Rows of x as digits; missing rows of the last group hold anything.
 struct DigitRows {

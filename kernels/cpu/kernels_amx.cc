@@ -278,9 +278,8 @@ using BF16Columns = ElementColumns<ElementBF16, 1>;
 template <class Columns>
 constexpr TileKernels::OfLayout LayoutKernels() {
   static_assert(kMaxFewRows == 2);
-  return {Columns::kParts,
-          DecodeTiles<Columns>,
-          {MultiplyFew<Columns, 1>, MultiplyFew<Columns, 2>}};
+  return {
+      Columns::kParts, DecodeTiles<Columns>, {MultiplyFew<Columns, 1>, MultiplyFew<Columns, 2>}};
 }
 
 constexpr TileKernels kTileKernels = {

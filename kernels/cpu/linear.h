@@ -11,16 +11,9 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/unit_products.h"
 
 namespace vernier {
-
-// Rows of activations: row m begins at data + m * stride.
-struct Rows {
-  float* data = nullptr;
-  int64_t stride = 0;  // floats
-  float* row(int64_t index) const { return data + index * stride; }
-  Rows From(int64_t first) const { return {row(first), stride}; }
-};
 
 enum class Store : uint8_t { kSet, kAdd };
 

@@ -47,12 +47,9 @@ struct PackingRow {
   Packing straddled;
 };
 
-constexpr Packing kPackF32 = {PanelLayout::kF32, kTileCols,      32, 1, 0, false,
-                              NoScales};
-constexpr Packing kPackF16 = {PanelLayout::kF16, kTileCols,      16, 1, 0, false,
-                              NoScales};
-constexpr Packing kPackBF16 = {PanelLayout::kBF16, kTileCols,      16, 1, 0, false,
-                               NoScales};
+constexpr Packing kPackF32 = {PanelLayout::kF32, kTileCols, 32, 1, 0, false, NoScales};
+constexpr Packing kPackF16 = {PanelLayout::kF16, kTileCols, 16, 1, 0, false, NoScales};
+constexpr Packing kPackBF16 = {PanelLayout::kBF16, kTileCols, 16, 1, 0, false, NoScales};
 constexpr Packing kPackInt8 = {PanelLayout::kInt8, kDigitCols, 8, 1, 1, false, NoScales};
 
 constexpr PackingRow kPackings[kNumFormats] = {
@@ -166,8 +163,7 @@ int64_t PaddedCols(int64_t cols) { return CheckedRoundUp(cols, kNf4Chunk); }
 
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
-                                                const KernelTable& kernels,
-                                                ThreadPool* pool) {
+                                                const KernelTable& kernels, ThreadPool* pool) {
   if (source.rows < 1 || source.cols < 1) {
     return absl::InvalidArgumentError(absl::StrCat(source.name, " has shape [", source.rows, ", ",
                                                    source.cols, "], must be positive"));
@@ -176,7 +172,8 @@ absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
   bool any_chunked = false;
   for (const FormatId format : formats) {
     const Packing& packing = PackingOf(format, source.cols);
-    absl::StatusOr<std::shared_ptr<PackedWeight>> weight = NewPackedWeight(source, packing, kernels);
+    absl::StatusOr<std::shared_ptr<PackedWeight>> weight =
+        NewPackedWeight(source, packing, kernels);
     if (!weight.ok()) return weight.status();
     targets.push_back({format, &packing, *std::move(weight)});
     any_chunked |= !packing.whole;

@@ -47,8 +47,7 @@ int64_t PaddedCols(int64_t cols);
 // needs every scale before the first, so its canonical copy is whole for a while.
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
-                                                const KernelTable& kernels,
-                                                ThreadPool* pool);
+                                                const KernelTable& kernels, ThreadPool* pool);
 
 // Backend::Values.
 std::optional<WeightSource> ValuesOf(const Weight& weight);

@@ -1,5 +1,5 @@
-// Where each layout and order of kernel_table.h puts the weights of a row: placing them, and reading
-// them back. kernels/cpu/README.md has the bytes.
+// Where each layout and order of kernel_table.h puts the weights of a row: placing them, and
+// reading them back. kernels/cpu/README.md has the bytes.
 #pragma once
 
 #include <cstdint>

@@ -11,8 +11,9 @@ namespace {
 
 #define VERNIER_TILE_LOAD(tile, from) \
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile::"r"(from), "r"(kTileRowBytes) : "memory")
-#define VERNIER_TILE_STORE(to, tile)                                                             \
-  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)"::"r"(to), "r"(kTileRowBytes) : "memory")
+#define VERNIER_TILE_STORE(to, tile)                                                              \
+  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(kTileRowBytes) : "memor" \
+                                                                                          "y")
 #define VERNIER_TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::)
 // Pairs of bf16, added in fp32.
 #define VERNIER_TILE_ADD_PRODUCT(sum, a, b) \

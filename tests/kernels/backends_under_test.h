@@ -36,8 +36,7 @@ struct Precision {
     return product + (format == FormatId::kF32 || format == FormatId::kF16 ? left_out : 0);
   }
   bool MultipliesDigits(FormatId format, int64_t cols) const {
-    return digit > 0 &&
-           (format == FormatId::kInt8 || (IsNf4(format) && cols % kNf4Block == 0));
+    return digit > 0 && (format == FormatId::kInt8 || (IsNf4(format) && cols % kNf4Block == 0));
   }
   static bool IsNf4(FormatId format) {
     return format == FormatId::kNf4 || format == FormatId::kNf4Dq;

@@ -53,8 +53,7 @@ inline Tracked Track(const std::vector<float>& values, int64_t width, double err
 class ErrorModel {
  public:
   // `format` is that of the weights.
-  ErrorModel(const Precision& precision, FormatId format)
-      : p_(precision), format_(format) {}
+  ErrorModel(const Precision& precision, FormatId format) : p_(precision), format_(format) {}
 
   const Precision& precision() const { return p_; }
 
@@ -128,12 +127,12 @@ class ErrorModel {
         magnitude = std::max(magnitude, size);
       }
     }
-    const double roundings =
-        static_cast<double>(matrix.cols + 3) * p_.accumulate + p_.weight +
-        p_.ProductError(format_, matrix.cols);
+    const double roundings = static_cast<double>(matrix.cols + 3) * p_.accumulate + p_.weight +
+                             p_.ProductError(format_, matrix.cols);
     const double digits =
         p_.MultipliesDigits(format_, matrix.cols) ? p_.digit * (x.Largest() + x.Bound()) : 0;
-    y.error = row_sum * (x.error + digits) + magnitude * (x.relative + roundings) + 2 * p_.accumulate * bias;
+    y.error = row_sum * (x.error + digits) + magnitude * (x.relative + roundings) +
+              2 * p_.accumulate * bias;
     y.relative = 2 * p_.accumulate + p_.activation;
     return y;
   }

@@ -105,7 +105,8 @@ inline void MakeExact(float step, MatrixValues* matrix) {
 }
 
 // The same with the values that products take which multiply NF4 as whole numbers over 124.115
-// (kernels/cpu/digits-inl.h), as what the checkpoint has. Rows that are no whole blocks keep theirs.
+// (kernels/cpu/digits-inl.h), as what the checkpoint has. Rows that are no whole blocks keep
+// theirs.
 inline MatrixValues Nf4AsWholeNumbers(MatrixValues matrix) {
   constexpr float kScale = 124.115f;
   for (int64_t first = 0; matrix.cols % kNf4Block == 0 && first < matrix.rows * matrix.cols;

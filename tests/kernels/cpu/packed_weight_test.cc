@@ -140,10 +140,10 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
             largest = std::max<double>(largest, std::fabs(x[m * shape.cols + k]));
           }
           // A rounding a step of the sum, and a few for products and scales.
-          const double tolerance = ((shape.cols + 6.0) * 0x1p-24 +
-                                    precision.ProductError(format, shape.cols)) *
-                                       magnitude +
-                                   (digits ? precision.digit * largest * weights : 0) + 1e-30;
+          const double tolerance =
+              ((shape.cols + 6.0) * 0x1p-24 + precision.ProductError(format, shape.cols)) *
+                  magnitude +
+              (digits ? precision.digit * largest * weights : 0) + 1e-30;
           ASSERT_NEAR(all[m * shape.rows + r], sum, tolerance)
               << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "] at " << m
               << ", " << r;
@@ -199,7 +199,8 @@ TEST_P(PackedWeightTest, EqualValuesAtTheLimitDoNotOverflow) {
   constexpr Shape kShape = {16, kDigitBlock + 64};
   for (const FormatId format : {FormatId::kInt8, FormatId::kNf4}) {
     for (const float sign : {1.0f, -1.0f}) {
-      const Weight weight = Pack(std::vector<float>(kShape.rows * kShape.cols, sign), kShape, format);
+      const Weight weight =
+          Pack(std::vector<float>(kShape.rows * kShape.cols, sign), kShape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
       for (const int64_t rows : {1, 5}) {
         const std::vector<float> y =
@@ -302,8 +303,7 @@ TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
   WeightSource source = SourceOf(values, rows, cols);
   source.name = "layers.0.mlp.up";
   for (const FormatId format : kFormats) {
-    const absl::Status status =
-        PackWeights(source, {{format}}, PortableKernels(), &pool).status();
+    const absl::Status status = PackWeights(source, {{format}}, PortableKernels(), &pool).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
     EXPECT_EQ(status, Quantize(source, format).status());
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("layers.0.mlp.up"));
@@ -350,9 +350,8 @@ TEST(PackWeightsTest, ImpossibleShapesAreStatuses) {
   ThreadPool pool(1);
   const auto read = [](int64_t, int64_t, float*) { return absl::InternalError("not reached"); };
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(
-        PackWeights({"w", 0, 8, read}, {{format}}, PortableKernels(), &pool).status().code(),
-        absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(PackWeights({"w", 0, 8, read}, {{format}}, PortableKernels(), &pool).status().code(),
+              absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}},
                           PortableKernels(), &pool)
                   .status()

@@ -1,0 +1,217 @@
+#include "kernels/cpu/unit_products.h"
+
+#include "kernels/base/check.h"
+
+namespace vernier {
+namespace {
+
+// Rows of x that pass over a panel together when there are more than one pass can take: three sums
+// for each of the panel's rows fill the registers of AVX-512 and read each weight from cache once.
+constexpr int kPanelPassRows = 3;
+
+// ---- Dots: PanelOrder::kRows ----
+
+// A panel is decoded where that pays, and multiplied with a few rows of x in each pass.
+void MultiplyByDots(const KernelTable& kernels, const WeightUnit& unit, const RowRun& run,
+                    const UnitScratch& scratch, float* sums) {
+  const DotKernels& own = kernels.dots[static_cast<int>(unit.weight->layout)];
+  const bool one_pass = own.dot[0] != nullptr && run.num_rows <= kMaxDotRows;
+  const int pass_rows = one_pass ? kMaxDotRows : kPanelPassRows;
+  Panel panels[kMaxUnitPanels];
+  const int num_panels = unit.Panels(panels);
+  for (int i = 0; i < num_panels; ++i) {
+    const DotKernels* dots = &own;
+    if (!one_pass && own.decode != nullptr) {
+      own.decode(panels[i], reinterpret_cast<float*>(scratch.decoded));
+      panels[i].codes = scratch.decoded;
+      dots = &kernels.dots[static_cast<int>(PanelLayout::kF32)];
+    }
+    float* to = sums + i / kTilesOfUnit * kTileSums + i % kTilesOfUnit * kPanelRows;
+    static_assert(kTileRows == kTilesOfUnit * kPanelRows);
+    for (int64_t m = 0; m < run.num_rows; m += pass_rows) {
+      const auto count = static_cast<int>(std::min<int64_t>(pass_rows, run.num_rows - m));
+      float y[kMaxDotRows * kPanelRows];
+      dots->dot[count - 1](panels[i], run.x.row(m), run.x.stride, y);
+      for (int row = 0; row < count; ++row) {
+        const int64_t at = m + row;
+        std::copy_n(y + row * kPanelRows, kPanelRows,
+                    to + at / kTileRows * kSumsSize + at % kTileRows * kTileRows);
+      }
+    }
+  }
+}
+
+// ---- Digits: PanelOrder::kQuads ----
+
+// x of a pass over a batch's weights stays in the second cache.
+constexpr int64_t kDigitPassBytes = 768 << 10;
+
+void MultiplyByDigits(const DigitKernels& kernels, std::span<const WeightUnit> units,
+                      const RowRun& run, const UnitScratch& scratch, float* const* sums) {
+  const DigitRows& x = run.digits;
+  const int64_t fitting = kDigitPassBytes / (x.steps * kDigitCols * 2) / kTileRows * kTileRows;
+  const int64_t pass_rows = std::max<int64_t>(kTileRows, fitting);
+  kernels.begin();
+  for (int64_t first = 0; first < x.rows; first += pass_rows) {
+    DigitProduct product = {};
+    product.x = {.tiles = x.tiles + first / kDigitRows * x.steps * kDigitTile,
+                 .scales = x.scales + first,
+                 .rows = std::min(pass_rows, x.rows - first),
+                 .steps = x.steps};
+    product.scratch = scratch.decoded;
+    for (size_t i = 0; i < units.size(); ++i) {
+      product.num_panels = units[i].Panels(product.panels);
+      if (product.num_panels == 1) product.panels[1] = product.panels[0];
+      product.sums = sums[i] + first / kTileRows * kSumsSize;
+      kernels.multiply[static_cast<int>(units[i].weight->layout)](product);
+    }
+  }
+  kernels.end();
+}
+
+// ---- Tiles: PanelOrder::kPairs ----
+//
+// For a block of inputs each unit of a batch is decoded in turn, into tiles that stay in the first
+// cache, and multiplied with that block of every group of x, which stays in the second cache for
+// the whole batch; the sums are loaded and stored in between. One or two groups need none of that:
+// their sums stay in the matrix unit from a weight row's first input to its last.
+
+// Decodes inputs [col, col + count) of one unit, which lie in the block of x from `first_col`, and
+// multiplies them with every group. `resident`: the sums stay in the matrix unit until the last.
+void MultiplyBlock(const TileKernels& kernels, const WeightUnit& unit, const TiledRows& x,
+                   int64_t first_col, int64_t col, int64_t count, bool resident, float* sums,
+                   uint16_t* tiles) {
+  const TileKernels::OfLayout& own = kernels.layouts[static_cast<int>(unit.weight->layout)];
+  const int64_t offset = (col - first_col) * kTileRows;
+  Panel panels[kMaxUnitPanels];
+  const int num_panels = unit.Panels(panels);
+  for (int i = 0; i < num_panels; ++i) own.decode(panels[i], col, count, tiles + i * kTileSize);
+  for (int64_t g = 0; g < x.groups; g += 2) {
+    kernels.multiply[own.weight_parts - 1](
+        {.w = tiles,
+         .x = {x.Tiles(first_col, 0, g) + offset, x.Tiles(first_col, 1, g) + offset},
+         .x_group = x.GroupSize(first_col),
+         .steps = count / kTileCols,
+         .groups = static_cast<int>(std::min<int64_t>(2, x.groups - g)),
+         .zero = col == 0,
+         .load = col > 0 && !resident,
+         .store = col + count == unit.weight->padded_cols || !resident,
+         .sums = sums + g * kSumsSize});
+  }
+}
+
+void MultiplyFewByTiles(const TileKernels& kernels, const WeightUnit& unit, const TiledRows& x,
+                        float* sums) {
+  Panel panels[kMaxUnitPanels];
+  const int num_panels = unit.Panels(panels);
+  const auto& own = kernels.layouts[static_cast<int>(unit.weight->layout)];
+  own.multiply_few[x.rows - 1]({.panels = panels,
+                                .num_panels = num_panels,
+                                .x = {x.Few(0), x.Few(1)},
+                                .x_stride = x.cols,
+                                .sums = sums});
+}
+
+// Columns of a unit are decoded `most` at a time.
+void MultiplyResident(const TileKernels& kernels, const WeightUnit& unit, const TiledRows& x,
+                      uint16_t* tiles, float* sums) {
+  const int64_t cols = unit.weight->padded_cols;
+  // So that as much is decoded at once, whatever a weight's parts.
+  const int parts = kernels.layouts[static_cast<int>(unit.weight->layout)].weight_parts;
+  const int64_t most = kResidentBlock / parts / kTileCols * kTileCols;
+  for (int64_t first = 0; first < cols; first += x.block) {
+    const int64_t end = std::min(first + x.block, cols);
+    for (int64_t col = first; col < end; col += most) {
+      MultiplyBlock(kernels, unit, x, first, col, std::min(most, end - col), true, sums, tiles);
+    }
+  }
+}
+
+void MultiplyByTiles(const TileKernels& kernels, std::span<const WeightUnit> units,
+                     const RowRun& run, const UnitScratch& scratch, float* const* sums) {
+  const TiledRows& x = run.tiled;
+  auto* tiles = reinterpret_cast<uint16_t*>(scratch.decoded);
+  const unsigned flushing = kernels.begin_flushing();
+  if (!IsFew(x.rows)) kernels.begin(x.rows);
+  if (IsFew(x.rows)) {
+    for (size_t i = 0; i < units.size(); ++i) MultiplyFewByTiles(kernels, units[i], x, sums[i]);
+  } else if (x.groups <= kResidentGroups) {
+    for (size_t i = 0; i < units.size(); ++i) {
+      MultiplyResident(kernels, units[i], x, tiles, sums[i]);
+    }
+  } else {
+    for (int64_t col = 0; col < x.cols; col += x.block) {
+      for (size_t i = 0; i < units.size(); ++i) {
+        const int64_t count = std::min(x.block, units[i].weight->padded_cols - col);
+        if (count <= 0) continue;
+        MultiplyBlock(kernels, units[i], x, col, col, count, false, sums[i], tiles);
+      }
+    }
+  }
+  if (!IsFew(x.rows)) kernels.end();
+  kernels.end_flushing(flushing);
+}
+
+// ---- Any of them ----
+
+// sums *= row scales, += bias, where there are any.
+void Finish(const WeightUnit& unit, const RowRun& run, float* sums) {
+  const float* scales = unit.weight->row_scales.floats();
+  if (scales == nullptr && unit.bias == nullptr) return;
+  ForTiles(unit, run, sums, [&](float* y, int tile, int64_t, int rows) {
+    const int64_t first = unit.first_row() + int64_t{tile} * kTileRows;
+    float scale[kTileRows], bias[kTileRows];
+    std::fill_n(scale, kTileRows, 1.0f);
+    std::fill_n(bias, kTileRows, 0.0f);
+    if (scales != nullptr) std::copy_n(scales + first, unit.valid_rows(tile), scale);
+    if (unit.bias != nullptr) std::copy_n(unit.bias + first, unit.valid_rows(tile), bias);
+    for (int row = 0; row < rows; ++row, y += kTileRows) {
+      if (scales != nullptr) {
+        for (int i = 0; i < kTileRows; ++i) y[i] *= scale[i];
+      }
+      if (unit.bias != nullptr) {
+        for (int i = 0; i < kTileRows; ++i) y[i] += bias[i];
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void MultiplyUnits(const KernelTable& kernels, std::span<const WeightUnit> units, const RowRun& run,
+                   const UnitScratch& scratch) {
+  const int64_t size = run.groups() * kSumsSize;
+  float* sums[kBatchUnits];
+  for (size_t i = 0; i < units.size(); ++i) sums[i] = scratch.sums + i * size;
+  size_t begin = 0;
+  while (begin < units.size()) {
+    const PanelOrder order = units[begin].weight->order;
+    size_t end = begin + 1;
+    while (end < units.size() && units[end].weight == units[begin].weight) ++end;
+    const std::span<const WeightUnit> same = units.subspan(begin, end - begin);
+    switch (order) {
+      case PanelOrder::kRows:
+        for (size_t i = begin; i < end; ++i) {
+          MultiplyByDots(kernels, units[i], run, scratch, sums[i]);
+        }
+        break;
+      case PanelOrder::kPairs:
+        MultiplyByTiles(*kernels.tiles, same, run, scratch, sums + begin);
+        break;
+      case PanelOrder::kQuads:
+        MultiplyByDigits(*kernels.digits, same, run, scratch, sums + begin);
+        break;
+    }
+    begin = end;
+  }
+  for (size_t i = 0; i < units.size(); ++i) Finish(units[i], run, sums[i]);
+}
+
+int64_t DecodedFloats(int64_t cols) {
+  constexpr int64_t kTiles = kBlock * kTileOutputs * kMaxWeightParts / 2;
+  constexpr int64_t kDigits = kDigitScratchBytes / static_cast<int64_t>(sizeof(float));
+  const int64_t panel = CheckedMultiply(CheckedRoundUp(cols, kNf4Chunk), kPanelRows);
+  return panel < 0 ? -1 : std::max({kTiles, kDigits, panel});
+}
+
+}  // namespace vernier
