@@ -1,9 +1,9 @@
 #include "cli/flags.h"
 
-#include <algorithm>
 #include <map>
 
 #include "absl/strings/str_split.h"
+#include "proto/metadata_value.h"
 
 namespace vernier::cli {
 namespace {
@@ -110,16 +110,7 @@ void DeclareCompareMode(CLI::App* app, v1::CompareRequest* request) {
 }  // namespace
 
 CLI::Validator HeaderValue() {
-  return CLI::Validator(
-      [](std::string& text) -> std::string {
-        if (text.empty() || text.front() == ' ' || text.back() == ' ') {
-          return "it may not be empty, nor begin or end with a blank";
-        }
-        const bool printable =
-            std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
-        return printable ? "" : "it must be printable ASCII";
-      },
-      "");
+  return CLI::Validator([](std::string& text) -> std::string { return MetadataFault(text); }, "");
 }
 
 void DeclareGenerate(CLI::App* app, GenerateOptions* options) {

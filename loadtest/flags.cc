@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "loadtest/exit_code.h"
 #include "loadtest/trace.h"
+#include "proto/metadata_value.h"
 
 namespace vernier::loadtest {
 namespace {
@@ -90,6 +91,8 @@ void DeclareServer(CLI::App* app, CommandLine* command, Pending* pending) {
   app->add_option("--api-key", command->server.api_key,
                   "Key of the API; better given as VERNIER_API_KEY, which other users do not see")
       ->envname("VERNIER_API_KEY")
+      ->check(
+          CLI::Validator([](std::string& text) -> std::string { return MetadataFault(text); }, ""))
       ->type_name("KEY");
 }
 
@@ -269,6 +272,11 @@ absl::Status ReadFiles(const Pending& pending, CommandLine* command) {
     auto parsed = ParseShares(*text);
     if (!parsed.ok()) return parsed.status();
     *shares = *std::move(parsed);
+  }
+  for (const auto& tenant : command->workload.tenants) {
+    if (const char* fault = MetadataFault(tenant.name); *fault != '\0') {
+      return absl::InvalidArgumentError(absl::StrCat("--tenants: ", fault));
+    }
   }
   const std::string& path = pending.trace.empty() ? pending.lengths : pending.trace;
   if (!path.empty()) {

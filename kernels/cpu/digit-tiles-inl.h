@@ -11,20 +11,13 @@
 namespace vernier {
 namespace {
 
-constexpr int64_t kVectorRows = 4;  // rows of x up to which vectors are faster
+// Rows of x up to which vectors are as fast; four are half a tile.
+constexpr int64_t kVectorRows = 4;
 
 void BeginDigits() {
   constexpr uint8_t kAll = kTileRows;
   constexpr uint8_t kRows[8] = {kAll, kAll, kAll, kAll, kAll, kAll, kAll, kAll};
   ConfigureTiles(kRows);
-}
-
-void SplitDigits(const float* x, int64_t stride, int rows, int64_t steps, int64_t total_rows,
-                 uint8_t* tiles, float* scales) {
-  const char flip = total_rows <= kVectorRows ? kFlipSigns : 0;
-  for (int row = 0; row < rows; ++row) {
-    SplitRow(x + row * stride, steps, flip, tiles + row * kDigitCols, scales + row);
-  }
 }
 
 constexpr int64_t kWeightTile = int64_t{kTileRows} * kDigitCols;  // bytes
@@ -91,7 +84,7 @@ void MultiplyInt8Tiles(const DigitProduct& p, int64_t group) {
 }
 
 void MultiplyInt8(const DigitProduct& p) {
-  if (p.x.rows <= kVectorRows) return MultiplyInt8Digits(p);
+  if (p.x.biased) return MultiplyInt8Digits(p);
   const int64_t groups = (p.x.rows + kDigitRows - 1) / kDigitRows;
   int64_t group = 0;
   for (; group + 2 <= groups; group += 2) MultiplyInt8Tiles<2>(p, group);
@@ -184,7 +177,7 @@ void MultiplyNf4Tiles(const DigitProduct& p, int64_t group,
 constexpr int64_t kFewSteps = 4;
 template <class Scales>
 void MultiplyNf4(const DigitProduct& p) {
-  if (p.x.rows <= kVectorRows) return MultiplyNf4Digits<Scales>(p);
+  if (p.x.biased) return MultiplyNf4Digits<Scales>(p);
   const int64_t groups = (p.x.rows + kDigitRows - 1) / kDigitRows;
   ForDecodedSteps<Scales>(
       p, groups <= 2 ? kFewSteps : kDecodedSteps,
@@ -196,6 +189,7 @@ void MultiplyNf4(const DigitProduct& p) {
 }
 
 constexpr DigitKernels kDigitKernels = {
+    kVectorRows,
     SplitDigits,
     {nullptr, nullptr, nullptr, MultiplyInt8, MultiplyNf4<PlainQuadScales>,
      MultiplyNf4<NestedQuadScales>, nullptr},

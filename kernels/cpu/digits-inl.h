@@ -34,13 +34,12 @@ inline RowScale ScaleOf(const float* x, int64_t cols) {
   return {value / kLargestDigits, kLargestDigits / value};
 }
 
-// `flip`: 0x80 adds 128 to each digit.
-inline void SplitRow(const float* x, int64_t steps, char flip, uint8_t* tiles, float* scale) {
+inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles, float* scale) {
   const RowScale row = ScaleOf(x, steps * kDigitCols);
   *scale = row.scale;
   const __m512 inverse = _mm512_set1_ps(row.inverse);
   const __m512i half = _mm512_set1_epi32(128);
-  const __m128i flips = _mm_set1_epi8(flip);
+  const __m128i bias = _mm_set1_epi8(biased ? static_cast<char>(0x80) : 0);
   for (int64_t step = 0; step < steps; ++step, tiles += kDigitTile) {
     VERNIER_UNROLL for (int i = 0; i < kDigitCols; i += kLanes) {
       const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + step * kDigitCols + i), inverse);
@@ -48,10 +47,17 @@ inline void SplitRow(const float* x, int64_t steps, char flip, uint8_t* tiles, f
       const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, half), 8);
       const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + i),
-                       _mm_xor_si128(_mm512_cvtepi32_epi8(high), flips));
+                       _mm_xor_si128(_mm512_cvtepi32_epi8(high), bias));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + kDigitRows * kDigitCols + i),
-                       _mm_xor_si128(_mm512_cvtepi32_epi8(low), flips));
+                       _mm_xor_si128(_mm512_cvtepi32_epi8(low), bias));
     }
+  }
+}
+
+void SplitDigits(const float* x, int64_t stride, int rows, int64_t steps, bool biased,
+                 uint8_t* tiles, float* scales) {
+  for (int row = 0; row < rows; ++row) {
+    SplitRow(x + row * stride, steps, biased, tiles + row * kDigitCols, scales + row);
   }
 }
 
@@ -382,8 +388,6 @@ void MultiplyNf4Digits(const DigitProduct& p) {
         }
       });
 }
-
-constexpr char kFlipSigns = static_cast<char>(0x80);
 
 }  // namespace
 }  // namespace vernier

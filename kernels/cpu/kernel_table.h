@@ -128,6 +128,7 @@ struct DigitRows {
   const float* scales;  // [group][kDigitRows]; NaN for a row that is not finite
   int64_t rows;
   int64_t steps;  // columns / kDigitCols, the last padded with zeros
+  bool biased;    // 128 is added to each digit, as DigitKernels::vector_rows says
 };
 
 // Sums of up to kDigitPanels panels, as of TileKernels' tiles: [group of kTileRows rows of
@@ -144,9 +145,11 @@ inline constexpr int64_t kDigitScratchBytes =
     kDigitPanels * (kDigitScratchCols * kTileRows + kDigitScratchCols / kDigitCols * kTileRows * 4);
 
 struct DigitKernels {
-  // At most kDigitRows rows of fp32 x to one group, in the form that multiply expects of a call
-  // with `total_rows` rows of x.
-  void (*split)(const float* x, int64_t stride, int rows, int64_t steps, int64_t total_rows,
+  // Up to so many rows of x are multiplied by vectors, which take biased digits; tiles take signed
+  // ones.
+  int64_t vector_rows;
+  // At most kDigitRows rows of fp32 x to one group.
+  void (*split)(const float* x, int64_t stride, int rows, int64_t steps, bool biased,
                 uint8_t* tiles, float* scales);
   // By PanelLayout; null where the layout is not multiplied so.
   void (*multiply[kNumPanelLayouts])(const DigitProduct& product);

@@ -7,16 +7,10 @@
 namespace vernier {
 namespace {
 
-void SplitDigits(const float* x, int64_t stride, int rows, int64_t steps, int64_t, uint8_t* tiles,
-                 float* scales) {
-  for (int row = 0; row < rows; ++row) {
-    SplitRow(x + row * stride, steps, kFlipSigns, tiles + row * kDigitCols, scales + row);
-  }
-}
-
 void Nothing() {}
 
 constexpr DigitKernels kDigitKernels = {
+    INT64_MAX,
     SplitDigits,
     {nullptr, nullptr, nullptr, MultiplyInt8Digits, MultiplyNf4Digits<PlainQuadScales>,
      MultiplyNf4Digits<NestedQuadScales>, nullptr},

@@ -21,7 +21,9 @@ DigitRows DigitsOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols,
   return {.tiles = tiles + first_row / kDigitRows * steps * kDigitTile,
           .scales = runtime.x_digits.data + first_row,
           .rows = std::min(kBatchRows, num_rows - first_row),
-          .steps = steps};
+          .steps = steps,
+          .biased = runtime.kernels->digits != nullptr &&
+                    num_rows <= runtime.kernels->digits->vector_rows};
 }
 
 void SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
@@ -35,7 +37,7 @@ void SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows, int
       const int64_t row = g * kDigitRows;
       runtime.kernels->digits->split(
           x.row(row), x.stride, static_cast<int>(std::min<int64_t>(kDigitRows, num_rows - row)),
-          all.steps, num_rows, tiles + g * all.steps * kDigitTile, scales + row);
+          all.steps, all.biased, tiles + g * all.steps * kDigitTile, scales + row);
     }
   });
 }
@@ -45,7 +47,7 @@ TiledRows TilesOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols, 
   auto* tiles = reinterpret_cast<uint16_t*>(runtime.x_tiles.data);
   const int64_t padded = PaddedCols(cols);
   return TiledRows(tiles + first_row * padded * kTileParts,
-                   std::min(kBatchRows, num_rows - first_row), padded);
+                   std::min(kBatchRows, num_rows - first_row), padded, num_rows <= kMaxFewRows);
 }
 
 void SplitFewRows(const TileKernels& kernels, Rows x, const TiledRows& few) {
@@ -59,7 +61,9 @@ static_assert(kMaxFewRows * kTileParts <= kTileRows);  // x_tiles has room
 void SplitIntoTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
   VERNIER_CHECK(PaddedCols(cols) <= runtime.x_tiles.stride);
   const TileKernels& kernels = *runtime.kernels->tiles;
-  if (IsFew(num_rows)) return SplitFewRows(kernels, x, TilesOf(runtime, num_rows, cols, 0));
+  if (num_rows <= kMaxFewRows) {
+    return SplitFewRows(kernels, x, TilesOf(runtime, num_rows, cols, 0));
+  }
   runtime.pool->ParallelFor(GroupsOf(num_rows), [&](int, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
       const TiledRows tiled = TilesOf(runtime, num_rows, cols, g / kBatchGroups * kBatchRows);

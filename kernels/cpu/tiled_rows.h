@@ -29,9 +29,6 @@ inline int64_t BlockOf(int64_t cols, int64_t most) {
 }
 static_assert(kBlock % (2 * kNf4Chunk) == 0 && kResidentBlock % (2 * kNf4Chunk) == 0);
 
-// What x is multiplied as in one run of rows: vectors take few rows.
-inline bool IsFew(int64_t rows) { return rows <= kMaxFewRows; }
-
 // Up to kBatchGroups groups of x as tiles, [block of inputs][part][group][step]: what is multiplied
 // with a decoded block lies together, whatever the row's length.
 struct TiledRows {
@@ -40,13 +37,15 @@ struct TiledRows {
   int64_t cols;  // PaddedCols
   int64_t groups;
   int64_t block;  // inputs; the last may be shorter
+  bool few;       // the call's rows are so few that vectors take them
 
-  TiledRows(uint16_t* tiles, int64_t num_rows, int64_t padded_cols)
+  TiledRows(uint16_t* tiles, int64_t num_rows, int64_t padded_cols, bool is_few)
       : data(tiles),
         rows(num_rows),
         cols(padded_cols),
         groups(GroupsOf(num_rows)),
-        block(BlockOf(padded_cols, groups <= kResidentGroups ? kResidentBlock : kBlock)) {}
+        block(BlockOf(padded_cols, groups <= kResidentGroups ? kResidentBlock : kBlock)),
+        few(is_few) {}
 
   int RowsOf(int64_t group) const {
     return static_cast<int>(std::min<int64_t>(kTileRows, rows - group * kTileRows));

@@ -57,7 +57,8 @@ void MultiplyByDigits(const DigitKernels& kernels, std::span<const WeightUnit> u
     product.x = {.tiles = x.tiles + first / kDigitRows * x.steps * kDigitTile,
                  .scales = x.scales + first,
                  .rows = std::min(pass_rows, x.rows - first),
-                 .steps = x.steps};
+                 .steps = x.steps,
+                 .biased = x.biased};
     product.scratch = scratch.decoded;
     for (size_t i = 0; i < units.size(); ++i) {
       product.num_panels = units[i].Panels(product.panels);
@@ -132,8 +133,8 @@ void MultiplyByTiles(const TileKernels& kernels, std::span<const WeightUnit> uni
   const TiledRows& x = run.tiled;
   auto* tiles = reinterpret_cast<uint16_t*>(scratch.decoded);
   const unsigned flushing = kernels.begin_flushing();
-  if (!IsFew(x.rows)) kernels.begin(x.rows);
-  if (IsFew(x.rows)) {
+  if (!x.few) kernels.begin(x.rows);
+  if (x.few) {
     for (size_t i = 0; i < units.size(); ++i) MultiplyFewByTiles(kernels, units[i], x, sums[i]);
   } else if (x.groups <= kResidentGroups) {
     for (size_t i = 0; i < units.size(); ++i) {
@@ -148,7 +149,7 @@ void MultiplyByTiles(const TileKernels& kernels, std::span<const WeightUnit> uni
       }
     }
   }
-  if (!IsFew(x.rows)) kernels.end();
+  if (!x.few) kernels.end();
   kernels.end_flushing(flushing);
 }
 

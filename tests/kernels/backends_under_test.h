@@ -43,11 +43,11 @@ struct Precision {
   }
 };
 
-// Of 16-bit numbers whose largest is the row's (kernels/cpu/kernel_table.h).
-inline constexpr Precision kDigitPrecision = {.digit = 0x1p-16, .largest_bound = 0.5};
+// Of 16-bit numbers whose largest is the row's (kernels/cpu/kernel_table.h). Against fp32's 2^-24
+// that lets a bound of several calls grow.
+inline constexpr Precision kDigitPrecision = {.digit = 0x1p-16, .largest_bound = 1};
 // Of the matrix unit of AMX besides: the second part of x is rounded to 8 bits of what 8 bits left,
-// 2^-16; the product of parts of 2^-7 and 2^-8 is left out. Against fp32's 2^-24 that lets a bound
-// of several calls grow.
+// 2^-16; the product of parts of 2^-7 and 2^-8 is left out.
 inline constexpr Precision kAmxPrecision = {
     .product = 0x1p-16, .left_out = 0x1p-15, .digit = 0x1p-16, .largest_bound = 1};
 

@@ -57,6 +57,8 @@ TEST(FlagsTest, BadFlagsAreUsage) {
       {"run", "--seconds", "5", "--warmup", "5"},
       {"run", "--channels", "0"},
       {"run", "--cert", "own.pem", "--key", "own.key"},
+      {"run", "--api-key", "a\nb"},
+      {"run", "--api-key", " a"},
       {"run", "--ca", "ca.pem", "--cert", "own.pem"},
       {"sweep", "--rates", "1,-2"},
       {"sweep", "--attainment", "2"},
@@ -80,6 +82,7 @@ TEST(FlagsTest, BadFilesAndMixesAreBadInput) {
         std::vector<const char*>{"run", "--retry-policy", "/no/such/file"},
         std::vector<const char*>{"run", "--ca", "/no/such/file"},
         std::vector<const char*>{"run", "--variants", "a,a"},
+        std::vector<const char*>{"run", "--tenants", "a,b\x01"},
         std::vector<const char*>{"run", "--tenants", "a=-1"}}) {
     const ParsedCommandLine parsed = Parse(line);
     EXPECT_EQ(parsed.exit_code, kExitBadInput) << line[1] << " " << line[2];

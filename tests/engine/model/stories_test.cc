@@ -158,9 +158,11 @@ TEST(StoriesTest, PerplexityOfEachFormatIsTheRecordedOne) {
     for (const double sum : ScoreStories(&*loaded, variant, stories)) nats += sum;
     for (const Story& story : stories) recorded_nats += story.*recorded[variant];
     const double perplexity = std::exp(nats / static_cast<double>(tokens));
-    EXPECT_NEAR(perplexity, std::exp(recorded_nats / static_cast<double>(tokens)), 0.002);
+    // Products in whole numbers move NF4's values a little (kernels/cpu/digits-inl.h).
+    const double tolerance = variant == 2 ? 0.004 : 0.002;
+    EXPECT_NEAR(perplexity, std::exp(recorded_nats / static_cast<double>(tokens)), tolerance);
     if (!testing::kSanitized) {
-      EXPECT_NEAR(perplexity, published[variant], 0.002);
+      EXPECT_NEAR(perplexity, published[variant], tolerance);
     }
   }
 }

@@ -164,15 +164,16 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
   }
 }
 
-// More rows than vectors take, than a group of digits and than two tiles; more columns than are
-// decoded at once, and than whole sums fit 32 bits.
+// More rows than vectors take, than a group of digits, than two tiles and than a run, and a few
+// more than passes of x; more columns than are decoded at once, and than whole sums fit 32 bits.
 TEST_P(PackedWeightTest, ManyRowsAndLongRowsHaveTheBitsOfOne) {
   const struct {
     Shape shape;
     int64_t rows;
     std::vector<FormatId> formats;
   } cases[] = {{{50, 1216}, 37, {std::begin(kFormats), std::end(kFormats)}},
-               {{17, 2 * kDigitBlock + 192}, 9, {FormatId::kInt8, FormatId::kNf4}}};
+               {{33, 64}, 514, {std::begin(kFormats), std::end(kFormats)}},
+               {{17, 2 * kDigitBlock + 192}, 19, {FormatId::kInt8, FormatId::kNf4}}};
   for (const auto& [shape, rows, formats] : cases) {
     const std::vector<float> values = Values(shape.rows * shape.cols, 23);
     const std::vector<float> x = Values(rows * shape.cols, 29);
