@@ -2,12 +2,13 @@
 #pragma once
 
 #include <algorithm>
-#include <string_view>
+
+#include "absl/strings/string_view.h"
 
 namespace vernier {
 
 // Why `text` cannot be one, without repeating it; "" when it can.
-inline const char* MetadataFault(std::string_view text) {
+inline const char* MetadataFault(absl::string_view text) {
   if (text.empty() || text.front() == ' ' || text.back() == ' ') {
     return "it may not be empty, nor begin or end with a blank";
   }

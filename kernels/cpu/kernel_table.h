@@ -183,7 +183,7 @@ struct WeightedValues {
 
 // n is a multiple of kChunk unless said otherwise; buffers need no alignment.
 struct KernelTable {
-  // A layout has products of one kind, and is packed for them.
+  // A layout has products of one kind, and is packed for them (OrderOf).
   DotKernels dots[kNumPanelLayouts];
   const TileKernels* tiles;    // null where there is no matrix unit
   const DigitKernels* digits;  // null where bytes have no products

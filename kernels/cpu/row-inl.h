@@ -285,23 +285,18 @@ struct ValueKernel {
   static void Run(const WeightedValues& args) { AddValues<kCount <= kQueries ? kCount : 1>(args); }
 };
 
-// The products of panels of PanelOrder::kRows, in the order of PanelLayout.
-constexpr DotKernels kDots[kNumPanelLayouts] = {
-    ElementKernels<ElementF32>(nullptr),
-    ElementKernels<ElementF16>(DecodeElements<ElementF16>),
-    ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
-    ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
-    Nf4Kernels<PlainScales>(),
-    Nf4Kernels<NestedScales>(),
-    {{}, DecodeNf4Straddled},
-};
-
-// A layout is multiplied in one way: by digits where they have it, else by tiles, else by dots,
-// which multiply decoded panels as those of kF32.
-// Other rows in the order of ActivationKind and ScalarType.
+// Rows in the order of PanelLayout, ActivationKind and ScalarType. A layout is multiplied in one
+// way: by digits where they have it, else by tiles, else by dots, which also multiply decoded
+// panels.
 constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKernels* digits) {
-  KernelTable table = {
-      {},
+  return {
+      {ElementKernels<ElementF32>(nullptr),
+       ElementKernels<ElementF16>(DecodeElements<ElementF16>),
+       ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
+       ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
+       Nf4Kernels<PlainScales>(),
+       Nf4Kernels<NestedScales>(),
+       {{}, DecodeNf4Straddled}},
       tiles,
       digits,
       RmsNorm,
@@ -314,12 +309,6 @@ constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKerne
       Soften,
       ForQueries<WeightedValues, ValueKernel>,
   };
-  for (int i = 0; i < kNumPanelLayouts; ++i) {
-    const bool elsewhere = (digits != nullptr && digits->multiply[i] != nullptr) ||
-                           (tiles != nullptr && tiles->layouts[i].decode != nullptr);
-    if (!elsewhere || i == static_cast<int>(PanelLayout::kF32)) table.dots[i] = kDots[i];
-  }
-  return table;
 }
 
 }  // namespace
