@@ -32,20 +32,20 @@ template <int kGroups>
 inline void AddInt8Tiles(const DigitProduct& p, int64_t group, int64_t begin, int64_t end) {
   const uint8_t* x = p.x.tiles + group * p.x.steps * kDigitTile;
   const uint8_t* second = x + p.x.steps * kDigitTile;
-  VERNIER_TILE_ZERO(0);
-  VERNIER_TILE_ZERO(1);
-  VERNIER_TILE_ZERO(2);
-  VERNIER_TILE_ZERO(3);
+  ZeroTile<0>();
+  ZeroTile<1>();
+  ZeroTile<2>();
+  ZeroTile<3>();
   for (int64_t step = begin; step < end; ++step) {
-    VERNIER_TILE_LOAD(4, x + step * kDigitTile);
-    VERNIER_TILE_LOAD(6, p.panels[0].codes + step * kWeightTile);
-    VERNIER_TILE_ADD_BYTES(0, 4, 6);
-    VERNIER_TILE_LOAD(7, p.panels[1].codes + step * kWeightTile);
-    VERNIER_TILE_ADD_BYTES(1, 4, 7);
+    LoadTile<4>(x + step * kDigitTile);
+    LoadTile<6>(p.panels[0].codes + step * kWeightTile);
+    AddFours<0, 4, 6>();
+    LoadTile<7>(p.panels[1].codes + step * kWeightTile);
+    AddFours<1, 4, 7>();
     if constexpr (kGroups == 2) {
-      VERNIER_TILE_LOAD(5, second + step * kDigitTile);
-      VERNIER_TILE_ADD_BYTES(2, 5, 6);
-      VERNIER_TILE_ADD_BYTES(3, 5, 7);
+      LoadTile<5>(second + step * kDigitTile);
+      AddFours<2, 5, 6>();
+      AddFours<3, 5, 7>();
     }
   }
 }
@@ -66,16 +66,15 @@ inline void JoinInt8(const DigitProduct& p, const int32_t* words, int64_t group,
 
 template <int kGroups>
 void MultiplyInt8Tiles(const DigitProduct& p, int64_t group) {
-  constexpr int64_t kBlockSteps = kDigitBlock / kDigitCols;
   alignas(64) int32_t words[4][kTileWords];
   for (int64_t begin = 0; begin < p.x.steps; begin += kBlockSteps) {
-    const int64_t end = begin + kBlockSteps < p.x.steps ? begin + kBlockSteps : p.x.steps;
+    const int64_t end = EndOfRun(p, begin, kBlockSteps);
     AddInt8Tiles<kGroups>(p, group, begin, end);
-    VERNIER_TILE_STORE(words[0], 0);
-    VERNIER_TILE_STORE(words[1], 1);
+    StoreTile<0>(words[0]);
+    StoreTile<1>(words[1]);
     if constexpr (kGroups == 2) {
-      VERNIER_TILE_STORE(words[2], 2);
-      VERNIER_TILE_STORE(words[3], 3);
+      StoreTile<2>(words[2]);
+      StoreTile<3>(words[3]);
     }
     for (int i = 0; i < 2 * kGroups; ++i) {
       JoinInt8(p, words[i], group + i / 2, i % 2, begin == 0, end == p.x.steps);
@@ -103,23 +102,16 @@ struct DecodedTiles {
   const float* absmax[kDigitPanels];
 };
 
-inline void AddEvenStep(const DecodedTiles& t, int64_t step) {
-  VERNIER_TILE_ZERO(0);
-  VERNIER_TILE_ZERO(1);
-  VERNIER_TILE_LOAD(4, t.x + step * kDigitTile);
-  VERNIER_TILE_LOAD(6, t.w[0] + step * kWeightTile);
-  VERNIER_TILE_ADD_BYTES(0, 4, 6);
-  VERNIER_TILE_LOAD(7, t.w[1] + step * kWeightTile);
-  VERNIER_TILE_ADD_BYTES(1, 4, 7);
-}
-inline void AddOddStep(const DecodedTiles& t, int64_t step) {
-  VERNIER_TILE_ZERO(2);
-  VERNIER_TILE_ZERO(3);
-  VERNIER_TILE_LOAD(5, t.x + step * kDigitTile);
-  VERNIER_TILE_LOAD(6, t.w[0] + step * kWeightTile);
-  VERNIER_TILE_ADD_BYTES(2, 5, 6);
-  VERNIER_TILE_LOAD(7, t.w[1] + step * kWeightTile);
-  VERNIER_TILE_ADD_BYTES(3, 5, 7);
+// Sums in kSums and the next, x in kX.
+template <int kSums, int kX>
+inline void AddStep(const DecodedTiles& t, int64_t step) {
+  ZeroTile<kSums>();
+  ZeroTile<kSums + 1>();
+  LoadTile<kX>(t.x + step * kDigitTile);
+  LoadTile<6>(t.w[0] + step * kWeightTile);
+  AddFours<kSums, kX, 6>();
+  LoadTile<7>(t.w[1] + step * kWeightTile);
+  AddFours<kSums + 1, kX, 7>();
 }
 
 using GroupTotals = __m512[kDigitPanels][kDigitRows];
@@ -138,42 +130,34 @@ inline void ScaleStep(const DecodedTiles& t, const int32_t (*words)[kTileWords],
 
 inline void AddNf4Tiles(const DecodedTiles& t, int64_t steps, GroupTotals& total) {
   alignas(64) int32_t even[kDigitPanels][kTileWords], odd[kDigitPanels][kTileWords];
-  AddEvenStep(t, 0);
+  AddStep<0, 4>(t, 0);
   for (int64_t step = 0; step < steps; step += 2) {
-    if (step + 1 < steps) AddOddStep(t, step + 1);
-    VERNIER_TILE_STORE(even[0], 0);
-    VERNIER_TILE_STORE(even[1], 1);
+    if (step + 1 < steps) AddStep<2, 5>(t, step + 1);
+    StoreTile<0>(even[0]);
+    StoreTile<1>(even[1]);
     ScaleStep(t, even, step, total);
     if (step + 1 == steps) break;
-    if (step + 2 < steps) AddEvenStep(t, step + 2);
-    VERNIER_TILE_STORE(odd[0], 2);
-    VERNIER_TILE_STORE(odd[1], 3);
+    if (step + 2 < steps) AddStep<0, 4>(t, step + 2);
+    StoreTile<2>(odd[0]);
+    StoreTile<3>(odd[1]);
     ScaleStep(t, odd, step + 1, total);
   }
 }
 
 void MultiplyNf4Tiles(const DigitProduct& p, int64_t group,
                       const DecodedPanel (&panels)[kDigitPanels], int64_t begin, int64_t end) {
+  const DigitGroup whole = {p, group * kDigitRows, 0};
   GroupTotals total;
-  VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
-    VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
-      total[i][m] =
-          begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(p, i, group * kDigitRows + m));
-    }
-  }
-  const DecodedTiles tiles = {p.x.tiles + (group * p.x.steps + begin) * kDigitTile,
+  LoadTotals(whole, begin, total);
+  const DecodedTiles tiles = {whole.x() + begin * kDigitTile,
                               {panels[0].quads.codes, panels[1].quads.codes},
                               {panels[0].scales.absmax, panels[1].scales.absmax}};
   AddNf4Tiles(tiles, end - begin, total);
-  VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
-    VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
-      const int64_t row = group * kDigitRows + m;
-      const float scale = end == p.x.steps ? p.x.scales[row] / kNf4CodeScale : 1;
-      _mm512_storeu_ps(SumsOf(p, i, row), _mm512_mul_ps(total[i][m], _mm512_set1_ps(scale)));
-    }
-  }
+  StoreTotals(whole, end, total);
 }
 
+// Steps that are decoded at once for one or two groups, so that decoding runs beside the products
+// of the steps before.
 constexpr int64_t kFewSteps = 4;
 template <class Scales>
 void MultiplyNf4(const DigitProduct& p) {

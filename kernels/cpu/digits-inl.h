@@ -153,6 +153,13 @@ inline float* SumsOf(const DigitProduct& p, int panel, int64_t row) {
   return p.sums + (row / kTileRows * kDigitPanels + panel) * kTile + row % kTileRows * kTileRows;
 }
 
+constexpr int64_t kBlockSteps = kDigitBlock / kDigitCols;
+
+// Where a run of up to `most` steps from `begin` on ends.
+inline int64_t EndOfRun(const DigitProduct& p, int64_t begin, int64_t most) {
+  return begin + most < p.x.steps ? begin + most : p.x.steps;
+}
+
 // Whole sums of kRows rows of x with kPanels panels.
 template <int kRows, int kPanels>
 struct DigitSums {
@@ -242,7 +249,6 @@ struct Int8Kernel {
   template <int kRows, int kPanels>
   static void Run(const DigitGroup& group) {
     const DigitProduct& p = group.p;
-    constexpr int64_t kBlockSteps = kDigitBlock / kDigitCols;
     ByteQuads quads[kPanels];
     __m512 total[kPanels][kRows];
     VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
@@ -250,7 +256,7 @@ struct Int8Kernel {
       VERNIER_UNROLL for (int m = 0; m < kRows; ++m) total[i][m] = _mm512_setzero_ps();
     }
     for (int64_t first = 0; first < p.x.steps; first += kBlockSteps) {
-      const int64_t end = first + kBlockSteps < p.x.steps ? first + kBlockSteps : p.x.steps;
+      const int64_t end = EndOfRun(p, first, kBlockSteps);
       DigitSums<kRows, kPanels> sums;
       sums.Clear();
       for (int64_t step = first; step < end; ++step) {
@@ -309,19 +315,37 @@ inline DecodedPanel DecodePanel(const DigitProduct& p, int panel, int64_t begin,
   return {{codes}, {absmax}};
 }
 
+// What a group's sums have come to before step `begin`, and its way back before step `end`: scaled
+// after the last.
+template <int kPanels, int kRows>
+inline void LoadTotals(const DigitGroup& group, int64_t begin, __m512 (&total)[kPanels][kRows]) {
+  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+      total[i][m] = begin == 0 ? _mm512_setzero_ps()
+                               : _mm512_loadu_ps(SumsOf(group.p, group.first + i, group.row + m));
+    }
+  }
+}
+template <int kPanels, int kRows>
+inline void StoreTotals(const DigitGroup& group, int64_t end,
+                        const __m512 (&total)[kPanels][kRows]) {
+  const DigitProduct& p = group.p;
+  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+      const float scale = end == p.x.steps ? p.x.scales[group.row + m] / kNf4CodeScale : 1;
+      _mm512_storeu_ps(SumsOf(p, group.first + i, group.row + m),
+                       _mm512_mul_ps(total[i][m], _mm512_set1_ps(scale)));
+    }
+  }
+}
+
 // Steps [begin, end) of some panels, whose sums so far lie in p.sums; `quads` and `scales` count
 // from `begin`.
 template <int kRows, int kPanels, class Quads, class Scales>
 inline void AddNf4Steps(const DigitGroup& group, const Quads* quads, const Scales* scales,
                         int64_t begin, int64_t end) {
-  const DigitProduct& p = group.p;
   __m512 total[kPanels][kRows];
-  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
-    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
-      total[i][m] = begin == 0 ? _mm512_setzero_ps()
-                               : _mm512_loadu_ps(SumsOf(p, group.first + i, group.row + m));
-    }
-  }
+  LoadTotals(group, begin, total);
   const uint8_t* x = group.x() + begin * kDigitTile;
   for (int64_t step = 0; step < end - begin; ++step, x += kDigitTile) {
     DigitSums<kRows, kPanels> sums;
@@ -335,13 +359,7 @@ inline void AddNf4Steps(const DigitGroup& group, const Quads* quads, const Scale
       }
     }
   }
-  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
-    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
-      const float scale = end == p.x.steps ? p.x.scales[group.row + m] / kNf4CodeScale : 1;
-      _mm512_storeu_ps(SumsOf(p, group.first + i, group.row + m),
-                       _mm512_mul_ps(total[i][m], _mm512_set1_ps(scale)));
-    }
-  }
+  StoreTotals(group, end, total);
 }
 
 template <class Scales>
@@ -371,7 +389,7 @@ struct DecodedNf4Kernel {
 template <class Scales, class Body>
 inline void ForDecodedSteps(const DigitProduct& p, int64_t most, const Body& body) {
   for (int64_t begin = 0; begin < p.x.steps; begin += most) {
-    const int64_t end = begin + most < p.x.steps ? begin + most : p.x.steps;
+    const int64_t end = EndOfRun(p, begin, most);
     const DecodedPanel panels[kDigitPanels] = {DecodePanel<Scales>(p, 0, begin, end),
                                                DecodePanel<Scales>(p, 1, begin, end)};
     body(panels, begin, end);

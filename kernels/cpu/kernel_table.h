@@ -124,8 +124,8 @@ inline constexpr int64_t kDigitScratchCols = 1024;  // columns that are decoded 
 // Rows of x as digits; missing rows of the last group hold anything.
 struct DigitRows {
   // [group][step][digit: high, low][kDigitRows][kDigitCols]
-  const uint8_t* tiles;
-  const float* scales;  // [group][kDigitRows]; NaN for a row that is not finite
+  uint8_t* tiles;
+  float* scales;  // [group][kDigitRows]; NaN for a row that is not finite
   int64_t rows;
   int64_t steps;  // columns / kDigitCols, the last padded with zeros
   bool biased;    // 128 is added to each digit, as DigitKernels::vector_rows says

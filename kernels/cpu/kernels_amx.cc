@@ -182,47 +182,41 @@ void MultiplyFew(const TileKernels::FewRows& p) {
 
 // ---- Products of tiles ----
 
+// Adds the products of one part of a group's x, in tile kX, with both tiles of weights, 4 and 5:
+// that in kFirst first.
+template <int kX, int kFirst>
+inline void AddOneGroup(const uint16_t* x) {
+  constexpr int kSecond = 9 - kFirst;
+  LoadTile<kX>(x);
+  AddPairs<kFirst - 4, kX, kFirst>();
+  AddPairs<kSecond - 4, kX, kSecond>();
+}
+
+// The same of two groups.
+template <int kFirst>
+inline void AddTwoGroups(const uint16_t* x, int64_t x_group) {
+  constexpr int kSecond = 9 - kFirst;
+  LoadTile<6>(x);
+  LoadTile<7>(x + x_group);
+  AddPairs<kFirst - 4, 6, kFirst>();
+  AddPairs<kFirst - 2, 7, kFirst>();
+  AddPairs<kSecond - 2, 7, kSecond>();
+  AddPairs<kSecond - 4, 6, kSecond>();
+}
+
 // Adds the products of one part of the weights, in 4 and 5, with the first `kXParts` parts of x. A
 // sum takes these in order; among different sums those come together that share a tile of weights,
 // since the unit takes a few rows of x faster with weights that it holds already.
-template <int kXParts>
-inline void AddOneGroup(const uint16_t* const* x) {
-  VERNIER_TILE_LOAD(6, x[0]);
-  VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
-  VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
-  if constexpr (kXParts == 2) {
-    VERNIER_TILE_LOAD(7, x[1]);
-    VERNIER_TILE_ADD_PRODUCT(1, 7, 5);
-    VERNIER_TILE_ADD_PRODUCT(0, 7, 4);
-  }
-}
-
-template <int kXParts>
-inline void AddTwoGroups(const uint16_t* const* x, int64_t x_group) {
-  VERNIER_TILE_LOAD(6, x[0]);
-  VERNIER_TILE_LOAD(7, x[0] + x_group);
-  VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
-  VERNIER_TILE_ADD_PRODUCT(2, 7, 4);
-  VERNIER_TILE_ADD_PRODUCT(3, 7, 5);
-  VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
-  if constexpr (kXParts == 2) {
-    VERNIER_TILE_LOAD(6, x[1]);
-    VERNIER_TILE_LOAD(7, x[1] + x_group);
-    VERNIER_TILE_ADD_PRODUCT(1, 6, 5);
-    VERNIER_TILE_ADD_PRODUCT(3, 7, 5);
-    VERNIER_TILE_ADD_PRODUCT(2, 7, 4);
-    VERNIER_TILE_ADD_PRODUCT(0, 6, 4);
-  }
-}
-
 template <int kXParts, int kGroups>
 inline void AddWeightPart(const uint16_t* w, const uint16_t* const* x, int64_t x_group) {
-  VERNIER_TILE_LOAD(4, w);
-  VERNIER_TILE_LOAD(5, w + kTileSize);
+  LoadTile<4>(w);
+  LoadTile<5>(w + kTileSize);
   if constexpr (kGroups == 2) {
-    AddTwoGroups<kXParts>(x, x_group);
+    AddTwoGroups<4>(x[0], x_group);
+    if constexpr (kXParts == 2) AddTwoGroups<5>(x[1], x_group);
   } else {
-    AddOneGroup<kXParts>(x);
+    AddOneGroup<6, 4>(x[0]);
+    if constexpr (kXParts == 2) AddOneGroup<7, 5>(x[1]);
   }
 }
 
@@ -245,17 +239,17 @@ constexpr int64_t kSumsSize = kTileRows * kTileRows;  // floats of one tile of s
 template <int kWeightParts>
 void MultiplyTiles(const TileKernels::Product& p) {
   if (p.zero) {
-    VERNIER_TILE_ZERO(0);
-    VERNIER_TILE_ZERO(1);
-    VERNIER_TILE_ZERO(2);
-    VERNIER_TILE_ZERO(3);
+    ZeroTile<0>();
+    ZeroTile<1>();
+    ZeroTile<2>();
+    ZeroTile<3>();
   }
   if (p.load) {
-    VERNIER_TILE_LOAD(0, p.sums);
-    VERNIER_TILE_LOAD(1, p.sums + kSumsSize);
+    LoadTile<0>(p.sums);
+    LoadTile<1>(p.sums + kSumsSize);
     if (p.groups == 2) {
-      VERNIER_TILE_LOAD(2, p.sums + 2 * kSumsSize);
-      VERNIER_TILE_LOAD(3, p.sums + 3 * kSumsSize);
+      LoadTile<2>(p.sums + 2 * kSumsSize);
+      LoadTile<3>(p.sums + 3 * kSumsSize);
     }
   }
   if (p.groups == 2) {
@@ -264,11 +258,11 @@ void MultiplyTiles(const TileKernels::Product& p) {
     MultiplySteps<kWeightParts, 1>(p);
   }
   if (!p.store) return;
-  VERNIER_TILE_STORE(p.sums, 0);
-  VERNIER_TILE_STORE(p.sums + kSumsSize, 1);
+  StoreTile<0>(p.sums);
+  StoreTile<1>(p.sums + kSumsSize);
   if (p.groups == 1) return;
-  VERNIER_TILE_STORE(p.sums + 2 * kSumsSize, 2);
-  VERNIER_TILE_STORE(p.sums + 3 * kSumsSize, 3);
+  StoreTile<2>(p.sums + 2 * kSumsSize);
+  StoreTile<3>(p.sums + 3 * kSumsSize);
 }
 
 using F32Columns = ElementColumns<ElementF32, 3>;

@@ -17,27 +17,24 @@ DigitRows DigitsOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols,
   const int64_t groups = (num_rows + kDigitRows - 1) / kDigitRows;
   const int64_t steps = PaddedCols(cols) / kDigitCols;
   const int64_t scales = (groups * kDigitRows + kChunk - 1) / kChunk * kChunk;
-  const auto* tiles = reinterpret_cast<const uint8_t*>(runtime.x_digits.data + scales);
+  auto* tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + scales);
   return {.tiles = tiles + first_row / kDigitRows * steps * kDigitTile,
           .scales = runtime.x_digits.data + first_row,
           .rows = std::min(kBatchRows, num_rows - first_row),
           .steps = steps,
-          .biased = runtime.kernels->digits != nullptr &&
-                    num_rows <= runtime.kernels->digits->vector_rows};
+          .biased = num_rows <= runtime.kernels->digits->vector_rows};
 }
 
 void SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
   VERNIER_CHECK(DigitFloats(cols) <= runtime.x_digits.stride);
   const DigitRows all = DigitsOf(runtime, num_rows, cols, 0);
-  auto* tiles = const_cast<uint8_t*>(all.tiles);
-  auto* scales = const_cast<float*>(all.scales);
   const int64_t groups = (num_rows + kDigitRows - 1) / kDigitRows;
   runtime.pool->ParallelFor(groups, [&](int, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
       const int64_t row = g * kDigitRows;
       runtime.kernels->digits->split(
           x.row(row), x.stride, static_cast<int>(std::min<int64_t>(kDigitRows, num_rows - row)),
-          all.steps, all.biased, tiles + g * all.steps * kDigitTile, scales + row);
+          all.steps, all.biased, all.tiles + g * all.steps * kDigitTile, all.scales + row);
     }
   });
 }
@@ -148,11 +145,12 @@ void ForUnits(const LinearRuntime& runtime, std::span<const PackedWeight* const>
     float* floats = runtime.scratch.row(thread);
     const UnitScratch scratch = {reinterpret_cast<uint8_t*>(floats), floats + DecodedFloats(cols)};
     for (int64_t first = 0; first < num_rows; first += kBatchRows) {
-      const RowRun run = {.first_row = first,
-                          .num_rows = std::min(kBatchRows, num_rows - first),
-                          .x = x.From(first),
-                          .tiled = TilesOf(runtime, num_rows, cols, first),
-                          .digits = DigitsOf(runtime, num_rows, cols, first)};
+      const RowRun run = {
+          .first_row = first,
+          .num_rows = std::min(kBatchRows, num_rows - first),
+          .x = x.From(first),
+          .tiled = tiles ? TilesOf(runtime, num_rows, cols, first) : TiledRows(),
+          .digits = digits ? DigitsOf(runtime, num_rows, cols, first) : DigitRows()};
       body(scratch, begin, end, run);
     }
   });

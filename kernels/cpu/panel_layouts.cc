@@ -114,7 +114,7 @@ void PlaceNf4Rows(const QuantizedMatrix& matrix, int64_t first_row, PackedWeight
   for (int64_t row = 0; row < matrix.rows; ++row) {
     UnpackNf4Row(matrix, row, codes);
     const int64_t packed_row = first_row + row, slot = packed_row % kPanelRows;
-    uint8_t* pair = out->panels.data() + packed_row / kPanelRows * out->panel_bytes;
+    uint8_t* pair = PanelOf(*out, packed_row);
     int64_t col = 0;
     for (; col + kPair <= out->padded_cols; col += kPair, pair += kPairBytes) {
       AddNf4Words<8>(codes.data() + col, 0, pair + slot * kWordBytes);

@@ -9,20 +9,32 @@
 namespace vernier {
 namespace {
 
-#define VERNIER_TILE_LOAD(tile, from) \
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile::"r"(from), "r"(kTileRowBytes) : "memory")
-#define VERNIER_TILE_STORE(to, tile)                                                              \
-  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(kTileRowBytes) : "memor" \
-                                                                                          "y")
-#define VERNIER_TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::)
-// Pairs of bf16, added in fp32.
-#define VERNIER_TILE_ADD_PRODUCT(sum, a, b) \
-  __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::)
-// Fours of signed bytes, added in 32 bits.
-#define VERNIER_TILE_ADD_BYTES(sum, a, b) \
-  __asm__ volatile("tdpbssd %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::)
-
 constexpr int64_t kTileRowBytes = 64;
+
+template <int kTile>
+inline void LoadTile(const void* from) {
+  __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(kTileRowBytes), "i"(kTile)
+                   : "memory");
+}
+template <int kTile>
+inline void StoreTile(void* to) {
+  __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(kTileRowBytes), "i"(kTile)
+                   : "memory");
+}
+template <int kTile>
+inline void ZeroTile() {
+  __asm__ volatile("tilezero %%tmm%c0" ::"i"(kTile));
+}
+// Adds a product of pairs of bf16, in fp32.
+template <int kSum, int kA, int kB>
+inline void AddPairs() {
+  __asm__ volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
+}
+// Adds a product of fours of signed bytes, in 32 bits.
+template <int kSum, int kA, int kB>
+inline void AddFours() {
+  __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
+}
 
 struct TileConfig {
   uint8_t palette = 1;

@@ -32,13 +32,14 @@ static_assert(kBlock % (2 * kNf4Chunk) == 0 && kResidentBlock % (2 * kNf4Chunk) 
 // Up to kBatchGroups groups of x as tiles, [block of inputs][part][group][step]: what is multiplied
 // with a decoded block lies together, whatever the row's length.
 struct TiledRows {
-  uint16_t* data;
-  int64_t rows;
-  int64_t cols;  // PaddedCols
-  int64_t groups;
-  int64_t block;  // inputs; the last may be shorter
-  bool few;       // the call's rows are so few that vectors take them
+  uint16_t* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;  // PaddedCols
+  int64_t groups = 0;
+  int64_t block = 0;  // inputs; the last may be shorter
+  bool few = false;   // the call's rows are so few that vectors take them
 
+  TiledRows() = default;
   TiledRows(uint16_t* tiles, int64_t num_rows, int64_t padded_cols, bool is_few)
       : data(tiles),
         rows(num_rows),

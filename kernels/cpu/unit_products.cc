@@ -47,8 +47,7 @@ void MultiplyByDots(const KernelTable& kernels, const WeightUnit& unit, const Ro
 constexpr int64_t kDigitPassBytes = 768 << 10;
 
 void MultiplyByDigits(const DigitKernels& kernels, std::span<const WeightUnit> units,
-                      const RowRun& run, const UnitScratch& scratch, float* const* sums) {
-  const DigitRows& x = run.digits;
+                      const DigitRows& x, const UnitScratch& scratch, float* const* sums) {
   const int64_t fitting = kDigitPassBytes / (x.steps * kDigitCols * 2) / kTileRows * kTileRows;
   const int64_t pass_rows = std::max<int64_t>(kTileRows, fitting);
   kernels.begin();
@@ -128,28 +127,33 @@ void MultiplyResident(const TileKernels& kernels, const WeightUnit& unit, const 
   }
 }
 
-void MultiplyByTiles(const TileKernels& kernels, std::span<const WeightUnit> units,
-                     const RowRun& run, const UnitScratch& scratch, float* const* sums) {
-  const TiledRows& x = run.tiled;
-  auto* tiles = reinterpret_cast<uint16_t*>(scratch.decoded);
-  const unsigned flushing = kernels.begin_flushing();
-  if (!x.few) kernels.begin(x.rows);
-  if (x.few) {
-    for (size_t i = 0; i < units.size(); ++i) MultiplyFewByTiles(kernels, units[i], x, sums[i]);
-  } else if (x.groups <= kResidentGroups) {
+void MultiplyManyByTiles(const TileKernels& kernels, std::span<const WeightUnit> units,
+                         const TiledRows& x, uint16_t* tiles, float* const* sums) {
+  if (x.groups <= kResidentGroups) {
     for (size_t i = 0; i < units.size(); ++i) {
       MultiplyResident(kernels, units[i], x, tiles, sums[i]);
     }
-  } else {
-    for (int64_t col = 0; col < x.cols; col += x.block) {
-      for (size_t i = 0; i < units.size(); ++i) {
-        const int64_t count = std::min(x.block, units[i].weight->padded_cols - col);
-        if (count <= 0) continue;
-        MultiplyBlock(kernels, units[i], x, col, col, count, false, sums[i], tiles);
-      }
+    return;
+  }
+  for (int64_t col = 0; col < x.cols; col += x.block) {
+    for (size_t i = 0; i < units.size(); ++i) {
+      const int64_t count = std::min(x.block, units[i].weight->padded_cols - col);
+      if (count <= 0) continue;
+      MultiplyBlock(kernels, units[i], x, col, col, count, false, sums[i], tiles);
     }
   }
-  if (!x.few) kernels.end();
+}
+
+void MultiplyByTiles(const TileKernels& kernels, std::span<const WeightUnit> units,
+                     const TiledRows& x, const UnitScratch& scratch, float* const* sums) {
+  const unsigned flushing = kernels.begin_flushing();
+  if (x.few) {
+    for (size_t i = 0; i < units.size(); ++i) MultiplyFewByTiles(kernels, units[i], x, sums[i]);
+  } else {
+    kernels.begin(x.rows);
+    MultiplyManyByTiles(kernels, units, x, reinterpret_cast<uint16_t*>(scratch.decoded), sums);
+    kernels.end();
+  }
   kernels.end_flushing(flushing);
 }
 
@@ -197,10 +201,10 @@ void MultiplyUnits(const KernelTable& kernels, std::span<const WeightUnit> units
         }
         break;
       case PanelOrder::kPairs:
-        MultiplyByTiles(*kernels.tiles, same, run, scratch, sums + begin);
+        MultiplyByTiles(*kernels.tiles, same, run.tiled, scratch, sums + begin);
         break;
       case PanelOrder::kQuads:
-        MultiplyByDigits(*kernels.digits, same, run, scratch, sums + begin);
+        MultiplyByDigits(*kernels.digits, same, run.digits, scratch, sums + begin);
         break;
     }
     begin = end;

@@ -49,7 +49,8 @@ inline int64_t NumUnits(const PackedWeight& weight) {
   return (weight.rows + kTileOutputs - 1) / kTileOutputs;
 }
 
-// Up to kBatchRows rows of x, in each form that a weight of the call is multiplied with.
+// Up to kBatchRows rows of x, in each form that a weight of the call is multiplied with; the other
+// is empty.
 struct RowRun {
   int64_t first_row;  // of the call's x
   int64_t num_rows;
