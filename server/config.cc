@@ -26,6 +26,8 @@
 namespace vernier {
 namespace {
 
+constexpr size_t kMaxVariants = 16;
+
 bool IsVariantName(absl::string_view name) {
   if (name.empty() || name.size() > 63) return false;
   for (size_t i = 0; i < name.size(); ++i) {
@@ -65,6 +67,11 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
   std::vector<VariantSpec>* variants = &config->variants;
   if (!node.IsSequence()) return reader->Error(node, "variants must be a list");
   if (node.size() == 0) return reader->Error(node, "no variant: at least one is needed");
+  if (node.size() > kMaxVariants) {
+    return reader->Error(node,
+                         absl::StrCat(node.size(), " variants, must be at most ", kMaxVariants));
+  }
+  bool any_at_start = false;
   for (const YAML::Node& entry : node) {
     VariantSpec spec;
     std::string kv = "fp16";
@@ -88,8 +95,11 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                       }}});
     if (!entry.IsMap()) continue;
     spec.kv = kv == "fp16" ? ScalarType::kF16 : kv == "bf16" ? ScalarType::kBF16 : ScalarType::kF32;
+    any_at_start |= spec.at_start;
     if (!IsVariantName(spec.name)) {
+      // Not kept: other messages list the names.
       reader->Error(entry, "a variant's name must match [a-z0-9][a-z0-9._+-]{0,62}");
+      continue;
     }
     if (std::any_of(variants->begin(), variants->end(),
                     [&](const VariantSpec& v) { return v.name == spec.name; })) {
@@ -110,8 +120,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
     config->engine.guaranteed_blocks.push_back(guaranteed_blocks);
     config->engine.weights.push_back(weight);
   }
-  if (!variants->empty() && std::none_of(variants->begin(), variants->end(),
-                                         [](const VariantSpec& v) { return v.at_start; })) {
+  if (!variants->empty() && !any_at_start) {
     reader->Error(node, "no variant is there at the start");
   }
 }

@@ -94,6 +94,30 @@ TEST(ConfigTest, WhatIsWrongWithAnExperimentIsSaidWithItsLine) {
   EXPECT_THAT(errors("experiments: {folder: f, define: [{id: \"\\xff\"}]}\n"), HasSubstr("f:5: "));
 }
 
+// Found by config_fuzz: an experiment's error lists the variants.
+TEST(ConfigTest, WhatListsTheVariantsListsNoneThatATerminalWouldActOn) {
+  const std::string experiments =
+      "experiments: {folder: f, define: [{id: x, arms: [{name: a, variant: q},"
+      " {name: b, variant: q}]}]}\n";
+  const ParsedConfig parsed = Check(absl::StrCat(
+      "model: {path: m}\nvariants: [{name: \"a\\e[2J\"}, {name: nf4}]\n", experiments));
+  ASSERT_EQ(parsed.errors.size(), 2u);
+  EXPECT_THAT(parsed.errors[0].message, HasSubstr("a variant's name must match"));
+  EXPECT_THAT(parsed.errors[1].message, HasSubstr("arms[0].variant is q, must be one of nf4"));
+}
+
+TEST(ConfigTest, VariantsAreAtMostSixteen) {
+  const auto errors = [](int count) {
+    std::string text = "model: {path: m}\nvariants:\n";
+    for (int i = 0; i < count; ++i) {
+      absl::StrAppend(&text, "  - {name: v", i, ", formats: [['*', nf4]]}\n");
+    }
+    return FormatErrors("f", Check(text).errors);
+  };
+  EXPECT_EQ(errors(16), "");
+  EXPECT_EQ(errors(17), "f:3: 17 variants, must be at most 16\n");
+}
+
 TEST(ConfigTest, AliasesThatMultiplyAnExperimentAreAnError) {
   std::string text =
       "experiments:\n  folder: f\n  define:\n    - a: &a [x, x, x, x, x, x, x, x, x, x]\n";
