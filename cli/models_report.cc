@@ -31,6 +31,11 @@ Table Facts(const v1::Model& model) {
   return facts;
 }
 
+// As `--variants` takes it.
+std::string FormatName(const v1::Variant& variant) {
+  return absl::StrCat(variant.precision(), variant.activations() == "int8" ? "+a8" : "");
+}
+
 Table Variants(const v1::Model& model) {
   Table table;
   table.left_aligned = 4;
@@ -38,7 +43,7 @@ Table Variants(const v1::Model& model) {
   for (const v1::Variant& variant : model.variants()) {
     const v1::VariantMemory& memory = variant.memory();
     table.rows.push_back(
-        {variant.name(), variant.precision(), variant.kv_type(),
+        {variant.name(), FormatName(variant), variant.kv_type(),
          absl::AsciiStrToLower(v1::VariantState_Name(variant.state())),
          FormatBytes(memory.own_weight_bytes()), FormatBytes(memory.shared_weight_bytes()),
          FormatBytes(memory.kv_bytes_per_token()), FormatSeconds(variant.load_seconds())});

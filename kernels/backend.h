@@ -54,10 +54,15 @@ struct Vector {
   std::shared_ptr<const float> values;  // [size], in the backend's memory
 };
 
+// How x enters products with int8 and NF4 weights; products with others always take it in full.
+// kInt8 rounds each row to whole numbers of one scale, its largest magnitude / 127.
+enum class Activations : uint8_t { kFull, kInt8 };
+
 // y = x W^T (+ bias).
 struct Linear {
-  const Weight* weight = nullptr;  // [outputs, inputs]
-  const Vector* bias = nullptr;    // [outputs], or null
+  const Weight* weight = nullptr;                // [outputs, inputs]
+  const Vector* bias = nullptr;                  // [outputs], or null
+  Activations activations = Activations::kFull;  // the same for all that one call multiplies
 };
 
 enum class NormKind : uint8_t { kRms, kLayer };
@@ -266,6 +271,11 @@ constexpr int64_t KvBlockBytes(int64_t layers, const AttentionShape& shape, Scal
   return layers * 2 * shape.num_kv_heads * kBlockTokens * shape.head_dim * ScalarBytes(type);
 }
 
+// What not every backend can do.
+struct BackendFeatures {
+  bool int8_activations = false;
+};
+
 struct BackendMemory {
   int64_t kv_bytes = 0;
   int64_t workspace_bytes = 0;
@@ -287,6 +297,7 @@ class Backend {
   // One line for logs and tables: "cpu avx512 (vnni, bf16), 2 threads".
   virtual std::string Describe() const = 0;
   virtual int Threads() const = 0;
+  virtual BackendFeatures Features() const { return {}; }
 
   // Packs one weight into each of `formats`, reading the source once. Never holds more than the
   // results, one format's canonical copy and a chunk of fp32 rows. Errors: the source's;

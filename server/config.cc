@@ -74,7 +74,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
   bool any_at_start = false;
   for (const YAML::Node& entry : node) {
     VariantSpec spec;
-    std::string kv = "fp16";
+    std::string kv = "fp16", activations;
     bool has_formats = false;
     std::optional<FormatId> lm_head;
     int64_t guaranteed_blocks = 0;
@@ -85,6 +85,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                      {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
                      {"at_start", reader->Bool(&spec.at_start)},
                      {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
+                     {"activations", reader->OneOf(&activations, {"full", "int8"})},
                      {"formats",
                       [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;
@@ -108,12 +109,16 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
     }
     if (!has_formats) {
       // A bare format name is a variant of its own.
-      if (auto format = ParseFormat(spec.name); format.ok()) {
-        spec.formats = DefaultVariant(*format).formats;
+      if (auto named = ParseVariant(spec.name); named.ok()) {
+        spec.formats = std::move(named->formats);
+        spec.activations = named->activations;
       } else {
         reader->Error(entry,
                       absl::StrCat("variant ", ConfigReader::Shown(spec.name), " has no formats"));
       }
+    }
+    if (!activations.empty()) {
+      spec.activations = activations == "int8" ? Activations::kInt8 : Activations::kFull;
     }
     if (lm_head.has_value()) spec.formats.insert(spec.formats.begin(), {"lm_head", *lm_head});
     variants->push_back(std::move(spec));
@@ -350,12 +355,12 @@ void SetVariants(absl::string_view names, ParsedConfig* parsed) {
   parsed->config.engine.weights.clear();
   parsed->lines.try_emplace("variants", 0);
   for (const absl::string_view name : absl::StrSplit(names, ',')) {
-    const auto format = ParseFormat(name);
-    if (!format.ok()) {
-      parsed->errors.push_back({0, absl::StrCat("--variants: ", format.status().message())});
+    absl::StatusOr<VariantSpec> named = ParseVariant(name);
+    if (!named.ok()) {
+      parsed->errors.push_back({0, absl::StrCat("--variants: ", named.status().message())});
       continue;
     }
-    VariantSpec spec = DefaultVariant(*format);
+    VariantSpec spec = *std::move(named);
     if (std::any_of(parsed->config.variants.begin(), parsed->config.variants.end(),
                     [&](const VariantSpec& v) { return v.name == spec.name; })) {
       parsed->errors.push_back({0, absl::StrCat("--variants: ", spec.name, " is given twice")});

@@ -48,12 +48,15 @@ std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
   return labels;
 }
 
-// What a variant's weights were made by: two that say the same are packed the same.
+// What a variant computes with: two that say the same give the same.
 uint64_t QuantDigest(const VariantSpec& spec) {
-  return UnitHash({},
-                  absl::StrJoin(spec.formats, ";", [](std::string* out, const FormatRule& rule) {
-                    absl::StrAppend(out, rule.pattern, "=", FormatOf(rule.format).name);
-                  }));
+  std::string made = absl::StrJoin(spec.formats, ";", [](std::string* out, const FormatRule& rule) {
+    absl::StrAppend(out, rule.pattern, "=", FormatOf(rule.format).name);
+  });
+  if (spec.activations != Activations::kFull) {
+    absl::StrAppend(&made, ";activations=", ActivationsName(spec.activations));
+  }
+  return UnitHash({}, made);
 }
 
 ServerLimits LimitsOf(const ServerConfig& config) {

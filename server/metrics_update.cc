@@ -179,6 +179,7 @@ void Metrics::SetModel(const Model& model, const std::string& kv_type, int64_t k
                                  {"quant_method", format.method},
                                  {"group_size", std::to_string(format.group)},
                                  {"kv_dtype", ScalarName(variant.kv)},
+                                 {"activations", ActivationsName(variant.activations)},
                                  {"source", model.source}}))
         ->Set(1);
   }

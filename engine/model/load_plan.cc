@@ -26,13 +26,15 @@ struct NormSlot {
 };
 
 // Every matrix of a variant under its canonical name, as the forward pass wants it.
-std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, VariantWeights* variant) {
+std::vector<MatrixSlot> MatrixSlots(const ModelConfig& config, Activations activations,
+                                    VariantWeights* variant) {
   const int64_t hidden = config.hidden;
   const int64_t inner = config.intermediate;
   const int64_t q_rows = int64_t{config.attention.num_heads} * config.attention.head_dim;
   const int64_t kv_rows = int64_t{config.attention.num_kv_heads} * config.attention.head_dim;
   std::vector<MatrixSlot> slots;
   auto add = [&](std::string name, int64_t rows, int64_t cols, Linear* linear) {
+    linear->activations = activations;
     slots.push_back({std::move(name), rows, cols, &linear->weight, &linear->bias});
   };
   auto add_qkv = [&](std::string name, int64_t rows, Linear* linear) {
@@ -97,7 +99,7 @@ class Planner {
 
   absl::Status AddVariant(const VariantSpec& spec, int index, VariantWeights* variant) {
     const ModelConfig& config = checkpoint_.config();
-    for (const MatrixSlot& slot : MatrixSlots(config, variant)) {
+    for (const MatrixSlot& slot : MatrixSlots(config, spec.activations, variant)) {
       const absl::StatusOr<FormatId> format = FormatFor(spec, slot.name);
       if (!format.ok()) return format.status();
       // A tied lm_head is the embedding, read once for both.

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/load_plan.h"
 #include "engine/model/load_tensors.h"
@@ -99,6 +100,17 @@ FormatId PrecisionOf(const VariantWeights& variant) {
   return most;
 }
 
+absl::Status CheckFeatures(const std::vector<VariantSpec>& variants, const Backend& backend) {
+  for (const VariantSpec& spec : variants) {
+    if (spec.activations == Activations::kInt8 && !backend.Features().int8_activations) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("variant ", spec.name, ": activations int8 need products of bytes, which ",
+                       backend.Describe(), " lacks; CPUs with AVX-512 VNNI or AMX have them"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<const Weight*> WeightsOf(const VariantWeights& variant) {
@@ -153,6 +165,22 @@ VariantSpec DefaultVariant(FormatId format) {
   return spec;
 }
 
+absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name) {
+  constexpr absl::string_view kInt8Activations = "+a8";
+  absl::string_view format_name = name;
+  const bool int8_activations = absl::ConsumeSuffix(&format_name, kInt8Activations);
+  const absl::StatusOr<FormatId> format = ParseFormat(format_name);
+  if (!format.ok()) return format.status();
+  VariantSpec spec = DefaultVariant(*format);
+  spec.name = std::string(name);
+  if (int8_activations) spec.activations = Activations::kInt8;
+  return spec;
+}
+
+const char* ActivationsName(Activations activations) {
+  return activations == Activations::kInt8 ? "int8" : "full";
+}
+
 absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {
   if (variants.empty()) return absl::InvalidArgumentError("a model needs at least one variant");
   std::set<std::string> names;
@@ -202,6 +230,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
                                                      Backend* backend,
                                                      const LoadProgressFunction& progress) {
   if (absl::Status status = CheckVariants(variants); !status.ok()) return status;
+  if (absl::Status status = CheckFeatures(variants, *backend); !status.ok()) return status;
   auto model = std::make_unique<Model>();
   model->name = name;
   model->source = checkpoint.source();
@@ -215,6 +244,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
     Variant& variant = model->variants[i];
     variant.name = variants[i].name;
     variant.kv = variants[i].kv;
+    variant.activations = variants[i].activations;
     variant.precision = variants[i].formats.back().format;
     variant.loaded = variants[i].at_start;
     loaded.push_back(variants[i].at_start ? &variant : nullptr);

@@ -35,12 +35,17 @@ struct VariantSpec {
   std::string name;                 // [a-z0-9][a-z0-9._+-]{0,62}
   std::vector<FormatRule> formats;  // the last one must match everything
   ScalarType kv = ScalarType::kF16;
+  Activations activations = Activations::kFull;
   bool at_start = true;  // false: not loaded until it is asked for (variant_loader.h)
 };
 
 // The spec that a bare format name on a command line means: embeddings and lm_head in fp16, the
 // rest in `format`; a format of 16 bits or more is used throughout, and fp32 keeps its KV in fp32.
 VariantSpec DefaultVariant(FormatId format);
+
+// A format's name, and "+a8" behind it for int8 activations: "int8+a8". INVALID_ARGUMENT naming
+// what is known.
+absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name);
 
 // INVALID_ARGUMENT naming the first variant with a malformed or repeated name or without a rule, or
 // when there is none, or none that is loaded at the start.
@@ -61,6 +66,9 @@ struct VariantWeights {
   Norm final_norm;
   Linear lm_head;
 };
+
+// "full", "int8".
+const char* ActivationsName(Activations activations);
 
 // Every weight that is pointed to, each once.
 std::vector<const Weight*> WeightsOf(const VariantWeights& variant);
@@ -88,6 +96,7 @@ struct Variant : VariantWeights {
   // start.
   FormatId precision = FormatId::kF16;
   ScalarType kv = ScalarType::kF16;
+  Activations activations = Activations::kFull;
   Renewed<bool> loaded = true;        // false: requests for it are refused
   Renewed<int64_t> own_bytes = 0;     // packed weights and vectors that no other variant uses
   Renewed<int64_t> shared_bytes = 0;  // that others use too

@@ -48,6 +48,9 @@ class CpuBackend final : public Backend {
                         pool_.threads() == 1 ? " thread" : " threads");
   }
   int Threads() const override { return pool_.threads(); }
+  BackendFeatures Features() const override {
+    return {.int8_activations = kernels_.digits != nullptr};
+  }
 
   absl::StatusOr<std::vector<Weight>> CreateWeights(const WeightSource& source,
                                                     std::span<const FormatId> formats) override {
@@ -78,9 +81,13 @@ class CpuBackend final : public Backend {
   absl::Status CopyActivation(Activation which, std::span<float> out) override;
 
  private:
-  LinearRuntime linear() {
-    return {&kernels_, &pool_, workspace_->linear_scratch.view(), workspace_->x_tiles.view(),
-            workspace_->x_digits.view()};
+  LinearRuntime linear(Activations activations) {
+    return {&kernels_,
+            &pool_,
+            workspace_->linear_scratch.view(),
+            workspace_->x_tiles.view(),
+            workspace_->x_digits.view(),
+            activations};
   }
   KvCache cache() const { return {workspace_->kv.data(), workspace_->kv_block_bytes}; }
 
@@ -270,6 +277,8 @@ void CpuBackend::AttentionIn(const AttentionInArgs& args) {
                 args.shape.head_dim == planned.head_dim);
   VERNIER_CHECK(args.layer >= 0 && args.layer < workspace_->plan.num_layers);
   VERNIER_CHECK(ScalarBytes(args.kv_type) <= ScalarBytes(workspace_->plan.widest_kv));
+  VERNIER_CHECK(args.k.activations == args.q.activations &&
+                args.v.activations == args.q.activations);
   NormRows(args.norm);
   if (args.rotary != nullptr) PrepareRotary(*args.rotary);
   const Projection projections[] = {
@@ -280,7 +289,7 @@ void CpuBackend::AttentionIn(const AttentionInArgs& args) {
   VERNIER_CHECK(projections[0].weight->rows == workspace_->q_cols &&
                 projections[1].weight->rows == workspace_->kv_cols &&
                 projections[2].weight->rows == workspace_->kv_cols);
-  Project(linear(), workspace_->x.view(), num_rows_, projections);
+  Project(linear(args.q.activations), workspace_->x.view(), num_rows_, projections);
   const int64_t rotated = args.rotary == nullptr ? 0 : args.rotary->inverse_frequencies->size;
   ForRows(num_rows_, [&](int, int64_t row) {
     FinishHeads(args.q_norm, rotated, row, args.shape.num_heads, workspace_->q.view().row(row));
@@ -309,12 +318,12 @@ void CpuBackend::AddToResidual(const ResidualArgs& args, Rows input) {
                         .out = workspace_->residual.view(),
                         .store = Store::kAdd};
   if (args.post_norm == nullptr) {
-    Project(linear(), input, num_rows_, {&projection, 1});
+    Project(linear(args.linear.activations), input, num_rows_, {&projection, 1});
     return;
   }
   projection.out = workspace_->x.view();
   projection.store = Store::kSet;
-  Project(linear(), input, num_rows_, {&projection, 1});
+  Project(linear(args.linear.activations), input, num_rows_, {&projection, 1});
   ForRows(num_rows_, [&](int, int64_t row) {
     float* x = workspace_->x.view().row(row);
     float* residual = workspace_->residual.view().row(row);
@@ -326,8 +335,9 @@ void CpuBackend::AddToResidual(const ResidualArgs& args, Rows input) {
 void CpuBackend::MlpIn(const MlpInArgs& args) {
   VERNIER_CHECK(args.up.weight->cols == workspace_->plan.hidden &&
                 args.up.weight->rows <= workspace_->plan.intermediate);
+  VERNIER_CHECK(args.gate.weight == nullptr || args.gate.activations == args.up.activations);
   NormRows(args.norm);
-  ProjectGated(linear(), workspace_->x.view(), num_rows_,
+  ProjectGated(linear(args.up.activations), workspace_->x.view(), num_rows_,
                {.gate = PackedOf(args.gate),
                 .gate_bias = ValuesOf(args.gate.bias),
                 .up = PackedOf(args.up),
@@ -347,7 +357,7 @@ void CpuBackend::LmHead(const LmHeadArgs& args) {
                               .bias = ValuesOf(args.linear.bias),
                               .out = workspace_->logits[args.buffer].view(),
                               .soft_cap = args.soft_cap};
-  Project(linear(), workspace_->x.view(), count, {&projection, 1});
+  Project(linear(args.linear.activations), workspace_->x.view(), count, {&projection, 1});
 }
 
 void CpuBackend::Sample(std::span<const SampleRow> rows, std::span<SampleResult> results) {

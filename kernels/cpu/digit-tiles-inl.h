@@ -1,8 +1,9 @@
 // Products of digits (DigitKernels) by the matrix unit of AMX, of signed bytes; few rows of x by
 // vectors, to the same bits. For the file that is compiled for AMX.
 //
-// A tile of x is both digits of a group's kDigitRows rows, so its product with a tile of weights is
-// the two sums of each row: high digits in the first half of the tile, low ones in the second.
+// A tile of x is both halves of a group's kDigitLines lines, so its product with a tile of weights
+// is the two sums of each line: those of first halves in the first half of the tile, the others in
+// the second.
 #pragma once
 
 #include "kernels/cpu/digits-inl.h"
@@ -11,8 +12,8 @@
 namespace vernier {
 namespace {
 
-// Rows of x up to which vectors are as fast; four are half a tile.
-constexpr int64_t kVectorRows = 4;
+// Lines of x up to which vectors are as fast; four are half a tile.
+constexpr int64_t kVectorLines = 4;
 
 void BeginDigits() {
   constexpr uint8_t kAll = kTileRows;
@@ -22,7 +23,18 @@ void BeginDigits() {
 
 constexpr int64_t kWeightTile = int64_t{kTileRows} * kDigitCols;  // bytes
 constexpr int kTileWords = kTileRows * kTileRows;                 // of sums
-constexpr int kLowWords = kTileWords / 2;  // of the high digits, before the low
+constexpr int kLowWords = kTileWords / 2;  // of first halves, before the others
+
+// Sums of a tile: of a line's first half, and of its second.
+inline __m512i HighWords(const int32_t* words, int line) {
+  return _mm512_load_si512(words + line * kTileRows);
+}
+inline __m512i LowWords(const int32_t* words, int line) {
+  return _mm512_load_si512(words + kLowWords + line * kTileRows);
+}
+inline int64_t DigitGroups(const DigitProduct& p) {
+  return (LinesOf(p.x) + kDigitLines - 1) / kDigitLines;
+}
 
 // ---- int8 ----
 
@@ -51,20 +63,24 @@ inline void AddInt8Tiles(const DigitProduct& p, int64_t group, int64_t begin, in
 }
 
 // Adds a block's sums of one group and panel to p.sums; the last block's are scaled.
-inline void JoinInt8(const DigitProduct& p, const int32_t* words, int64_t group, int panel,
+template <int kLineRows>
+inline void JoinInt8(const DigitProduct& p, const int32_t* words, const DigitGroup& group,
                      bool first, bool last) {
-  VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
-    const int64_t row = group * kDigitRows + m;
-    float* sums = SumsOf(p, panel, row);
-    const __m512 before = first ? _mm512_setzero_ps() : _mm512_loadu_ps(sums);
-    const __m512 total =
-        _mm512_add_ps(before, JoinWide(_mm512_load_si512(words + m * kTileRows),
-                                       _mm512_load_si512(words + kLowWords + m * kTileRows)));
-    _mm512_storeu_ps(sums, _mm512_mul_ps(total, _mm512_set1_ps(last ? p.x.scales[row] : 1)));
+  DigitTotals<1, kDigitLines, kLineRows> totals;
+  ForTotals<1, kDigitLines, kLineRows>(group, totals, [&](__m512& total, int panel, int64_t row) {
+    total = first ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(p, panel, row));
+  });
+  VERNIER_UNROLL for (int m = 0; m < kDigitLines; ++m) {
+    AddLine<kLineRows>(HighWords(words, m), LowWords(words, m), totals[0][m]);
   }
+  ForTotals<1, kDigitLines, kLineRows>(
+      group, totals, [&](const __m512& total, int panel, int64_t row) {
+        const __m512 scale = _mm512_set1_ps(last ? p.x.scales[row] : 1);
+        _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, scale));
+      });
 }
 
-template <int kGroups>
+template <int kLineRows, int kGroups>
 void MultiplyInt8Tiles(const DigitProduct& p, int64_t group) {
   alignas(64) int32_t words[4][kTileWords];
   for (int64_t begin = 0; begin < p.x.steps; begin += kBlockSteps) {
@@ -77,18 +93,22 @@ void MultiplyInt8Tiles(const DigitProduct& p, int64_t group) {
       StoreTile<3>(words[3]);
     }
     for (int i = 0; i < 2 * kGroups; ++i) {
-      JoinInt8(p, words[i], group + i / 2, i % 2, begin == 0, end == p.x.steps);
+      JoinInt8<kLineRows>(p, words[i], {p, (group + i / 2) * kDigitLines, i % 2}, begin == 0,
+                          end == p.x.steps);
     }
   }
 }
 
-void MultiplyInt8(const DigitProduct& p) {
-  if (p.x.biased) return MultiplyInt8Digits(p);
-  const int64_t groups = (p.x.rows + kDigitRows - 1) / kDigitRows;
-  int64_t group = 0;
-  for (; group + 2 <= groups; group += 2) MultiplyInt8Tiles<2>(p, group);
-  if (group < groups) MultiplyInt8Tiles<1>(p, group);
-}
+template <int kLineRows>
+struct Int8Tiles {
+  static void Multiply(const DigitProduct& p) {
+    if (p.x.biased) return Int8Kernel<kLineRows>::Multiply(p);
+    const int64_t groups = DigitGroups(p);
+    int64_t group = 0;
+    for (; group + 2 <= groups; group += 2) MultiplyInt8Tiles<kLineRows, 2>(p, group);
+    if (group < groups) MultiplyInt8Tiles<kLineRows, 1>(p, group);
+  }
+};
 
 // ---- NF4 ----
 //
@@ -114,69 +134,79 @@ inline void AddStep(const DecodedTiles& t, int64_t step) {
   AddFours<kSums + 1, kX, 7>();
 }
 
-using GroupTotals = __m512[kDigitPanels][kDigitRows];
+template <int kLineRows>
+using GroupTotals = DigitTotals<kDigitPanels, kDigitLines, kLineRows>;
 
+template <int kLineRows>
 inline void ScaleStep(const DecodedTiles& t, const int32_t (*words)[kTileWords], int64_t step,
-                      GroupTotals& total) {
+                      GroupTotals<kLineRows>& totals) {
   VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
     const __m512 absmax = _mm512_loadu_ps(t.absmax[i] + step * kTileRows);
-    VERNIER_UNROLL for (int m = 0; m < kDigitRows; ++m) {
-      const __m512 joined = JoinNarrow(_mm512_load_si512(words[i] + m * kTileRows),
-                                       _mm512_load_si512(words[i] + kLowWords + m * kTileRows));
-      total[i][m] = _mm512_fmadd_ps(joined, absmax, total[i][m]);
+    VERNIER_UNROLL for (int m = 0; m < kDigitLines; ++m) {
+      AddLine<kLineRows>(HighWords(words[i], m), LowWords(words[i], m), absmax, totals[i][m]);
     }
   }
 }
 
-inline void AddNf4Tiles(const DecodedTiles& t, int64_t steps, GroupTotals& total) {
+template <int kLineRows>
+inline void AddNf4Tiles(const DecodedTiles& t, int64_t steps, GroupTotals<kLineRows>& totals) {
   alignas(64) int32_t even[kDigitPanels][kTileWords], odd[kDigitPanels][kTileWords];
   AddStep<0, 4>(t, 0);
   for (int64_t step = 0; step < steps; step += 2) {
     if (step + 1 < steps) AddStep<2, 5>(t, step + 1);
     StoreTile<0>(even[0]);
     StoreTile<1>(even[1]);
-    ScaleStep(t, even, step, total);
+    ScaleStep<kLineRows>(t, even, step, totals);
     if (step + 1 == steps) break;
     if (step + 2 < steps) AddStep<0, 4>(t, step + 2);
     StoreTile<2>(odd[0]);
     StoreTile<3>(odd[1]);
-    ScaleStep(t, odd, step + 1, total);
+    ScaleStep<kLineRows>(t, odd, step + 1, totals);
   }
 }
 
-void MultiplyNf4Tiles(const DigitProduct& p, int64_t group,
+template <int kLineRows>
+void MultiplyNf4Group(const DigitProduct& p, int64_t group,
                       const DecodedPanel (&panels)[kDigitPanels], int64_t begin, int64_t end) {
-  const DigitGroup whole = {p, group * kDigitRows, 0};
-  GroupTotals total;
-  LoadTotals(whole, begin, total);
+  const DigitGroup whole = {p, group * kDigitLines, 0};
+  GroupTotals<kLineRows> totals;
+  LoadTotals<kDigitPanels, kDigitLines, kLineRows>(whole, begin, totals);
   const DecodedTiles tiles = {whole.x() + begin * kDigitTile,
                               {panels[0].quads.codes, panels[1].quads.codes},
                               {panels[0].scales.absmax, panels[1].scales.absmax}};
-  AddNf4Tiles(tiles, end - begin, total);
-  StoreTotals(whole, end, total);
+  AddNf4Tiles<kLineRows>(tiles, end - begin, totals);
+  StoreTotals<kDigitPanels, kDigitLines, kLineRows>(whole, end, totals);
 }
 
 // Steps that are decoded at once for one or two groups, so that decoding runs beside the products
 // of the steps before.
 constexpr int64_t kFewSteps = 4;
-template <class Scales>
-void MultiplyNf4(const DigitProduct& p) {
-  if (p.x.biased) return MultiplyNf4Digits<Scales>(p);
-  const int64_t groups = (p.x.rows + kDigitRows - 1) / kDigitRows;
+template <int kLineRows, class Scales>
+void MultiplyNf4Tiles(const DigitProduct& p) {
+  if (p.x.biased) return MultiplyNf4Digits<kLineRows, Scales>(p);
+  const int64_t groups = DigitGroups(p);
   ForDecodedSteps<Scales>(
       p, groups <= 2 ? kFewSteps : kDecodedSteps,
       [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
         for (int64_t group = 0; group < groups; ++group) {
-          MultiplyNf4Tiles(p, group, panels, begin, end);
+          MultiplyNf4Group<kLineRows>(p, group, panels, begin, end);
         }
       });
 }
+template <int kLineRows>
+struct Nf4Tiles {
+  static void Multiply(const DigitProduct& p) { MultiplyNf4Tiles<kLineRows, PlainQuadScales>(p); }
+};
+template <int kLineRows>
+struct NestedNf4Tiles {
+  static void Multiply(const DigitProduct& p) { MultiplyNf4Tiles<kLineRows, NestedQuadScales>(p); }
+};
 
 constexpr DigitKernels kDigitKernels = {
-    kVectorRows,
+    kVectorLines,
     SplitDigits,
-    {nullptr, nullptr, nullptr, MultiplyInt8, MultiplyNf4<PlainQuadScales>,
-     MultiplyNf4<NestedQuadScales>, nullptr},
+    {nullptr, nullptr, nullptr, MultiplyLines<Int8Tiles>, MultiplyLines<Nf4Tiles>,
+     MultiplyLines<NestedNf4Tiles>, nullptr},
     BeginDigits,
     EndTiles,
 };

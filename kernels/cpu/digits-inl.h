@@ -13,15 +13,17 @@ namespace {
 
 // ---- Rows of x ----
 
-constexpr int kLargestDigits = 127 * 256 + 127;
-constexpr float kSmallestScaled = 1e-30f;  // rows that are smaller throughout count as 0
+// The largest whole number, by DigitRows::line_rows - 1.
+constexpr int kLargestWhole[] = {127 * 256 + 127, 127};
+constexpr int kHalfTile = kDigitLines * kDigitCols;  // bytes
+constexpr float kSmallestScaled = 1e-30f;            // rows that are smaller throughout count as 0
 
 struct RowScale {
   float scale, inverse;
 };
 
-// The largest magnitude becomes kLargestDigits.
-inline RowScale ScaleOf(const float* x, int64_t cols) {
+// The largest magnitude becomes `whole`.
+inline RowScale ScaleOf(const float* x, int64_t cols, int whole) {
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   __m512i largest = _mm512_setzero_si512();
   for (int64_t k = 0; k < cols; k += kLanes) {
@@ -31,33 +33,41 @@ inline RowScale ScaleOf(const float* x, int64_t cols) {
   const float value = _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_set1_epi32(bits)));
   if (bits >= 0x7f800000) return {__builtin_nanf(""), 0};
   if (value < kSmallestScaled) return {0, 0};
-  return {value / kLargestDigits, kLargestDigits / value};
+  return {value / static_cast<float>(whole), static_cast<float>(whole) / value};
 }
 
+// `tiles` is where the row's first digit of the first step goes.
+template <int kLineRows>
 inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles, float* scale) {
-  const RowScale row = ScaleOf(x, steps * kDigitCols);
+  const RowScale row = ScaleOf(x, steps * kDigitCols, kLargestWhole[kLineRows - 1]);
   *scale = row.scale;
   const __m512 inverse = _mm512_set1_ps(row.inverse);
   const __m512i half = _mm512_set1_epi32(128);
   const __m128i bias = _mm_set1_epi8(biased ? static_cast<char>(0x80) : 0);
+  const auto store = [&](__m512i digits, uint8_t* to) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm_xor_si128(_mm512_cvtepi32_epi8(digits), bias));
+  };
   for (int64_t step = 0; step < steps; ++step, tiles += kDigitTile) {
     VERNIER_UNROLL for (int i = 0; i < kDigitCols; i += kLanes) {
       const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + step * kDigitCols + i), inverse);
       const __m512i whole = _mm512_cvtps_epi32(scaled);
-      const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, half), 8);
-      const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + i),
-                       _mm_xor_si128(_mm512_cvtepi32_epi8(high), bias));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(tiles + kDigitRows * kDigitCols + i),
-                       _mm_xor_si128(_mm512_cvtepi32_epi8(low), bias));
+      if constexpr (kLineRows == 2) {
+        store(whole, tiles + i);
+      } else {
+        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, half), 8);
+        store(high, tiles + i);
+        store(_mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8)), tiles + kHalfTile + i);
+      }
     }
   }
 }
 
-void SplitDigits(const float* x, int64_t stride, int rows, int64_t steps, bool biased,
-                 uint8_t* tiles, float* scales) {
-  for (int row = 0; row < rows; ++row) {
-    SplitRow(x + row * stride, steps, biased, tiles + row * kDigitCols, scales + row);
+void SplitDigits(const float* x, int64_t stride, const DigitRows& to) {
+  for (int row = 0; row < to.rows; ++row) {
+    uint8_t* tiles = to.tiles + row / to.line_rows * kDigitCols + row % to.line_rows * kHalfTile;
+    const auto split = to.line_rows == 1 ? SplitRow<1> : SplitRow<2>;
+    split(x + row * stride, to.steps, to.biased, tiles, to.scales + row);
   }
 }
 
@@ -139,13 +149,28 @@ struct NestedQuadScales {
 
 // ---- Sums ----
 
-// The fp32 of two digits' sums; int8.
-inline __m512 JoinWide(__m512i high, __m512i low) {
-  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(256), _mm512_cvtepi32_ps(low));
+// The sums of a line's halves, to what its rows (kLineRows) have come to: int8 ...
+template <int kLineRows>
+inline void AddLine(__m512i high, __m512i low, __m512 (&total)[kLineRows]) {
+  if constexpr (kLineRows == 1) {
+    total[0] = _mm512_add_ps(
+        total[0],
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(256), _mm512_cvtepi32_ps(low)));
+  } else {
+    total[0] = _mm512_add_ps(total[0], _mm512_cvtepi32_ps(high));
+    total[1] = _mm512_add_ps(total[1], _mm512_cvtepi32_ps(low));
+  }
 }
-// The same where 256 high + low fits 32 bits; NF4.
-inline __m512 JoinNarrow(__m512i high, __m512i low) {
-  return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
+// ... and a block of NF4, where 256 high + low fits 32 bits.
+template <int kLineRows>
+inline void AddLine(__m512i high, __m512i low, __m512 absmax, __m512 (&total)[kLineRows]) {
+  if constexpr (kLineRows == 1) {
+    const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
+    total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), absmax, total[0]);
+  } else {
+    total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), absmax, total[0]);
+    total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), absmax, total[1]);
+  }
 }
 
 inline float* SumsOf(const DigitProduct& p, int panel, int64_t row) {
@@ -160,21 +185,21 @@ inline int64_t EndOfRun(const DigitProduct& p, int64_t begin, int64_t most) {
   return begin + most < p.x.steps ? begin + most : p.x.steps;
 }
 
-// Whole sums of kRows rows of x with kPanels panels.
-template <int kRows, int kPanels>
+// Whole sums of kLines lines of x with kPanels panels.
+template <int kLines, int kPanels>
 struct DigitSums {
-  __m512i high[kPanels][kRows], low[kPanels][kRows], weights[kPanels];
+  __m512i high[kPanels][kLines], low[kPanels][kLines], weights[kPanels];
 
   inline void Clear() {
     VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
       weights[p] = _mm512_setzero_si512();
-      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+      VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
         high[p][m] = low[p][m] = _mm512_setzero_si512();
       }
     }
   }
 
-  // One step; `x` is a group's first row of it.
+  // One step; `x` is a group's first line of it.
   template <class Quads>
   inline void Add(const Quads* quads, int64_t step, const uint8_t* x) {
     const __m512i bias = _mm512_set1_epi8(static_cast<char>(0x80));
@@ -187,10 +212,10 @@ struct DigitSums {
         VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
           weights[p] = _mm512_dpbusd_epi32(weights[p], bias, w[p][q]);
         }
-        VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
+        VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
           const uint8_t* digits = x + m * kDigitCols + 4 * q;
           const __m512i h = Broadcast(digits);
-          const __m512i l = Broadcast(digits + kDigitRows * kDigitCols);
+          const __m512i l = Broadcast(digits + kHalfTile);
           VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
             high[p][m] = _mm512_dpbusd_epi32(high[p][m], h, w[p][q]);
             low[p][m] = _mm512_dpbusd_epi32(low[p][m], l, w[p][q]);
@@ -199,11 +224,11 @@ struct DigitSums {
       }
     }
   }
-  inline __m512i High(int panel, int row) const {
-    return _mm512_sub_epi32(high[panel][row], weights[panel]);
+  inline __m512i High(int panel, int line) const {
+    return _mm512_sub_epi32(high[panel][line], weights[panel]);
   }
-  inline __m512i Low(int panel, int row) const {
-    return _mm512_sub_epi32(low[panel][row], weights[panel]);
+  inline __m512i Low(int panel, int line) const {
+    return _mm512_sub_epi32(low[panel][line], weights[panel]);
   }
 
   static inline __m512i Broadcast(const uint8_t* four) {
@@ -216,70 +241,97 @@ struct DigitSums {
 // A group of x with some of the panels.
 struct DigitGroup {
   const DigitProduct& p;
-  int64_t row;  // of x, the group's first
-  int first;    // panel
+  int64_t line;  // of x, the group's first
+  int first;     // panel
 
-  const uint8_t* x() const { return p.x.tiles + row / kDigitRows * p.x.steps * kDigitTile; }
+  const uint8_t* x() const { return p.x.tiles + line / kDigitLines * p.x.steps * kDigitTile; }
 };
 
-// Kernel::Run<rows, panels>(group, args): exactly one to four rows or all of a group. Few rows take
-// two panels at once, since one alone does not hide the latency of its additions.
+inline int64_t LinesOf(const DigitRows& x) { return (x.rows + x.line_rows - 1) / x.line_rows; }
+
+// What the rows of some lines have come to with each panel.
+template <int kPanels, int kLines, int kLineRows>
+using DigitTotals = __m512[kPanels][kLines][kLineRows];
+
+// body(total, panel, row of x) for each.
+template <int kPanels, int kLines, int kLineRows, class Body>
+inline void ForTotals(const DigitGroup& group, DigitTotals<kPanels, kLines, kLineRows>& totals,
+                      const Body& body) {
+  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+    VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
+      VERNIER_UNROLL for (int half = 0; half < kLineRows; ++half) {
+        body(totals[i][m][half], group.first + i, (group.line + m) * kLineRows + half);
+      }
+    }
+  }
+}
+
+// Kernel::Run<lines, panels>(group, args): exactly one to four lines or all of a group. Few lines
+// take two panels at once, since one alone does not hide the latency of its additions.
 template <class Kernel, class... Args>
-inline void MultiplyGroup(const DigitProduct& p, int64_t row, const Args&... args) {
-  static_assert(kDigitPanels == 2 && kDigitRows == 8);
-  switch (p.x.rows - row) {
+inline void MultiplyGroup(const DigitProduct& p, int64_t line, const Args&... args) {
+  static_assert(kDigitPanels == 2 && kDigitLines == 8);
+  switch (LinesOf(p.x) - line) {
     case 1:
-      return Kernel::template Run<1, 2>(DigitGroup{p, row, 0}, args...);
+      return Kernel::template Run<1, 2>(DigitGroup{p, line, 0}, args...);
     case 2:
-      return Kernel::template Run<2, 2>(DigitGroup{p, row, 0}, args...);
+      return Kernel::template Run<2, 2>(DigitGroup{p, line, 0}, args...);
     case 3:
-      return Kernel::template Run<3, 2>(DigitGroup{p, row, 0}, args...);
+      return Kernel::template Run<3, 2>(DigitGroup{p, line, 0}, args...);
     case 4:
-      return Kernel::template Run<4, 2>(DigitGroup{p, row, 0}, args...);
+      return Kernel::template Run<4, 2>(DigitGroup{p, line, 0}, args...);
     default:
       for (int i = 0; i < p.num_panels; ++i) {
-        Kernel::template Run<8, 1>(DigitGroup{p, row, i}, args...);
+        Kernel::template Run<8, 1>(DigitGroup{p, line, i}, args...);
       }
   }
 }
 
+// Kernel<1> or Kernel<2>::Multiply(p), by the rows of a line.
+template <template <int> class Kernel>
+void MultiplyLines(const DigitProduct& p) {
+  return p.x.line_rows == 1 ? Kernel<1>::Multiply(p) : Kernel<2>::Multiply(p);
+}
+
 // ---- int8 ----
 
+template <int kLineRows>
 struct Int8Kernel {
-  template <int kRows, int kPanels>
+  template <int kLines, int kPanels>
   static void Run(const DigitGroup& group) {
     const DigitProduct& p = group.p;
     ByteQuads quads[kPanels];
-    __m512 total[kPanels][kRows];
     VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
       quads[i] = {p.panels[group.first + i].codes};
-      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) total[i][m] = _mm512_setzero_ps();
     }
+    DigitTotals<kPanels, kLines, kLineRows> totals;
+    ForTotals<kPanels, kLines, kLineRows>(
+        group, totals, [](__m512& total, int, int64_t) { total = _mm512_setzero_ps(); });
     for (int64_t first = 0; first < p.x.steps; first += kBlockSteps) {
       const int64_t end = EndOfRun(p, first, kBlockSteps);
-      DigitSums<kRows, kPanels> sums;
+      DigitSums<kLines, kPanels> sums;
       sums.Clear();
       for (int64_t step = first; step < end; ++step) {
         sums.Add(quads, step, group.x() + step * kDigitTile);
       }
       VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
-        VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
-          total[i][m] = _mm512_add_ps(total[i][m], JoinWide(sums.High(i, m), sums.Low(i, m)));
+        VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
+          AddLine<kLineRows>(sums.High(i, m), sums.Low(i, m), totals[i][m]);
         }
       }
     }
-    VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
-      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
-        _mm512_storeu_ps(SumsOf(p, group.first + i, group.row + m),
-                         _mm512_mul_ps(total[i][m], _mm512_set1_ps(p.x.scales[group.row + m])));
-      }
+    ForTotals<kPanels, kLines, kLineRows>(
+        group, totals, [&](const __m512& total, int panel, int64_t row) {
+          _mm512_storeu_ps(SumsOf(p, panel, row),
+                           _mm512_mul_ps(total, _mm512_set1_ps(p.x.scales[row])));
+        });
+  }
+  static void Multiply(const DigitProduct& p) {
+    for (int64_t line = 0; line < LinesOf(p.x); line += kDigitLines) {
+      MultiplyGroup<Int8Kernel>(p, line);
     }
   }
 };
-
-void MultiplyInt8Digits(const DigitProduct& p) {
-  for (int64_t row = 0; row < p.x.rows; row += kDigitRows) MultiplyGroup<Int8Kernel>(p, row);
-}
 
 // ---- NF4 ----
 
@@ -317,71 +369,67 @@ inline DecodedPanel DecodePanel(const DigitProduct& p, int panel, int64_t begin,
 
 // What a group's sums have come to before step `begin`, and its way back before step `end`: scaled
 // after the last.
-template <int kPanels, int kRows>
-inline void LoadTotals(const DigitGroup& group, int64_t begin, __m512 (&total)[kPanels][kRows]) {
-  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
-    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
-      total[i][m] = begin == 0 ? _mm512_setzero_ps()
-                               : _mm512_loadu_ps(SumsOf(group.p, group.first + i, group.row + m));
-    }
-  }
+template <int kPanels, int kLines, int kLineRows>
+inline void LoadTotals(const DigitGroup& group, int64_t begin,
+                       DigitTotals<kPanels, kLines, kLineRows>& totals) {
+  ForTotals<kPanels, kLines, kLineRows>(group, totals, [&](__m512& total, int panel, int64_t row) {
+    total = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(group.p, panel, row));
+  });
 }
-template <int kPanels, int kRows>
+template <int kPanels, int kLines, int kLineRows>
 inline void StoreTotals(const DigitGroup& group, int64_t end,
-                        const __m512 (&total)[kPanels][kRows]) {
+                        DigitTotals<kPanels, kLines, kLineRows>& totals) {
   const DigitProduct& p = group.p;
-  VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
-    VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
-      const float scale = end == p.x.steps ? p.x.scales[group.row + m] / kNf4CodeScale : 1;
-      _mm512_storeu_ps(SumsOf(p, group.first + i, group.row + m),
-                       _mm512_mul_ps(total[i][m], _mm512_set1_ps(scale)));
-    }
-  }
+  ForTotals<kPanels, kLines, kLineRows>(
+      group, totals, [&](const __m512& total, int panel, int64_t row) {
+        const float scale = end == p.x.steps ? p.x.scales[row] / kNf4CodeScale : 1;
+        _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, _mm512_set1_ps(scale)));
+      });
 }
 
 // Steps [begin, end) of some panels, whose sums so far lie in p.sums; `quads` and `scales` count
 // from `begin`.
-template <int kRows, int kPanels, class Quads, class Scales>
+template <int kLineRows, int kLines, int kPanels, class Quads, class Scales>
 inline void AddNf4Steps(const DigitGroup& group, const Quads* quads, const Scales* scales,
                         int64_t begin, int64_t end) {
-  __m512 total[kPanels][kRows];
-  LoadTotals(group, begin, total);
+  DigitTotals<kPanels, kLines, kLineRows> totals;
+  LoadTotals<kPanels, kLines, kLineRows>(group, begin, totals);
   const uint8_t* x = group.x() + begin * kDigitTile;
   for (int64_t step = 0; step < end - begin; ++step, x += kDigitTile) {
-    DigitSums<kRows, kPanels> sums;
+    DigitSums<kLines, kPanels> sums;
     sums.Clear();
     sums.Add(quads, step, x);
     VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
       const __m512 absmax = scales[i].Get(step);
-      VERNIER_UNROLL for (int m = 0; m < kRows; ++m) {
-        total[i][m] =
-            _mm512_fmadd_ps(JoinNarrow(sums.High(i, m), sums.Low(i, m)), absmax, total[i][m]);
+      VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
+        AddLine<kLineRows>(sums.High(i, m), sums.Low(i, m), absmax, totals[i][m]);
       }
     }
   }
-  StoreTotals(group, end, total);
+  StoreTotals<kPanels, kLines, kLineRows>(group, end, totals);
 }
 
-template <class Scales>
-struct Nf4Kernel {
-  template <int kRows, int kPanels>
+template <int kLineRows, class Scales>
+struct WholeNf4Kernel {
+  template <int kLines, int kPanels>
   static void Run(const DigitGroup& group) {
     const Panel* panels = group.p.panels + group.first;
     const Scales scales[2] = {Scales(panels[0]), Scales(panels[kPanels - 1])};
     const Nf4Quads quads[2] = {{panels[0].codes}, {panels[kPanels - 1].codes}};
-    AddNf4Steps<kRows, kPanels>(group, quads, scales, 0, group.p.x.steps);
+    AddNf4Steps<kLineRows, kLines, kPanels>(group, quads, scales, 0, group.p.x.steps);
   }
 };
 
+template <int kLineRows>
 struct DecodedNf4Kernel {
-  template <int kRows, int kPanels>
+  template <int kLines, int kPanels>
   static void Run(const DigitGroup& group, const DecodedPanel (&panels)[kDigitPanels],
                   int64_t begin, int64_t end) {
     const DecodedPanel& a = panels[group.first];
     const DecodedPanel& b = panels[group.first + kPanels - 1];
     const ByteQuads quads[2] = {a.quads, b.quads};
     const DecodedScales scales[2] = {a.scales, b.scales};
-    AddNf4Steps<kRows, kPanels>(group, quads, scales, begin, end);
+    AddNf4Steps<kLineRows, kLines, kPanels>(group, quads, scales, begin, end);
   }
 };
 
@@ -396,16 +444,25 @@ inline void ForDecodedSteps(const DigitProduct& p, int64_t most, const Body& bod
   }
 }
 
-template <class Scales>
+template <int kLineRows, class Scales>
 void MultiplyNf4Digits(const DigitProduct& p) {
-  if (p.x.rows <= kDigitRows) return MultiplyGroup<Nf4Kernel<Scales>>(p, 0);
+  const int64_t lines = LinesOf(p.x);
+  if (lines <= kDigitLines) return MultiplyGroup<WholeNf4Kernel<kLineRows, Scales>>(p, 0);
   ForDecodedSteps<Scales>(
       p, kDecodedSteps, [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
-        for (int64_t row = 0; row < p.x.rows; row += kDigitRows) {
-          MultiplyGroup<DecodedNf4Kernel>(p, row, panels, begin, end);
+        for (int64_t line = 0; line < lines; line += kDigitLines) {
+          MultiplyGroup<DecodedNf4Kernel<kLineRows>>(p, line, panels, begin, end);
         }
       });
 }
+template <int kLineRows>
+struct Nf4Kernel {
+  static void Multiply(const DigitProduct& p) { MultiplyNf4Digits<kLineRows, PlainQuadScales>(p); }
+};
+template <int kLineRows>
+struct NestedNf4Kernel {
+  static void Multiply(const DigitProduct& p) { MultiplyNf4Digits<kLineRows, NestedQuadScales>(p); }
+};
 
 }  // namespace
 }  // namespace vernier

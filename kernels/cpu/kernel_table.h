@@ -112,23 +112,25 @@ struct TileKernels {
 
 // Products in whole numbers, which are the same in whatever order they are added: a row of x
 // becomes 16-bit numbers of one scale, x = scale * (256 high + low), and both of these digits
-// multiply 8-bit weights. What is added in fp32 is a product of kDigitBlock columns (int8) or of
+// multiply 8-bit weights. Where x may be int8, x = scale * digit, and two rows take the place of
+// one's two digits: a line. What is added in fp32 is a product of kDigitBlock columns (int8) or of
 // one NF4 block, ascending.
-inline constexpr int kDigitRows = 8;                            // rows of x in a group
-inline constexpr int kDigitCols = 64;                           // inputs of a step
-inline constexpr int kDigitTile = 2 * kDigitRows * kDigitCols;  // bytes of a group's step
+inline constexpr int kDigitLines = 8;                            // lines of x in a group
+inline constexpr int kDigitCols = 64;                            // inputs of a step
+inline constexpr int kDigitTile = 2 * kDigitLines * kDigitCols;  // bytes of a group's step
 inline constexpr int kDigitPanels = 2;              // weight panels of one product, at most
 inline constexpr int64_t kDigitBlock = 32768;       // columns whose sums fit 32 bits
 inline constexpr int64_t kDigitScratchCols = 1024;  // columns that are decoded at once
 
 // Rows of x as digits; missing rows of the last group hold anything.
 struct DigitRows {
-  // [group][step][digit: high, low][kDigitRows][kDigitCols]
+  // [group][step][half: high, low, or a line's first and second row][kDigitLines][kDigitCols]
   uint8_t* tiles;
-  float* scales;  // [group][kDigitRows]; NaN for a row that is not finite
+  float* scales;  // [rows]; NaN for a row that is not finite
   int64_t rows;
   int64_t steps;  // columns / kDigitCols, the last padded with zeros
-  bool biased;    // 128 is added to each digit, as DigitKernels::vector_rows says
+  int line_rows;  // 1: two digits a row, 2: one
+  bool biased;    // 128 is added to each digit, as DigitKernels::vector_lines says
 };
 
 // Sums of up to kDigitPanels panels, as of TileKernels' tiles: [group of kTileRows rows of
@@ -145,12 +147,11 @@ inline constexpr int64_t kDigitScratchBytes =
     kDigitPanels * (kDigitScratchCols * kTileRows + kDigitScratchCols / kDigitCols * kTileRows * 4);
 
 struct DigitKernels {
-  // Up to so many rows of x are multiplied by vectors, which take biased digits; tiles take signed
+  // Up to so many lines of x are multiplied by vectors, which take biased digits; tiles take signed
   // ones.
-  int64_t vector_rows;
-  // At most kDigitRows rows of fp32 x to one group.
-  void (*split)(const float* x, int64_t stride, int rows, int64_t steps, bool biased,
-                uint8_t* tiles, float* scales);
+  int64_t vector_lines;
+  // At most kDigitLines lines of fp32 x to the first group of `to`.
+  void (*split)(const float* x, int64_t stride, const DigitRows& to);
   // By PanelLayout; null where the layout is not multiplied so.
   void (*multiply[kNumPanelLayouts])(const DigitProduct& product);
   // Between these calls the thread may multiply.

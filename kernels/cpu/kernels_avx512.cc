@@ -12,8 +12,8 @@ void Nothing() {}
 constexpr DigitKernels kDigitKernels = {
     INT64_MAX,
     SplitDigits,
-    {nullptr, nullptr, nullptr, MultiplyInt8Digits, MultiplyNf4Digits<PlainQuadScales>,
-     MultiplyNf4Digits<NestedQuadScales>, nullptr},
+    {nullptr, nullptr, nullptr, MultiplyLines<Int8Kernel>, MultiplyLines<Nf4Kernel>,
+     MultiplyLines<NestedNf4Kernel>, nullptr},
     Nothing,
     Nothing,
 };

@@ -12,29 +12,40 @@ namespace {
 
 // ---- Forms of x ----
 
+// Floats of the scales of `rows` rows, before their digits: whole groups of either kind.
+int64_t DigitScales(int64_t rows) {
+  constexpr int64_t kMostRows = 2 * kDigitLines;
+  static_assert(kMostRows % kChunk == 0);
+  return (rows + kMostRows - 1) / kMostRows * kMostRows;
+}
+
+// The rows of x from `first_row`, a multiple of kBatchRows, of `num_rows` in all.
 DigitRows DigitsOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols,
                    int64_t first_row) {
-  const int64_t groups = (num_rows + kDigitRows - 1) / kDigitRows;
+  const int line_rows = runtime.activations == Activations::kInt8 ? 2 : 1;
   const int64_t steps = PaddedCols(cols) / kDigitCols;
-  const int64_t scales = (groups * kDigitRows + kChunk - 1) / kChunk * kChunk;
-  auto* tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + scales);
-  return {.tiles = tiles + first_row / kDigitRows * steps * kDigitTile,
+  const int64_t lines = (num_rows + line_rows - 1) / line_rows;
+  auto* tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + DigitScales(num_rows));
+  return {.tiles = tiles + first_row / line_rows / kDigitLines * steps * kDigitTile,
           .scales = runtime.x_digits.data + first_row,
           .rows = std::min(kBatchRows, num_rows - first_row),
           .steps = steps,
-          .biased = num_rows <= runtime.kernels->digits->vector_rows};
+          .line_rows = line_rows,
+          .biased = lines <= runtime.kernels->digits->vector_lines};
 }
 
 void SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
   VERNIER_CHECK(DigitFloats(cols) <= runtime.x_digits.stride);
   const DigitRows all = DigitsOf(runtime, num_rows, cols, 0);
-  const int64_t groups = (num_rows + kDigitRows - 1) / kDigitRows;
+  const int64_t group_rows = int64_t{kDigitLines} * all.line_rows;
+  const int64_t groups = (num_rows + group_rows - 1) / group_rows;
   runtime.pool->ParallelFor(groups, [&](int, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
-      const int64_t row = g * kDigitRows;
-      runtime.kernels->digits->split(
-          x.row(row), x.stride, static_cast<int>(std::min<int64_t>(kDigitRows, num_rows - row)),
-          all.steps, all.biased, all.tiles + g * all.steps * kDigitTile, all.scales + row);
+      DigitRows group = all;
+      group.tiles += g * all.steps * kDigitTile;
+      group.scales += g * group_rows;
+      group.rows = std::min(group_rows, num_rows - g * group_rows);
+      runtime.kernels->digits->split(x.row(g * group_rows), x.stride, group);
     }
   });
 }
@@ -170,7 +181,7 @@ int64_t LinearTileRows(const KernelTable& kernels, int64_t rows) {
 }
 
 int64_t LinearDigitRows(const KernelTable& kernels, int64_t rows) {
-  return kernels.digits == nullptr ? 0 : CheckedRoundUp(rows, kDigitRows);
+  return kernels.digits == nullptr ? 0 : CheckedRoundUp(rows, 2 * kDigitLines);
 }
 
 // Two bytes an input; scales take a float a row, rounded up for the whole.

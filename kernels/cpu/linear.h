@@ -33,6 +33,7 @@ struct LinearRuntime {
   Rows scratch;   // [threads][LinearScratchFloats]
   Rows x_tiles;   // [LinearTileRows][widest padded cols] where there is a matrix unit
   Rows x_digits;  // [LinearDigitRows][DigitFloats of the widest] where bytes have products
+  Activations activations = Activations::kFull;  // of the call
 };
 
 // Floats of one thread's scratch for weights of at most `cols` columns and x of at most `rows`

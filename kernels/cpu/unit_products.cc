@@ -45,19 +45,21 @@ void MultiplyByDots(const KernelTable& kernels, const WeightUnit& unit, const Ro
 
 // x of a pass over a batch's weights stays in the second cache.
 constexpr int64_t kDigitPassBytes = 768 << 10;
+constexpr int64_t kPassUnit = kTileRows;  // whole groups, whatever the rows of a line
+static_assert(kPassUnit % (2 * kDigitLines) == 0);
 
 void MultiplyByDigits(const DigitKernels& kernels, std::span<const WeightUnit> units,
                       const DigitRows& x, const UnitScratch& scratch, float* const* sums) {
-  const int64_t fitting = kDigitPassBytes / (x.steps * kDigitCols * 2) / kTileRows * kTileRows;
-  const int64_t pass_rows = std::max<int64_t>(kTileRows, fitting);
+  const int64_t row_bytes = x.steps * kDigitCols * 2 / x.line_rows;
+  const int64_t fitting = kDigitPassBytes / row_bytes / kPassUnit * kPassUnit;
+  const int64_t pass_rows = std::max<int64_t>(kPassUnit, fitting);
   kernels.begin();
   for (int64_t first = 0; first < x.rows; first += pass_rows) {
     DigitProduct product = {};
-    product.x = {.tiles = x.tiles + first / kDigitRows * x.steps * kDigitTile,
-                 .scales = x.scales + first,
-                 .rows = std::min(pass_rows, x.rows - first),
-                 .steps = x.steps,
-                 .biased = x.biased};
+    product.x = x;
+    product.x.tiles += first / x.line_rows / kDigitLines * x.steps * kDigitTile;
+    product.x.scales += first;
+    product.x.rows = std::min(pass_rows, x.rows - first);
     product.scratch = scratch.decoded;
     for (size_t i = 0; i < units.size(); ++i) {
       product.num_panels = units[i].Panels(product.panels);

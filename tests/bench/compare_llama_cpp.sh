@@ -24,7 +24,7 @@ done
 mkdir -p "$work"
 bench=${VERNIER_BIN:-build/release/bin}/model_bench
 theirs=$work/bin
-tools=(llama-bench llama-batched-bench llama-quantize)
+tools=(llama-bench llama-batched-bench llama-quantize llama-server)
 
 # llama.cpp looks for the macros of GCC and of newer clangs.
 amx_macros() {
@@ -35,12 +35,12 @@ amx_macros() {
   done
 }
 
-if [ ! -x "$theirs/${tools[0]}" ]; then
+if [ ! -x "$theirs/${tools[-1]}" ]; then
   pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$work" "llama-cpp-python==$version"
   tar -xzf "$work/llama_cpp_python-$version.tar.gz" -C "$work"
   cmake -S "$work/llama_cpp_python-$version/vendor/llama.cpp" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
     -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_OPENMP=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF \
-    -DLLAMA_BUILD_SERVER=OFF -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ "-DCMAKE_C_FLAGS=$(amx_macros)" \
+    -DLLAMA_BUILD_SERVER=ON -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ "-DCMAKE_C_FLAGS=$(amx_macros)" \
     "-DCMAKE_CXX_FLAGS=$(amx_macros)" >"$work/configure.log"
   cmake --build "$work/build" --target "${tools[@]}" >"$work/build.log"
   mkdir -p "$theirs"
@@ -50,13 +50,12 @@ if [ ! -x "$theirs/${tools[0]}" ]; then
   fi
   for tool in "${tools[@]}"; do cp "$work/build/bin/$tool" "$theirs/"; done
 fi
-[ -z "$build_only" ] || exit 0
-
 model=${VERNIER_MODEL:-$(deploy/fetch_model.sh)}
 for type in F16 Q8_0 Q4_0 IQ4_NL; do
   file=$work/$type.gguf
   [ -f "$file" ] || "$theirs/llama-quantize" --allow-requantize "$model" "$file" "$type" >"$work/quantize.log" 2>&1
 done
+[ -z "$build_only" ] || exit 0
 
 csv=$work/rivals.csv
 echo "round,engine,type,threads,test,tokens_per_second" >"$csv"

@@ -94,9 +94,9 @@ absl::StatusOr<Running> Start(const Options& options, const std::vector<std::str
                               const SequenceDriver::Limits& limits) {
   std::vector<VariantSpec> variants;
   for (const std::string& name : formats) {
-    const absl::StatusOr<FormatId> format = ParseFormat(name);
-    if (!format.ok()) return format.status();
-    variants.push_back(DefaultVariant(*format));
+    const absl::StatusOr<VariantSpec> variant = ParseVariant(name);
+    if (!variant.ok()) return variant.status();
+    variants.push_back(*variant);
     if (options.lm_head.empty()) continue;
     const absl::StatusOr<FormatId> lm_head = ParseFormat(options.lm_head);
     if (!lm_head.ok()) return lm_head.status();

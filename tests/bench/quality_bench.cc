@@ -31,7 +31,7 @@ using testing::SequenceDriver;
 struct Options {
   std::string model, text;
   std::string reference_isa = "avx512";
-  // ISA:FORMAT[:FORMAT of lm_head]
+  // ISA:VARIANT[:FORMAT of lm_head]
   std::vector<std::string> rows{"avx512:int8",   "avx512:nf4", "amx:fp16",    "amx:int8",
                                 "amx:int8:int8", "amx:nf4",    "amx:nf4:int8"};
   int tokens = 4096;
@@ -48,11 +48,11 @@ struct Running {
 absl::StatusOr<Running> Start(const Options& options, const std::string& row) {
   const std::vector<std::string> parts = absl::StrSplit(row, ':');
   if (parts.size() < 2 || parts.size() > 3) {
-    return absl::InvalidArgumentError(absl::StrCat(row, " is not ISA:FORMAT[:FORMAT of lm_head]"));
+    return absl::InvalidArgumentError(absl::StrCat(row, " is not ISA:VARIANT[:FORMAT of lm_head]"));
   }
-  const absl::StatusOr<FormatId> format = ParseFormat(parts[1]);
-  if (!format.ok()) return format.status();
-  VariantSpec variant = DefaultVariant(*format);
+  absl::StatusOr<VariantSpec> named = ParseVariant(parts[1]);
+  if (!named.ok()) return named.status();
+  VariantSpec variant = *std::move(named);
   if (parts.size() == 3) {
     const absl::StatusOr<FormatId> lm_head = ParseFormat(parts[2]);
     if (!lm_head.ok()) return lm_head.status();
@@ -175,7 +175,7 @@ int main(int argc, char** argv) {
   CLI::App app("Perplexity, KL and top-1 of formats by instruction set, against fp16 in fp32.");
   app.add_option("--model", options.model, "A GGUF file or a Hugging Face folder")->required();
   app.add_option("--text", options.text, "A text file")->required();
-  app.add_option("--rows", options.rows, "ISA:FORMAT[:FORMAT of lm_head]")->delimiter(',');
+  app.add_option("--rows", options.rows, "ISA:VARIANT[:FORMAT of lm_head]")->delimiter(',');
   app.add_option("--reference-isa", options.reference_isa, "portable, avx2 or avx512");
   app.add_option("--tokens", options.tokens, "Of the text, at most")
       ->check(CLI::Range(512, 1 << 20));

@@ -52,15 +52,15 @@ struct Running {
 
 absl::StatusOr<Running> Start(const Options& options, const BackendOptions& backend_options,
                               const std::string& format, const SequenceDriver::Limits& limits) {
-  const absl::StatusOr<FormatId> id = ParseFormat(format);
-  if (!id.ok()) return id.status();
+  const absl::StatusOr<VariantSpec> variant = ParseVariant(format);
+  if (!variant.ok()) return variant.status();
   Running running;
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
   if (!backend.ok()) return backend.status();
   running.backend = *std::move(backend);
   const double start = SecondsNow();
   absl::StatusOr<std::unique_ptr<Model>> model =
-      LoadModel(options.model, "bench", {DefaultVariant(*id)}, running.backend.get(), nullptr);
+      LoadModel(options.model, "bench", {*variant}, running.backend.get(), nullptr);
   if (!model.ok()) return model.status();
   running.load_seconds = SecondsNow() - start;
   running.model = *std::move(model);

@@ -106,6 +106,24 @@ TEST(ConfigTest, WhatListsTheVariantsListsNoneThatATerminalWouldActOn) {
   EXPECT_THAT(parsed.errors[1].message, HasSubstr("arms[0].variant is q, must be one of nf4"));
 }
 
+TEST(ConfigTest, ActivationsAreAFieldOfAVariantOrPartOfItsName) {
+  const ParsedConfig parsed = Check(
+      "model: {path: m}\nvariants:\n  - {name: nf4}\n  - {name: nf4+a8}\n"
+      "  - {name: mine, formats: [['*', int8]], activations: int8}\n"
+      "  - {name: int8+a8, activations: full}\n");
+  ASSERT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
+  const std::vector<VariantSpec>& variants = parsed.config.variants;
+  EXPECT_EQ(variants[0].activations, Activations::kFull);
+  EXPECT_EQ(variants[1].activations, Activations::kInt8);
+  EXPECT_EQ(variants[1].formats.back().format, FormatId::kNf4);
+  EXPECT_EQ(variants[2].activations, Activations::kInt8);
+  EXPECT_EQ(variants[3].activations, Activations::kFull);  // what is written goes before the name
+  EXPECT_THAT(
+      FormatErrors("f",
+                   Check("model: {path: m}\nvariants: [{name: nf4, activations: int4}]\n").errors),
+      HasSubstr("activations must be one of full, int8"));
+}
+
 TEST(ConfigTest, VariantsAreAtMostSixteen) {
   const auto errors = [](int count) {
     std::string text = "model: {path: m}\nvariants:\n";

@@ -66,6 +66,9 @@ class CountingBackend : public Backend {
   const std::map<std::string, std::vector<FormatId>>& packed() const { return packed_; }
   int create_calls() const { return create_calls_; }
 
+  BackendFeatures features;  // what Features() answers
+  BackendFeatures Features() const override { return features; }
+
   std::string Describe() const override { return "counting"; }
   int Threads() const override { return 1; }
 

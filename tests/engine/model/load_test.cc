@@ -77,6 +77,45 @@ TEST(DefaultVariantTest, Fp32IsFp32Throughout) {
   EXPECT_EQ(fp32.kv, ScalarType::kF32);
 }
 
+TEST(ParseVariantTest, ActivationsAreNamedBehindTheFormat) {
+  const absl::StatusOr<VariantSpec> plain = ParseVariant("int8");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->activations, Activations::kFull);
+  const absl::StatusOr<VariantSpec> int8 = ParseVariant("int8+a8");
+  ASSERT_TRUE(int8.ok()) << int8.status();
+  EXPECT_EQ(int8->name, "int8+a8");
+  EXPECT_EQ(int8->formats.back().format, FormatId::kInt8);
+  EXPECT_EQ(int8->activations, Activations::kInt8);
+  for (const char* name : {"", "+a8", "int8+", "int8+a4", "a8+int8", "int8+a8+a8"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseVariant(name).status())) << name;
+  }
+}
+
+TEST_F(LoadTest, ActivationsAreThoseOfEveryProductAndShareTheWeights) {
+  backend_.features.int8_activations = true;
+  const auto loaded = Load({*ParseVariant("int8"), *ParseVariant("int8+a8")});
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  const Variant& full = (*loaded)->variants[0];
+  const Variant& int8 = (*loaded)->variants[1];
+  EXPECT_EQ(int8.own_bytes, 0);
+  EXPECT_EQ(int8.layers[1].down.weight, full.layers[1].down.weight);
+  for (const LayerWeights& layer : int8.layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      EXPECT_EQ(linear->activations, Activations::kInt8);
+    }
+  }
+  EXPECT_EQ(int8.lm_head.activations, Activations::kInt8);
+  EXPECT_EQ(full.layers[0].q.activations, Activations::kFull);
+}
+
+TEST_F(LoadTest, ActivationsThatTheBackendLacksAreRefusedWithItsName) {
+  const auto loaded = Load({*ParseVariant("int8"), *ParseVariant("nf4+a8")});
+  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(loaded.status().message(), HasSubstr("variant nf4+a8: activations int8 need"));
+  EXPECT_THAT(loaded.status().message(), HasSubstr(backend_.Describe()));
+}
+
 TEST(CheckVariantsTest, RefusesMalformedSets) {
   const FormatRule all{"*", FormatId::kF16};
   EXPECT_TRUE(CheckVariants({{"a", {all}}, {"a.b_c+d-2", {all}}}).ok());

@@ -64,7 +64,8 @@ class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
   }
 
   // y [rows, weight rows] = x W^T by Project.
-  std::vector<float> Multiply(const PackedWeight& weight, std::vector<float> x, int64_t rows) {
+  std::vector<float> Multiply(const PackedWeight& weight, std::vector<float> x, int64_t rows,
+                              Activations activations = Activations::kFull) {
     const int64_t stride = PaddedCols(weight.cols);
     std::vector<float> padded(rows * stride, 0.0f);
     for (int64_t m = 0; m < rows; ++m) {
@@ -80,7 +81,8 @@ class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
                                 &pool_,
                                 {scratch.data(), scratch_floats},
                                 {tiles.data(), stride},
-                                {digits.data(), digit_floats}};
+                                {digits.data(), digit_floats},
+                                activations};
     std::vector<float> y(rows * weight.rows, -7.0f);
     const Projection projection{.weight = &weight, .out = {y.data(), weight.rows}};
     Project(runtime, {padded.data(), stride}, rows, {&projection, 1});
@@ -164,6 +166,56 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
   }
 }
 
+// With others the same rows are taken in full, to the same bits.
+TEST_P(PackedWeightTest, Int8ActivationsMultiplyARowOfWholeNumbersWithInt8AndNf4Weights) {
+  constexpr int64_t kRows = 21;
+  for (const Shape& shape : kShapes) {
+    const std::vector<float> values = Values(shape.rows * shape.cols, 31);
+    const std::vector<float> x = Values(kRows * shape.cols, 37);
+    std::vector<float> rounded(x.size());
+    for (int64_t m = 0; m < kRows; ++m) {
+      float largest = 0;
+      for (int64_t k = 0; k < shape.cols; ++k) {
+        largest = std::max(largest, std::fabs(x[m * shape.cols + k]));
+      }
+      for (int64_t k = m * shape.cols; k < (m + 1) * shape.cols; ++k) {
+        rounded[k] = std::nearbyint(x[k] * (127 / largest)) * (largest / 127);
+      }
+    }
+    for (const FormatId format : kFormats) {
+      const Weight weight = Pack(values, shape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      const std::vector<float> actual = Multiply(packed, x, kRows, Activations::kInt8);
+      const testing::Precision& precision = PrecisionOf(*GetParam().table);
+      if (!precision.MultipliesDigits(format, shape.cols)) {
+        ASSERT_EQ(actual, Multiply(packed, x, kRows)) << FormatOf(format).name;
+        continue;
+      }
+      testing::MatrixValues matrix{.rows = shape.rows, .cols = shape.cols};
+      matrix.decoded.resize(shape.rows * shape.cols);
+      Dequantize(*Quantize(SourceOf(values, shape.rows, shape.cols), format), 0, shape.rows,
+                 matrix.decoded.data());
+      if (testing::Precision::IsNf4(format)) matrix = testing::Nf4AsWholeNumbers(std::move(matrix));
+      for (int64_t m = 0; m < kRows; ++m) {
+        for (int64_t r = 0; r < shape.rows; ++r) {
+          double sum = 0, magnitude = 0;
+          for (int64_t k = 0; k < shape.cols; ++k) {
+            const double product = static_cast<double>(matrix.decoded[r * shape.cols + k]) *
+                                   rounded[m * shape.cols + k];
+            sum += product;
+            magnitude += std::fabs(product);
+          }
+          // Whole numbers are exact; scales, absmax and the sum of blocks round.
+          ASSERT_NEAR(actual[m * shape.rows + r], sum,
+                      (static_cast<double>(shape.cols) / 64 + 8) * 0x1p-24 * magnitude + 1e-30)
+              << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "] at " << m
+              << ", " << r;
+        }
+      }
+    }
+  }
+}
+
 // More rows than vectors take, than a group of digits, than two tiles and than a run, and a few
 // more than passes of x; more columns than are decoded at once, and than whole sums fit 32 bits.
 TEST_P(PackedWeightTest, ManyRowsAndLongRowsHaveTheBitsOfOne) {
@@ -180,16 +232,18 @@ TEST_P(PackedWeightTest, ManyRowsAndLongRowsHaveTheBitsOfOne) {
     for (const FormatId format : formats) {
       const Weight weight = Pack(values, shape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
-      const std::vector<float> all = Multiply(packed, x, rows);
-      for (int64_t first = 0, count = 1; first < rows; first += count, count = count % 5 + 1) {
-        count = std::min(count, rows - first);
-        const std::vector<float> part = Multiply(
-            packed, {x.begin() + first * shape.cols, x.begin() + (first + count) * shape.cols},
-            count);
-        ASSERT_EQ(0, std::memcmp(part.data(), all.data() + first * shape.rows,
-                                 part.size() * sizeof(float)))
-            << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "], " << count
-            << " rows from " << first;
+      for (const Activations activations : {Activations::kFull, Activations::kInt8}) {
+        const std::vector<float> all = Multiply(packed, x, rows, activations);
+        for (int64_t first = 0, count = 1; first < rows; first += count, count = count % 5 + 1) {
+          count = std::min(count, rows - first);
+          const std::vector<float> part = Multiply(
+              packed, {x.begin() + first * shape.cols, x.begin() + (first + count) * shape.cols},
+              count, activations);
+          ASSERT_EQ(0, std::memcmp(part.data(), all.data() + first * shape.rows,
+                                   part.size() * sizeof(float)))
+              << FormatOf(format).name << " [" << shape.rows << ", " << shape.cols << "], " << count
+              << " rows from " << first;
+        }
       }
     }
   }
@@ -203,11 +257,13 @@ TEST_P(PackedWeightTest, EqualValuesAtTheLimitDoNotOverflow) {
       const Weight weight =
           Pack(std::vector<float>(kShape.rows * kShape.cols, sign), kShape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
-      for (const int64_t rows : {1, 5}) {
-        const std::vector<float> y =
-            Multiply(packed, std::vector<float>(rows * kShape.cols, 1.0f), rows);
-        for (const float sum : y) {
-          ASSERT_NEAR(sum, sign * kShape.cols, kShape.cols * 2e-3) << FormatOf(format).name;
+      for (const int64_t rows : {1, 5, 11}) {
+        for (const Activations activations : {Activations::kFull, Activations::kInt8}) {
+          const std::vector<float> y =
+              Multiply(packed, std::vector<float>(rows * kShape.cols, 1.0f), rows, activations);
+          for (const float sum : y) {
+            ASSERT_NEAR(sum, sign * kShape.cols, kShape.cols * 2e-3) << FormatOf(format).name;
+          }
         }
       }
     }
@@ -223,11 +279,13 @@ TEST_P(PackedWeightTest, ANanStaysOneWhateverItsPayload) {
       for (const int64_t rows : {1, 20}) {
         std::vector<float> x = Values(rows * shape.cols, 5);
         x[(rows - 1) * shape.cols + 37] = std::bit_cast<float>(bits);
-        const std::vector<float> y =
-            Multiply(*static_cast<const PackedWeight*>(weight.packed.get()), x, rows);
-        for (int64_t i = 0; i < rows * shape.rows; ++i) {
-          ASSERT_EQ(std::isnan(y[i]), i / shape.rows == rows - 1)
-              << FormatOf(format).name << ", " << rows << " rows, " << std::hex << bits;
+        for (const Activations activations : {Activations::kFull, Activations::kInt8}) {
+          const std::vector<float> y = Multiply(
+              *static_cast<const PackedWeight*>(weight.packed.get()), x, rows, activations);
+          for (int64_t i = 0; i < rows * shape.rows; ++i) {
+            ASSERT_EQ(std::isnan(y[i]), i / shape.rows == rows - 1)
+                << FormatOf(format).name << ", " << rows << " rows, " << std::hex << bits;
+          }
         }
       }
     }
