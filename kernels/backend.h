@@ -55,7 +55,7 @@ struct Vector {
 };
 
 // How x enters products with int8 and NF4 weights; products with others always take it in full.
-// kInt8 rounds each row to whole numbers of one scale, its largest magnitude / 127.
+// kInt8 rounds each 64 inputs to whole numbers of one scale, their largest magnitude / 127.
 enum class Activations : uint8_t { kFull, kInt8 };
 
 // y = x W^T (+ bias).

@@ -36,7 +36,7 @@ inline int64_t DigitGroups(const DigitProduct& p) {
   return (LinesOf(p.x) + kDigitLines - 1) / kDigitLines;
 }
 
-// ---- int8 ----
+// ---- int8, two digits ----
 
 // Tiles 0 to 3 are sums: 0 and 1 of the first group with either panel, 2 and 3 of the second; 4 and
 // 5 are x of either group, 6 and 7 weights of either panel.
@@ -63,24 +63,18 @@ inline void AddInt8Tiles(const DigitProduct& p, int64_t group, int64_t begin, in
 }
 
 // Adds a block's sums of one group and panel to p.sums; the last block's are scaled.
-template <int kLineRows>
 inline void JoinInt8(const DigitProduct& p, const int32_t* words, const DigitGroup& group,
                      bool first, bool last) {
-  DigitTotals<1, kDigitLines, kLineRows> totals;
-  ForTotals<1, kDigitLines, kLineRows>(group, totals, [&](__m512& total, int panel, int64_t row) {
-    total = first ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(p, panel, row));
-  });
   VERNIER_UNROLL for (int m = 0; m < kDigitLines; ++m) {
-    AddLine<kLineRows>(HighWords(words, m), LowWords(words, m), totals[0][m]);
+    const int64_t row = group.line + m;
+    float* sums = SumsOf(p, group.first, row);
+    __m512 total = first ? _mm512_setzero_ps() : _mm512_loadu_ps(sums);
+    AddWide(HighWords(words, m), LowWords(words, m), total);
+    _mm512_storeu_ps(sums, _mm512_mul_ps(total, _mm512_set1_ps(last ? p.x.scales[row] : 1)));
   }
-  ForTotals<1, kDigitLines, kLineRows>(
-      group, totals, [&](const __m512& total, int panel, int64_t row) {
-        const __m512 scale = _mm512_set1_ps(last ? p.x.scales[row] : 1);
-        _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, scale));
-      });
 }
 
-template <int kLineRows, int kGroups>
+template <int kGroups>
 void MultiplyInt8Tiles(const DigitProduct& p, int64_t group) {
   alignas(64) int32_t words[4][kTileWords];
   for (int64_t begin = 0; begin < p.x.steps; begin += kBlockSteps) {
@@ -93,38 +87,29 @@ void MultiplyInt8Tiles(const DigitProduct& p, int64_t group) {
       StoreTile<3>(words[3]);
     }
     for (int i = 0; i < 2 * kGroups; ++i) {
-      JoinInt8<kLineRows>(p, words[i], {p, (group + i / 2) * kDigitLines, i % 2}, begin == 0,
-                          end == p.x.steps);
+      JoinInt8(p, words[i], {p, (group + i / 2) * kDigitLines, i % 2}, begin == 0,
+               end == p.x.steps);
     }
   }
 }
 
-template <int kLineRows>
-struct Int8Tiles {
-  static void Multiply(const DigitProduct& p) {
-    if (p.x.biased) return Int8Kernel<kLineRows>::Multiply(p);
-    const int64_t groups = DigitGroups(p);
-    int64_t group = 0;
-    for (; group + 2 <= groups; group += 2) MultiplyInt8Tiles<kLineRows, 2>(p, group);
-    if (group < groups) MultiplyInt8Tiles<kLineRows, 1>(p, group);
-  }
-};
-
-// ---- NF4 ----
+// ---- A scale a step ----
 //
-// A step is a block of one absmax: its sums leave the unit and are scaled by vectors, while the
-// unit computes the next. Even steps have tiles 0, 1 (sums) and 4 (x), odd ones 2, 3 and 5; 6 and 7
-// are weights of either panel.
+// Sums leave the unit after each step and are scaled by vectors, while the unit computes the next.
+// Even steps have tiles 0, 1 (sums) and 4 (x), odd ones 2, 3 and 5; 6 and 7 are weights of either
+// panel.
 
-struct DecodedTiles {
+template <class Scales>
+struct StepTiles {
   const uint8_t* x;                // of the first step
   const uint8_t* w[kDigitPanels];  // likewise
-  const float* absmax[kDigitPanels];
+  Scales scales[kDigitPanels];     // likewise
+  const float* x_scales;           // likewise; read where x has a scale a step
 };
 
 // Sums in kSums and the next, x in kX.
-template <int kSums, int kX>
-inline void AddStep(const DecodedTiles& t, int64_t step) {
+template <int kSums, int kX, class Scales>
+inline void AddStep(const StepTiles<Scales>& t, int64_t step) {
   ZeroTile<kSums>();
   ZeroTile<kSums + 1>();
   LoadTile<kX>(t.x + step * kDigitTile);
@@ -137,19 +122,21 @@ inline void AddStep(const DecodedTiles& t, int64_t step) {
 template <int kLineRows>
 using GroupTotals = DigitTotals<kDigitPanels, kDigitLines, kLineRows>;
 
-template <int kLineRows>
-inline void ScaleStep(const DecodedTiles& t, const int32_t (*words)[kTileWords], int64_t step,
+template <int kLineRows, class Scales>
+inline void ScaleStep(const StepTiles<Scales>& t, const int32_t (*words)[kTileWords], int64_t step,
                       GroupTotals<kLineRows>& totals) {
+  const float* x_scales = t.x_scales + step * StepScales<kLineRows>();
   VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
-    const __m512 absmax = _mm512_loadu_ps(t.absmax[i] + step * kTileRows);
     VERNIER_UNROLL for (int m = 0; m < kDigitLines; ++m) {
-      AddLine<kLineRows>(HighWords(words[i], m), LowWords(words[i], m), absmax, totals[i][m]);
+      AddStepSums<kLineRows>(HighWords(words[i], m), LowWords(words[i], m), t.scales[i], step,
+                             x_scales + m, totals[i][m]);
     }
   }
 }
 
-template <int kLineRows>
-inline void AddNf4Tiles(const DecodedTiles& t, int64_t steps, GroupTotals<kLineRows>& totals) {
+template <int kLineRows, class Scales>
+inline void AddStepTiles(const StepTiles<Scales>& t, int64_t steps,
+                         GroupTotals<kLineRows>& totals) {
   alignas(64) int32_t even[kDigitPanels][kTileWords], odd[kDigitPanels][kTileWords];
   AddStep<0, 4>(t, 0);
   for (int64_t step = 0; step < steps; step += 2) {
@@ -165,18 +152,40 @@ inline void AddNf4Tiles(const DecodedTiles& t, int64_t steps, GroupTotals<kLineR
   }
 }
 
-template <int kLineRows>
-void MultiplyNf4Group(const DigitProduct& p, int64_t group,
-                      const DecodedPanel (&panels)[kDigitPanels], int64_t begin, int64_t end) {
+// Steps [begin, end) of a group; `w` and `scales` count from `begin`.
+template <int kLineRows, class Scales>
+void MultiplyBySteps(const DigitProduct& p, int64_t group, const uint8_t* const (&w)[kDigitPanels],
+                     const Scales (&scales)[kDigitPanels], int64_t begin, int64_t end) {
   const DigitGroup whole = {p, group * kDigitLines, 0};
   GroupTotals<kLineRows> totals;
   LoadTotals<kDigitPanels, kDigitLines, kLineRows>(whole, begin, totals);
-  const DecodedTiles tiles = {whole.x() + begin * kDigitTile,
-                              {panels[0].quads.codes, panels[1].quads.codes},
-                              {panels[0].scales.absmax, panels[1].scales.absmax}};
-  AddNf4Tiles<kLineRows>(tiles, end - begin, totals);
-  StoreTotals<kDigitPanels, kDigitLines, kLineRows>(whole, end, totals);
+  AddStepTiles<kLineRows, Scales>({whole.x() + begin * kDigitTile,
+                                   {w[0], w[1]},
+                                   {scales[0], scales[1]},
+                                   XScales<kLineRows>(p, whole.line, begin)},
+                                  end - begin, totals);
+  StoreTotals<Scales, kDigitPanels, kDigitLines, kLineRows>(whole, end, totals);
 }
+
+template <int kLineRows>
+struct Int8Tiles {
+  static void Multiply(const DigitProduct& p) {
+    if (p.x.biased) return Int8Kernel<kLineRows>::Multiply(p);
+    const int64_t groups = DigitGroups(p);
+    int64_t group = 0;
+    if constexpr (kLineRows == 1) {
+      for (; group + 2 <= groups; group += 2) MultiplyInt8Tiles<2>(p, group);
+      if (group < groups) MultiplyInt8Tiles<1>(p, group);
+    } else {
+      constexpr NoStepScales kNone[kDigitPanels] = {};
+      for (; group < groups; ++group) {
+        MultiplyBySteps<2>(p, group, {p.panels[0].codes, p.panels[1].codes}, kNone, 0, p.x.steps);
+      }
+    }
+  }
+};
+
+// ---- NF4 ----
 
 // Steps that are decoded at once for one or two groups, so that decoding runs beside the products
 // of the steps before.
@@ -189,7 +198,9 @@ void MultiplyNf4Tiles(const DigitProduct& p) {
       p, groups <= 2 ? kFewSteps : kDecodedSteps,
       [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
         for (int64_t group = 0; group < groups; ++group) {
-          MultiplyNf4Group<kLineRows>(p, group, panels, begin, end);
+          MultiplyBySteps<kLineRows, DecodedScales>(
+              p, group, {panels[0].quads.codes, panels[1].quads.codes},
+              {panels[0].scales, panels[1].scales}, begin, end);
         }
       });
 }

@@ -13,8 +13,9 @@ namespace {
 
 // ---- Rows of x ----
 
-// The largest whole number, by DigitRows::line_rows - 1.
-constexpr int kLargestWhole[] = {127 * 256 + 127, 127};
+constexpr int kLargestDigits = 127 * 256 + 127;
+constexpr int kLargestDigit = 127;
+constexpr int kStepScales = 2 * kDigitLines;         // of a group, where a step has scales
 constexpr int kHalfTile = kDigitLines * kDigitCols;  // bytes
 constexpr float kSmallestScaled = 1e-30f;            // rows that are smaller throughout count as 0
 
@@ -36,12 +37,14 @@ inline RowScale ScaleOf(const float* x, int64_t cols, int whole) {
   return {value / static_cast<float>(whole), static_cast<float>(whole) / value};
 }
 
-// `tiles` is where the row's first digit of the first step goes.
+// `tiles` and `scales` are where the row's first digit and scale of the first step go.
 template <int kLineRows>
-inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles, float* scale) {
-  const RowScale row = ScaleOf(x, steps * kDigitCols, kLargestWhole[kLineRows - 1]);
-  *scale = row.scale;
-  const __m512 inverse = _mm512_set1_ps(row.inverse);
+inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles, float* scales) {
+  RowScale row;
+  if constexpr (kLineRows == 1) {
+    row = ScaleOf(x, steps * kDigitCols, kLargestDigits);
+    *scales = row.scale;
+  }
   const __m512i half = _mm512_set1_epi32(128);
   const __m128i bias = _mm_set1_epi8(biased ? static_cast<char>(0x80) : 0);
   const auto store = [&](__m512i digits, uint8_t* to) {
@@ -49,6 +52,11 @@ inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles,
                      _mm_xor_si128(_mm512_cvtepi32_epi8(digits), bias));
   };
   for (int64_t step = 0; step < steps; ++step, tiles += kDigitTile) {
+    if constexpr (kLineRows == 2) {
+      row = ScaleOf(x + step * kDigitCols, kDigitCols, kLargestDigit);
+      scales[step * kStepScales] = row.scale;
+    }
+    const __m512 inverse = _mm512_set1_ps(row.inverse);
     VERNIER_UNROLL for (int i = 0; i < kDigitCols; i += kLanes) {
       const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + step * kDigitCols + i), inverse);
       const __m512i whole = _mm512_cvtps_epi32(scaled);
@@ -65,9 +73,14 @@ inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles,
 
 void SplitDigits(const float* x, int64_t stride, const DigitRows& to) {
   for (int row = 0; row < to.rows; ++row) {
-    uint8_t* tiles = to.tiles + row / to.line_rows * kDigitCols + row % to.line_rows * kHalfTile;
-    const auto split = to.line_rows == 1 ? SplitRow<1> : SplitRow<2>;
-    split(x + row * stride, to.steps, to.biased, tiles, to.scales + row);
+    const int line = row / to.line_rows, half = row % to.line_rows;
+    uint8_t* tiles = to.tiles + line * kDigitCols + half * kHalfTile;
+    if (to.line_rows == 1) {
+      SplitRow<1>(x + row * stride, to.steps, to.biased, tiles, to.scales + row);
+    } else {
+      float* scales = to.scales + half * kDigitLines + line;
+      SplitRow<2>(x + row * stride, to.steps, to.biased, tiles, scales);
+    }
   }
 }
 
@@ -118,6 +131,7 @@ struct Nf4Quads {
 
 // absmax of a panel's rows for one step: fp32 behind the codes ...
 struct PlainQuadScales {
+  static constexpr bool kAny = true;
   explicit PlainQuadScales(const Panel& panel)
       : scales(reinterpret_cast<const float*>(panel.codes + panel.padded_cols * kTileRows / 2)) {}
   inline __m512 Get(int64_t step) const { return _mm512_loadu_ps(scales + step * kTileRows); }
@@ -126,6 +140,7 @@ struct PlainQuadScales {
 
 // ... or 8-bit indices into a map, times a second-level scale a 256 blocks, plus an offset.
 struct NestedQuadScales {
+  static constexpr bool kAny = true;
   explicit NestedQuadScales(const Panel& p)
       : panel(&p),
         codes(p.codes + p.padded_cols * kTileRows / 2),
@@ -149,28 +164,44 @@ struct NestedQuadScales {
 
 // ---- Sums ----
 
-// The sums of a line's halves, to what its rows (kLineRows) have come to: int8 ...
-template <int kLineRows>
-inline void AddLine(__m512i high, __m512i low, __m512 (&total)[kLineRows]) {
+// The sums of a row's two digits, to what it has come to: of int8 ...
+inline void AddWide(__m512i high, __m512i low, __m512& total) {
+  total = _mm512_add_ps(total, _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(256),
+                                               _mm512_cvtepi32_ps(low)));
+}
+
+// ... and the sums of one step of a line's rows, where the weights have a scale a step (NF4), or x
+// has (kLineRows = 2: x_scales[0] the first row's, [kDigitLines] the second's), or both.
+template <int kLineRows, class Scales>
+inline void AddStepSums(__m512i high, __m512i low, const Scales& scales, int64_t step,
+                        const float* x_scales, __m512 (&total)[kLineRows]) {
   if constexpr (kLineRows == 1) {
-    total[0] = _mm512_add_ps(
-        total[0],
-        _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), _mm512_set1_ps(256), _mm512_cvtepi32_ps(low)));
+    // 256 high + low fits 32 bits.
+    const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
+    total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), scales.Get(step), total[0]);
   } else {
-    total[0] = _mm512_add_ps(total[0], _mm512_cvtepi32_ps(high));
-    total[1] = _mm512_add_ps(total[1], _mm512_cvtepi32_ps(low));
+    const __m512i sums[2] = {high, low};
+    VERNIER_UNROLL for (int half = 0; half < 2; ++half) {
+      __m512 sum = _mm512_cvtepi32_ps(sums[half]);
+      if constexpr (Scales::kAny) sum = _mm512_mul_ps(sum, scales.Get(step));
+      total[half] = _mm512_fmadd_ps(sum, _mm512_set1_ps(x_scales[half * kDigitLines]), total[half]);
+    }
   }
 }
-// ... and a block of NF4, where 256 high + low fits 32 bits.
+
+// int8's, which has a scale a row alone.
+struct NoStepScales {
+  static constexpr bool kAny = false;
+};
+
+// From one step's scales of a group to the next; a scale a row is the same for all.
 template <int kLineRows>
-inline void AddLine(__m512i high, __m512i low, __m512 absmax, __m512 (&total)[kLineRows]) {
-  if constexpr (kLineRows == 1) {
-    const __m512i whole = _mm512_add_epi32(_mm512_slli_epi32(high, 8), low);
-    total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole), absmax, total[0]);
-  } else {
-    total[0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high), absmax, total[0]);
-    total[1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(low), absmax, total[1]);
-  }
+constexpr int64_t StepScales() {
+  return kLineRows == 2 ? kStepScales : 0;
+}
+template <int kLineRows>
+inline const float* XScales(const DigitProduct& p, int64_t line, int64_t step) {
+  return p.x.scales + (line / kDigitLines * p.x.steps + step) * StepScales<kLineRows>();
 }
 
 inline float* SumsOf(const DigitProduct& p, int panel, int64_t row) {
@@ -293,10 +324,9 @@ void MultiplyLines(const DigitProduct& p) {
   return p.x.line_rows == 1 ? Kernel<1>::Multiply(p) : Kernel<2>::Multiply(p);
 }
 
-// ---- int8 ----
+// ---- int8, two digits ----
 
-template <int kLineRows>
-struct Int8Kernel {
+struct WideInt8Kernel {
   template <int kLines, int kPanels>
   static void Run(const DigitGroup& group) {
     const DigitProduct& p = group.p;
@@ -304,9 +334,9 @@ struct Int8Kernel {
     VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
       quads[i] = {p.panels[group.first + i].codes};
     }
-    DigitTotals<kPanels, kLines, kLineRows> totals;
-    ForTotals<kPanels, kLines, kLineRows>(
-        group, totals, [](__m512& total, int, int64_t) { total = _mm512_setzero_ps(); });
+    DigitTotals<kPanels, kLines, 1> totals;
+    ForTotals<kPanels, kLines, 1>(group, totals,
+                                  [](__m512& total, int, int64_t) { total = _mm512_setzero_ps(); });
     for (int64_t first = 0; first < p.x.steps; first += kBlockSteps) {
       const int64_t end = EndOfRun(p, first, kBlockSteps);
       DigitSums<kLines, kPanels> sums;
@@ -316,19 +346,91 @@ struct Int8Kernel {
       }
       VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
         VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
-          AddLine<kLineRows>(sums.High(i, m), sums.Low(i, m), totals[i][m]);
+          AddWide(sums.High(i, m), sums.Low(i, m), totals[i][m][0]);
         }
       }
     }
-    ForTotals<kPanels, kLines, kLineRows>(
-        group, totals, [&](const __m512& total, int panel, int64_t row) {
-          _mm512_storeu_ps(SumsOf(p, panel, row),
-                           _mm512_mul_ps(total, _mm512_set1_ps(p.x.scales[row])));
-        });
+    ForTotals<kPanels, kLines, 1>(group, totals, [&](const __m512& total, int panel, int64_t row) {
+      _mm512_storeu_ps(SumsOf(p, panel, row),
+                       _mm512_mul_ps(total, _mm512_set1_ps(p.x.scales[row])));
+    });
   }
+};
+
+// ---- A scale a step ----
+
+// What a group's sums have come to before step `begin`, and its way back before step `end`: times
+// what is left to scale with after the last.
+template <int kPanels, int kLines, int kLineRows>
+inline void LoadTotals(const DigitGroup& group, int64_t begin,
+                       DigitTotals<kPanels, kLines, kLineRows>& totals) {
+  ForTotals<kPanels, kLines, kLineRows>(group, totals, [&](__m512& total, int panel, int64_t row) {
+    total = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(group.p, panel, row));
+  });
+}
+template <class Scales, int kPanels, int kLines, int kLineRows>
+inline void StoreTotals(const DigitGroup& group, int64_t end,
+                        DigitTotals<kPanels, kLines, kLineRows>& totals) {
+  const DigitProduct& p = group.p;
+  ForTotals<kPanels, kLines, kLineRows>(
+      group, totals, [&](const __m512& total, int panel, int64_t row) {
+        float scale = 1;
+        if (end == p.x.steps) {
+          if constexpr (kLineRows == 1) scale = p.x.scales[row];
+          if constexpr (Scales::kAny) scale /= kNf4CodeScale;
+        }
+        _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, _mm512_set1_ps(scale)));
+      });
+}
+
+// Steps [begin, end) of some panels, whose sums so far lie in p.sums; `quads` and `scales` count
+// from `begin`.
+template <int kLineRows, int kLines, int kPanels, class Quads, class Scales>
+inline void AddSteps(const DigitGroup& group, const Quads* quads, const Scales* scales,
+                     int64_t begin, int64_t end) {
+  DigitTotals<kPanels, kLines, kLineRows> totals;
+  LoadTotals<kPanels, kLines, kLineRows>(group, begin, totals);
+  const uint8_t* x = group.x() + begin * kDigitTile;
+  for (int64_t step = 0; step < end - begin; ++step, x += kDigitTile) {
+    DigitSums<kLines, kPanels> sums;
+    sums.Clear();
+    sums.Add(quads, step, x);
+    const float* x_scales = XScales<kLineRows>(group.p, group.line, begin + step);
+    VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+      VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
+        AddStepSums<kLineRows>(sums.High(i, m), sums.Low(i, m), scales[i], step, x_scales + m,
+                               totals[i][m]);
+      }
+    }
+  }
+  StoreTotals<Scales, kPanels, kLines, kLineRows>(group, end, totals);
+}
+
+// ---- int8, one digit ----
+
+struct NarrowInt8Kernel {
+  template <int kLines, int kPanels>
+  static void Run(const DigitGroup& group) {
+    ByteQuads quads[kPanels];
+    VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
+      quads[i] = {group.p.panels[group.first + i].codes};
+    }
+    constexpr NoStepScales kNone[kPanels] = {};
+    AddSteps<2, kLines, kPanels>(group, quads, kNone, 0, group.p.x.steps);
+  }
+};
+
+template <class Kernel>
+void MultiplyGroups(const DigitProduct& p) {
+  for (int64_t line = 0; line < LinesOf(p.x); line += kDigitLines) MultiplyGroup<Kernel>(p, line);
+}
+template <int kLineRows>
+struct Int8Kernel {
   static void Multiply(const DigitProduct& p) {
-    for (int64_t line = 0; line < LinesOf(p.x); line += kDigitLines) {
-      MultiplyGroup<Int8Kernel>(p, line);
+    if constexpr (kLineRows == 1) {
+      MultiplyGroups<WideInt8Kernel>(p);
+    } else {
+      MultiplyGroups<NarrowInt8Kernel>(p);
     }
   }
 };
@@ -337,6 +439,7 @@ struct Int8Kernel {
 
 // Some steps of one panel, decoded in DigitProduct::scratch.
 struct DecodedScales {
+  static constexpr bool kAny = true;
   const float* absmax;
   inline __m512 Get(int64_t step) const { return _mm512_loadu_ps(absmax + step * kTileRows); }
 };
@@ -367,48 +470,6 @@ inline DecodedPanel DecodePanel(const DigitProduct& p, int panel, int64_t begin,
   return {{codes}, {absmax}};
 }
 
-// What a group's sums have come to before step `begin`, and its way back before step `end`: scaled
-// after the last.
-template <int kPanels, int kLines, int kLineRows>
-inline void LoadTotals(const DigitGroup& group, int64_t begin,
-                       DigitTotals<kPanels, kLines, kLineRows>& totals) {
-  ForTotals<kPanels, kLines, kLineRows>(group, totals, [&](__m512& total, int panel, int64_t row) {
-    total = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(group.p, panel, row));
-  });
-}
-template <int kPanels, int kLines, int kLineRows>
-inline void StoreTotals(const DigitGroup& group, int64_t end,
-                        DigitTotals<kPanels, kLines, kLineRows>& totals) {
-  const DigitProduct& p = group.p;
-  ForTotals<kPanels, kLines, kLineRows>(
-      group, totals, [&](const __m512& total, int panel, int64_t row) {
-        const float scale = end == p.x.steps ? p.x.scales[row] / kNf4CodeScale : 1;
-        _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, _mm512_set1_ps(scale)));
-      });
-}
-
-// Steps [begin, end) of some panels, whose sums so far lie in p.sums; `quads` and `scales` count
-// from `begin`.
-template <int kLineRows, int kLines, int kPanels, class Quads, class Scales>
-inline void AddNf4Steps(const DigitGroup& group, const Quads* quads, const Scales* scales,
-                        int64_t begin, int64_t end) {
-  DigitTotals<kPanels, kLines, kLineRows> totals;
-  LoadTotals<kPanels, kLines, kLineRows>(group, begin, totals);
-  const uint8_t* x = group.x() + begin * kDigitTile;
-  for (int64_t step = 0; step < end - begin; ++step, x += kDigitTile) {
-    DigitSums<kLines, kPanels> sums;
-    sums.Clear();
-    sums.Add(quads, step, x);
-    VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
-      const __m512 absmax = scales[i].Get(step);
-      VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
-        AddLine<kLineRows>(sums.High(i, m), sums.Low(i, m), absmax, totals[i][m]);
-      }
-    }
-  }
-  StoreTotals<kPanels, kLines, kLineRows>(group, end, totals);
-}
-
 template <int kLineRows, class Scales>
 struct WholeNf4Kernel {
   template <int kLines, int kPanels>
@@ -416,7 +477,7 @@ struct WholeNf4Kernel {
     const Panel* panels = group.p.panels + group.first;
     const Scales scales[2] = {Scales(panels[0]), Scales(panels[kPanels - 1])};
     const Nf4Quads quads[2] = {{panels[0].codes}, {panels[kPanels - 1].codes}};
-    AddNf4Steps<kLineRows, kLines, kPanels>(group, quads, scales, 0, group.p.x.steps);
+    AddSteps<kLineRows, kLines, kPanels>(group, quads, scales, 0, group.p.x.steps);
   }
 };
 
@@ -429,7 +490,7 @@ struct DecodedNf4Kernel {
     const DecodedPanel& b = panels[group.first + kPanels - 1];
     const ByteQuads quads[2] = {a.quads, b.quads};
     const DecodedScales scales[2] = {a.scales, b.scales};
-    AddNf4Steps<kLineRows, kLines, kPanels>(group, quads, scales, begin, end);
+    AddSteps<kLineRows, kLines, kPanels>(group, quads, scales, begin, end);
   }
 };
 

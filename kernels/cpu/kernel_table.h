@@ -112,9 +112,9 @@ struct TileKernels {
 
 // Products in whole numbers, which are the same in whatever order they are added: a row of x
 // becomes 16-bit numbers of one scale, x = scale * (256 high + low), and both of these digits
-// multiply 8-bit weights. Where x may be int8, x = scale * digit, and two rows take the place of
-// one's two digits: a line. What is added in fp32 is a product of kDigitBlock columns (int8) or of
-// one NF4 block, ascending.
+// multiply 8-bit weights. Where x may be int8, kDigitCols inputs of a row have a scale, x = scale *
+// digit, and two rows take the place of one's two digits: a line. What is added in fp32, ascending,
+// is a product of as many columns as have one scale, kDigitBlock at most.
 inline constexpr int kDigitLines = 8;                            // lines of x in a group
 inline constexpr int kDigitCols = 64;                            // inputs of a step
 inline constexpr int kDigitTile = 2 * kDigitLines * kDigitCols;  // bytes of a group's step
@@ -126,7 +126,8 @@ inline constexpr int64_t kDigitScratchCols = 1024;  // columns that are decoded 
 struct DigitRows {
   // [group][step][half: high, low, or a line's first and second row][kDigitLines][kDigitCols]
   uint8_t* tiles;
-  float* scales;  // [rows]; NaN for a row that is not finite
+  // [rows], or [group][step][half][kDigitLines]; NaN where x is not finite.
+  float* scales;
   int64_t rows;
   int64_t steps;  // columns / kDigitCols, the last padded with zeros
   int line_rows;  // 1: two digits a row, 2: one

@@ -12,42 +12,35 @@ namespace {
 
 // ---- Forms of x ----
 
-// Floats of the scales of `rows` rows, before their digits: whole groups of either kind.
-int64_t DigitScales(int64_t rows) {
-  constexpr int64_t kMostRows = 2 * kDigitLines;
+// All rows of x; whether vectors take them depends on their number, in all.
+DigitRows DigitsOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols) {
+  constexpr int64_t kMostRows = 2 * kDigitLines;  // of a group
   static_assert(kMostRows % kChunk == 0);
-  return (rows + kMostRows - 1) / kMostRows * kMostRows;
-}
-
-// The rows of x from `first_row`, a multiple of kBatchRows, of `num_rows` in all.
-DigitRows DigitsOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols,
-                   int64_t first_row) {
   const int line_rows = runtime.activations == Activations::kInt8 ? 2 : 1;
   const int64_t steps = PaddedCols(cols) / kDigitCols;
   const int64_t lines = (num_rows + line_rows - 1) / line_rows;
-  auto* tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + DigitScales(num_rows));
-  return {.tiles = tiles + first_row / line_rows / kDigitLines * steps * kDigitTile,
-          .scales = runtime.x_digits.data + first_row,
-          .rows = std::min(kBatchRows, num_rows - first_row),
+  const int64_t scales =
+      (num_rows + kMostRows - 1) / kMostRows * kMostRows * (line_rows == 1 ? 1 : steps);
+  return {.tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + scales),
+          .scales = runtime.x_digits.data,
+          .rows = num_rows,
           .steps = steps,
           .line_rows = line_rows,
           .biased = lines <= runtime.kernels->digits->vector_lines};
 }
 
-void SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
+DigitRows SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
   VERNIER_CHECK(DigitFloats(cols) <= runtime.x_digits.stride);
-  const DigitRows all = DigitsOf(runtime, num_rows, cols, 0);
+  const DigitRows all = DigitsOf(runtime, num_rows, cols);
   const int64_t group_rows = int64_t{kDigitLines} * all.line_rows;
   const int64_t groups = (num_rows + group_rows - 1) / group_rows;
   runtime.pool->ParallelFor(groups, [&](int, int64_t begin, int64_t end) {
-    for (int64_t g = begin; g < end; ++g) {
-      DigitRows group = all;
-      group.tiles += g * all.steps * kDigitTile;
-      group.scales += g * group_rows;
-      group.rows = std::min(group_rows, num_rows - g * group_rows);
-      runtime.kernels->digits->split(x.row(g * group_rows), x.stride, group);
+    for (int64_t row = begin * group_rows; row < std::min(end * group_rows, num_rows);
+         row += group_rows) {
+      runtime.kernels->digits->split(x.row(row), x.stride, DigitRowsFrom(all, row, group_rows));
     }
   });
+  return all;
 }
 
 // The rows of x from `first_row`, a multiple of kBatchRows, of `num_rows` in all.
@@ -145,13 +138,14 @@ void ForUnits(const LinearRuntime& runtime, std::span<const PackedWeight* const>
               int64_t units, Rows x, int64_t num_rows, const Body& body) {
   const int64_t cols = weights[0]->cols;
   bool tiles = false, digits = false;
+  DigitRows digit_rows = {};
   for (const PackedWeight* weight : weights) {
     VERNIER_CHECK(weight->cols == cols);
     tiles |= weight->order == PanelOrder::kPairs;
     digits |= weight->order == PanelOrder::kQuads;
   }
   if (tiles) SplitIntoTiles(runtime, x, num_rows, cols);
-  if (digits) SplitIntoDigits(runtime, x, num_rows, cols);
+  if (digits) digit_rows = SplitIntoDigits(runtime, x, num_rows, cols);
   runtime.pool->ParallelFor(units, [&](int thread, int64_t begin, int64_t end) {
     float* floats = runtime.scratch.row(thread);
     const UnitScratch scratch = {reinterpret_cast<uint8_t*>(floats), floats + DecodedFloats(cols)};
@@ -161,7 +155,7 @@ void ForUnits(const LinearRuntime& runtime, std::span<const PackedWeight* const>
           .num_rows = std::min(kBatchRows, num_rows - first),
           .x = x.From(first),
           .tiled = tiles ? TilesOf(runtime, num_rows, cols, first) : TiledRows(),
-          .digits = digits ? DigitsOf(runtime, num_rows, cols, first) : DigitRows()};
+          .digits = digits ? DigitRowsFrom(digit_rows, first, kBatchRows) : DigitRows()};
       body(scratch, begin, end, run);
     }
   });
@@ -184,7 +178,8 @@ int64_t LinearDigitRows(const KernelTable& kernels, int64_t rows) {
   return kernels.digits == nullptr ? 0 : CheckedRoundUp(rows, 2 * kDigitLines);
 }
 
-// Two bytes an input; scales take a float a row, rounded up for the whole.
+// Two bytes an input and a float a row, or one byte and a sixteenth; for the whole, rows are
+// rounded up.
 int64_t DigitFloats(int64_t cols) { return PaddedCols(cols) / 2 + kChunk; }
 
 void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,

@@ -56,10 +56,7 @@ void MultiplyByDigits(const DigitKernels& kernels, std::span<const WeightUnit> u
   kernels.begin();
   for (int64_t first = 0; first < x.rows; first += pass_rows) {
     DigitProduct product = {};
-    product.x = x;
-    product.x.tiles += first / x.line_rows / kDigitLines * x.steps * kDigitTile;
-    product.x.scales += first;
-    product.x.rows = std::min(pass_rows, x.rows - first);
+    product.x = DigitRowsFrom(x, first, pass_rows);
     product.scratch = scratch.decoded;
     for (size_t i = 0; i < units.size(); ++i) {
       product.num_panels = units[i].Panels(product.panels);

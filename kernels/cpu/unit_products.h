@@ -49,6 +49,14 @@ inline int64_t NumUnits(const PackedWeight& weight) {
   return (weight.rows + kTileOutputs - 1) / kTileOutputs;
 }
 
+// The rows of x from `first` on, up to `most`; whole groups come before them.
+inline DigitRows DigitRowsFrom(DigitRows x, int64_t first, int64_t most) {
+  x.tiles += first / x.line_rows / kDigitLines * x.steps * kDigitTile;
+  x.scales += x.line_rows == 1 ? first : first * x.steps;  // or two rows a line, a scale a step
+  x.rows = std::min(most, x.rows - first);
+  return x;
+}
+
 // Up to kBatchRows rows of x, in each form that a weight of the call is multiplied with; the other
 // is empty.
 struct RowRun {

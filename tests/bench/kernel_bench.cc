@@ -22,6 +22,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "engine/model/model.h"
 #include "kernels/make_backend.h"
 #include "tests/bench/machine.h"
 #include "tests/kernels/error_model.h"
@@ -72,16 +73,21 @@ absl::StatusOr<Shape> ParseShape(const std::string& text) {
 // x comes from `table` by a norm; the matrix is what is timed. The same for every backend.
 struct Problem {
   Shape shape;
+  std::string name;  // as --formats has it
   FormatId format = FormatId::kF32;
+  Activations activations = Activations::kFull;
   MatrixValues table;  // [kVocab, inputs] fp32
   NormValues norm;
   MatrixValues matrix;  // [outputs, inputs]
 };
 
-Problem MakeProblem(const Shape& shape, FormatId format) {
+Problem MakeProblem(const Shape& shape, const VariantSpec& variant) {
+  const FormatId format = variant.formats.back().format;
   const float magnitude = 1 / std::sqrt(static_cast<float>(shape.inputs));
   return {.shape = shape,
+          .name = variant.name,
           .format = format,
+          .activations = variant.activations,
           .table = testing::MakeMatrix(kVocab, shape.inputs, 1, false, 1, FormatId::kF32),
           .norm = testing::MakeNorm(NormKind::kRms, shape.inputs, 2),
           .matrix = testing::MakeMatrix(shape.outputs, shape.inputs, magnitude, false, 3, format)};
@@ -95,7 +101,8 @@ class Runner {
                                                         int64_t copies) {
     absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(options);
     if (!backend.ok()) return backend.status();
-    auto runner = std::unique_ptr<Runner>(new Runner(*std::move(backend), problem.shape));
+    auto runner = std::unique_ptr<Runner>(
+        new Runner(*std::move(backend), problem.shape, problem.activations));
     if (absl::Status status = runner->Load(problem, copies); !status.ok()) return status;
     const absl::Status status = runner->backend_->CreateWorkspace(
         {.max_rows = max_rows,
@@ -129,8 +136,8 @@ class Runner {
     backend_->Execute({}, batch, [&] {
       backend_->Embed({.table = &table_});
       for (int64_t i = 0; i < copies; ++i) {
-        backend_->LmHead(
-            {.norm = {.weight = &norm_, .epsilon = epsilon_}, .linear = {.weight = &weights_[i]}});
+        backend_->LmHead({.norm = {.weight = &norm_, .epsilon = epsilon_},
+                          .linear = {.weight = &weights_[i], .activations = activations_}});
       }
     });
     if (absl::Status status = backend_->Synchronize(); !status.ok()) return status;
@@ -146,8 +153,8 @@ class Runner {
   }
 
  private:
-  Runner(std::unique_ptr<Backend> backend, const Shape& shape)
-      : backend_(std::move(backend)), shape_(shape) {}
+  Runner(std::unique_ptr<Backend> backend, const Shape& shape, Activations activations)
+      : backend_(std::move(backend)), shape_(shape), activations_(activations) {}
 
   absl::Status Load(const Problem& problem, int64_t copies) {
     const auto create = [&](const MatrixValues& matrix, FormatId format, Weight* out) {
@@ -168,6 +175,7 @@ class Runner {
 
   const std::unique_ptr<Backend> backend_;
   const Shape shape_;
+  const Activations activations_;
   Weight table_;
   Vector norm_;
   float epsilon_ = 0;
@@ -175,8 +183,11 @@ class Runner {
 };
 
 // The backend's product within the derived bound of the reference's.
-absl::Status Validate(const Problem& problem, const testing::Precision& precision, Runner* runner) {
+absl::Status Validate(const Problem& problem, testing::Precision precision, Runner* runner) {
   Problem multiplied = problem;
+  multiplied.activations = Activations::kFull;
+  // A row of whole numbers up to 127: half a step.
+  if (problem.activations == Activations::kInt8) precision.digit = 0.5 / 127 + precision.digit;
   if (precision.digit > 0 && testing::Precision::IsNf4(problem.format)) {
     multiplied.format = FormatId::kF32;
     multiplied.matrix = testing::Nf4AsWholeNumbers(std::move(multiplied.matrix));
@@ -203,10 +214,10 @@ absl::Status Validate(const Problem& problem, const testing::Precision& precisio
     for (size_t i = 0; i < actual->size(); ++i) {
       const double difference = std::fabs(static_cast<double>((*actual)[i]) - (*expected)[i]);
       if (difference <= bound) continue;
-      return absl::InternalError(
-          absl::StrCat(FormatOf(problem.format).name, " ", problem.shape.outputs, "x",
-                       problem.shape.inputs, ", ", rows, " rows: value ", i, " is ", (*actual)[i],
-                       ", the reference has ", (*expected)[i], ", bound ", bound));
+      return absl::InternalError(absl::StrCat(problem.name, " ", problem.shape.outputs, "x",
+                                              problem.shape.inputs, ", ", rows, " rows: value ", i,
+                                              " is ", (*actual)[i], ", the reference has ",
+                                              (*expected)[i], ", bound ", bound));
     }
   }
   return absl::OkStatus();
@@ -245,21 +256,21 @@ absl::Status TimeRows(const Options& options, const Problem& problem, int64_t ro
   const Timing timing = Summarize(std::move(seconds));
   const double bytes_a_second = static_cast<double>(runner->weight_bytes()) / timing.median_seconds;
   const double products = static_cast<double>(problem.shape.outputs * problem.shape.inputs * rows);
-  PrintCells(options, {FormatOf(problem.format).name, absl::StrCat(problem.shape.outputs),
-                       absl::StrCat(problem.shape.inputs), absl::StrCat(rows),
-                       absl::StrFormat("%.1f", timing.median_seconds * 1e6),
-                       absl::StrFormat("%.1f", timing.spread_percent),
-                       absl::StrFormat("%.1f", timing.best_seconds * 1e6),
-                       absl::StrFormat("%.2f", bytes_a_second / 1e9),
-                       absl::StrFormat("%.1f", 100 * bytes_a_second / bandwidth),
-                       absl::StrFormat("%.2f", products / timing.median_seconds / 1e9)});
+  PrintCells(options,
+             {problem.name, absl::StrCat(problem.shape.outputs), absl::StrCat(problem.shape.inputs),
+              absl::StrCat(rows), absl::StrFormat("%.1f", timing.median_seconds * 1e6),
+              absl::StrFormat("%.1f", timing.spread_percent),
+              absl::StrFormat("%.1f", timing.best_seconds * 1e6),
+              absl::StrFormat("%.2f", bytes_a_second / 1e9),
+              absl::StrFormat("%.1f", 100 * bytes_a_second / bandwidth),
+              absl::StrFormat("%.2f", products / timing.median_seconds / 1e9)});
   return absl::OkStatus();
 }
 
-absl::Status TimeShape(const Options& options, const Shape& shape, FormatId format,
+absl::Status TimeShape(const Options& options, const Shape& shape, const VariantSpec& variant,
                        double bandwidth) {
-  const Problem problem = MakeProblem(shape, format);
-  const int64_t bytes = FormatBytes(format, shape.outputs, shape.inputs);
+  const Problem problem = MakeProblem(shape, variant);
+  const int64_t bytes = FormatBytes(problem.format, shape.outputs, shape.inputs);
   const int64_t copies = std::max<int64_t>(1, (options.rotate_mib << 20) / bytes);
   const int64_t most = *std::max_element(options.rows.begin(), options.rows.end());
   absl::StatusOr<std::unique_ptr<Runner>> runner =
@@ -292,12 +303,16 @@ absl::Status Run(const Options& options) {
   PrintCells(options, {"format", "outputs", "inputs", "rows", "us", "spread_pct", "best_us", "GB/s",
                        "pct_of_read", "GMAC/s"});
   for (const std::string& name : options.formats) {
-    const absl::StatusOr<FormatId> format = ParseFormat(name);
-    if (!format.ok()) return format.status();
+    const absl::StatusOr<VariantSpec> variant = ParseVariant(name);
+    if (!variant.ok()) return variant.status();
+    if (variant->activations == Activations::kInt8 && !(*backend)->Features().int8_activations) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": ", (*backend)->Describe(), " lacks it"));
+    }
     for (const std::string& text : options.shapes) {
       const absl::StatusOr<Shape> shape = ParseShape(text);
       if (!shape.ok()) return shape.status();
-      if (absl::Status status = TimeShape(options, *shape, *format, bandwidth); !status.ok()) {
+      if (absl::Status status = TimeShape(options, *shape, *variant, bandwidth); !status.ok()) {
         return status;
       }
     }
@@ -311,7 +326,8 @@ absl::Status Run(const Options& options) {
 int main(int argc, char** argv) {
   vernier::bench::Options options;
   CLI::App app("Holds products to the reference, then times them by format, shape and rows.");
-  app.add_option("--formats", options.formats, "Formats")->delimiter(',');
+  app.add_option("--formats", options.formats, "Formats, with +a8 for int8 activations")
+      ->delimiter(',');
   app.add_option("--shapes", options.shapes, "OUTPUTSxINPUTS")->delimiter(',');
   app.add_option("--rows", options.rows, "Rows of x in one call")
       ->delimiter(',')

@@ -174,12 +174,14 @@ TEST_P(PackedWeightTest, Int8ActivationsMultiplyARowOfWholeNumbersWithInt8AndNf4
     const std::vector<float> x = Values(kRows * shape.cols, 37);
     std::vector<float> rounded(x.size());
     for (int64_t m = 0; m < kRows; ++m) {
-      float largest = 0;
-      for (int64_t k = 0; k < shape.cols; ++k) {
-        largest = std::max(largest, std::fabs(x[m * shape.cols + k]));
-      }
-      for (int64_t k = m * shape.cols; k < (m + 1) * shape.cols; ++k) {
-        rounded[k] = std::nearbyint(x[k] * (127 / largest)) * (largest / 127);
+      for (int64_t first = 0; first < shape.cols; first += 64) {
+        const auto begin = x.begin() + m * shape.cols + first;
+        const auto end = begin + std::min<int64_t>(64, shape.cols - first);
+        float largest = 0;
+        std::for_each(begin, end, [&](float v) { largest = std::max(largest, std::fabs(v)); });
+        std::transform(begin, end, rounded.begin() + (begin - x.begin()), [&](float v) {
+          return std::nearbyint(v * (127 / largest)) * (largest / 127);
+        });
       }
     }
     for (const FormatId format : kFormats) {
