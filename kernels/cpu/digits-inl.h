@@ -6,83 +6,11 @@
 #pragma once
 
 #include "kernels/cpu/avx512-inl.h"
+#include "kernels/cpu/digit-rows-inl.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace vernier {
 namespace {
-
-// ---- Rows of x ----
-
-constexpr int kLargestDigits = 127 * 256 + 127;
-constexpr int kLargestDigit = 127;
-constexpr int kStepScales = 2 * kDigitLines;         // of a group, where a step has scales
-constexpr int kHalfTile = kDigitLines * kDigitCols;  // bytes
-constexpr float kSmallestScaled = 1e-30f;            // rows that are smaller throughout count as 0
-
-struct RowScale {
-  float scale, inverse;
-};
-
-// The largest magnitude becomes `whole`.
-inline RowScale ScaleOf(const float* x, int64_t cols, int whole) {
-  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-  __m512i largest = _mm512_setzero_si512();
-  for (int64_t k = 0; k < cols; k += kLanes) {
-    largest = _mm512_max_epu32(largest, _mm512_and_si512(_mm512_loadu_si512(x + k), magnitude));
-  }
-  const uint32_t bits = _mm512_reduce_max_epu32(largest);
-  const float value = _mm512_cvtss_f32(_mm512_castsi512_ps(_mm512_set1_epi32(bits)));
-  if (bits >= 0x7f800000) return {__builtin_nanf(""), 0};
-  if (value < kSmallestScaled) return {0, 0};
-  return {value / static_cast<float>(whole), static_cast<float>(whole) / value};
-}
-
-// `tiles` and `scales` are where the row's first digit and scale of the first step go.
-template <int kLineRows>
-inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles, float* scales) {
-  RowScale row;
-  if constexpr (kLineRows == 1) {
-    row = ScaleOf(x, steps * kDigitCols, kLargestDigits);
-    *scales = row.scale;
-  }
-  const __m512i half = _mm512_set1_epi32(128);
-  const __m128i bias = _mm_set1_epi8(biased ? static_cast<char>(0x80) : 0);
-  const auto store = [&](__m512i digits, uint8_t* to) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                     _mm_xor_si128(_mm512_cvtepi32_epi8(digits), bias));
-  };
-  for (int64_t step = 0; step < steps; ++step, tiles += kDigitTile) {
-    if constexpr (kLineRows == 2) {
-      row = ScaleOf(x + step * kDigitCols, kDigitCols, kLargestDigit);
-      scales[step * kStepScales] = row.scale;
-    }
-    const __m512 inverse = _mm512_set1_ps(row.inverse);
-    VERNIER_UNROLL for (int i = 0; i < kDigitCols; i += kLanes) {
-      const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + step * kDigitCols + i), inverse);
-      const __m512i whole = _mm512_cvtps_epi32(scaled);
-      if constexpr (kLineRows == 2) {
-        store(whole, tiles + i);
-      } else {
-        const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, half), 8);
-        store(high, tiles + i);
-        store(_mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8)), tiles + kHalfTile + i);
-      }
-    }
-  }
-}
-
-void SplitDigits(const float* x, int64_t stride, const DigitRows& to) {
-  for (int row = 0; row < to.rows; ++row) {
-    const int line = row / to.line_rows, half = row % to.line_rows;
-    uint8_t* tiles = to.tiles + line * kDigitCols + half * kHalfTile;
-    if (to.line_rows == 1) {
-      SplitRow<1>(x + row * stride, to.steps, to.biased, tiles, to.scales + row);
-    } else {
-      float* scales = to.scales + half * kDigitLines + line;
-      SplitRow<2>(x + row * stride, to.steps, to.biased, tiles, scales);
-    }
-  }
-}
 
 // ---- Weights ----
 
