@@ -20,6 +20,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "kernels/kv_type.h"
 #include "kernels/quant_format.h"
 #include "server/config_reader.h"
 
@@ -63,6 +64,12 @@ void ReadFormats(ConfigReader* reader, const YAML::Node& node, std::vector<Forma
   }
 }
 
+std::vector<std::string> KvTypeNames() {
+  std::vector<std::string> names;
+  for (const KvTypeTraits& traits : kKvTypes) names.push_back(traits.name);
+  return names;
+}
+
 void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* config) {
   std::vector<VariantSpec>* variants = &config->variants;
   if (!node.IsSequence()) return reader->Error(node, "variants must be a list");
@@ -74,7 +81,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
   bool any_at_start = false;
   for (const YAML::Node& entry : node) {
     VariantSpec spec;
-    std::string kv = "fp16";
+    std::string kv;
     bool has_formats = false;
     std::optional<FormatId> lm_head;
     int64_t guaranteed_blocks = 0;
@@ -84,7 +91,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                      {"kv_blocks", reader->Whole(&guaranteed_blocks, 0, int64_t{1} << 40)},
                      {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
                      {"at_start", reader->Bool(&spec.at_start)},
-                     {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
+                     {"kv", reader->OneOf(&kv, KvTypeNames())},
                      {"formats",
                       [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;
@@ -94,7 +101,6 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                         lm_head = ReadFormat(reader, format);
                       }}});
     if (!entry.IsMap()) continue;
-    spec.kv = kv == "fp16" ? ScalarType::kF16 : kv == "bf16" ? ScalarType::kBF16 : ScalarType::kF32;
     any_at_start |= spec.at_start;
     if (!IsVariantName(spec.name)) {
       // Not kept: other messages list the names.
@@ -107,14 +113,16 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                     absl::StrCat("variant ", ConfigReader::Shown(spec.name), " is given twice"));
     }
     if (!has_formats) {
-      // A bare format name is a variant of its own.
-      if (auto format = ParseFormat(spec.name); format.ok()) {
-        spec.formats = DefaultVariant(*format).formats;
+      // A bare name of a format, "+kv8" behind it or not, is a variant of its own.
+      if (const auto bare = ParseVariant(spec.name); bare.ok()) {
+        spec.formats = bare->formats;
+        spec.kv = bare->kv;
       } else {
         reader->Error(entry,
                       absl::StrCat("variant ", ConfigReader::Shown(spec.name), " has no formats"));
       }
     }
+    if (const auto type = ParseKvType(kv); type.ok()) spec.kv = *type;
     if (lm_head.has_value()) spec.formats.insert(spec.formats.begin(), {"lm_head", *lm_head});
     variants->push_back(std::move(spec));
     config->engine.guaranteed_blocks.push_back(guaranteed_blocks);
@@ -350,18 +358,17 @@ void SetVariants(absl::string_view names, ParsedConfig* parsed) {
   parsed->config.engine.weights.clear();
   parsed->lines.try_emplace("variants", 0);
   for (const absl::string_view name : absl::StrSplit(names, ',')) {
-    const auto format = ParseFormat(name);
-    if (!format.ok()) {
-      parsed->errors.push_back({0, absl::StrCat("--variants: ", format.status().message())});
+    auto spec = ParseVariant(name);
+    if (!spec.ok()) {
+      parsed->errors.push_back({0, absl::StrCat("--variants: ", spec.status().message())});
       continue;
     }
-    VariantSpec spec = DefaultVariant(*format);
     if (std::any_of(parsed->config.variants.begin(), parsed->config.variants.end(),
-                    [&](const VariantSpec& v) { return v.name == spec.name; })) {
-      parsed->errors.push_back({0, absl::StrCat("--variants: ", spec.name, " is given twice")});
+                    [&](const VariantSpec& v) { return v.name == spec->name; })) {
+      parsed->errors.push_back({0, absl::StrCat("--variants: ", spec->name, " is given twice")});
       continue;
     }
-    parsed->config.variants.push_back(std::move(spec));
+    parsed->config.variants.push_back(*std::move(spec));
   }
 }
 

@@ -8,9 +8,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/load_plan.h"
 #include "engine/model/load_tensors.h"
+#include "engine/status_payload.h"
 #include "kernels/base/log.h"
 
 namespace vernier {
@@ -149,7 +152,21 @@ VariantSpec DefaultVariant(FormatId format) {
   VariantSpec spec{.name = row.name};
   if (row.bits < 16) spec.formats = {{"lm_head", FormatId::kF16}, {"embed", FormatId::kF16}};
   spec.formats.push_back({"*", format});
-  if (row.bits > 16) spec.kv = ScalarType::kF32;
+  if (row.bits > 16) spec.kv = KvType::kF32;
+  return spec;
+}
+
+absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name) {
+  absl::string_view format_name = name;
+  const bool int8_kv = absl::ConsumeSuffix(&format_name, "+kv8");
+  const absl::StatusOr<FormatId> format = ParseFormat(format_name);
+  if (!format.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(format.status().message(), "; with +kv8 behind: an int8 KV cache"));
+  }
+  VariantSpec spec = DefaultVariant(*format);
+  spec.name = std::string(name);
+  if (int8_kv) spec.kv = KvType::kInt8;
   return spec;
 }
 
@@ -172,6 +189,20 @@ absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {
   }
   if (std::none_of(variants.begin(), variants.end(), [](const auto& v) { return v.at_start; })) {
     return absl::InvalidArgumentError("no variant is loaded at the start");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckKvTypes(const std::vector<VariantSpec>& variants, const Backend& backend) {
+  for (const VariantSpec& variant : variants) {
+    if (backend.HasKvType(variant.kv)) continue;
+    std::vector<absl::string_view> known;
+    for (const KvTypeTraits& traits : kKvTypes) {
+      if (backend.HasKvType(traits.type)) known.push_back(traits.name);
+    }
+    return InvalidField({absl::StrCat("variant ", variant.name, ": kv"), KvTypeName(variant.kv),
+                         absl::StrCat("one of ", absl::StrJoin(known, ", "), " on this backend (",
+                                      backend.Describe(), ")")});
   }
   return absl::OkStatus();
 }
@@ -202,6 +233,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
                                                      Backend* backend,
                                                      const LoadProgressFunction& progress) {
   if (absl::Status status = CheckVariants(variants); !status.ok()) return status;
+  if (absl::Status status = CheckKvTypes(variants, *backend); !status.ok()) return status;
   auto model = std::make_unique<Model>();
   model->name = name;
   model->source = checkpoint.source();

@@ -34,13 +34,17 @@ struct FormatRule {
 struct VariantSpec {
   std::string name;                 // [a-z0-9][a-z0-9._+-]{0,62}
   std::vector<FormatRule> formats;  // the last one must match everything
-  ScalarType kv = ScalarType::kF16;
+  KvType kv = KvType::kF16;
   bool at_start = true;  // false: not loaded until it is asked for (variant_loader.h)
 };
 
 // The spec that a bare format name on a command line means: embeddings and lm_head in fp16, the
 // rest in `format`; a format of 16 bits or more is used throughout, and fp32 keeps its KV in fp32.
 VariantSpec DefaultVariant(FormatId format);
+
+// The spec that a bare name means: "nf4" is DefaultVariant's, "nf4+kv8" the same with an int8 KV
+// cache. INVALID_ARGUMENT naming the known formats when what stands before "+kv8" is none of them.
+absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name);
 
 // INVALID_ARGUMENT naming the first variant with a malformed or repeated name or without a rule, or
 // when there is none, or none that is loaded at the start.
@@ -87,7 +91,7 @@ struct Variant : VariantWeights {
   // Of most of its bytes among the layers' linears; of its last rule where it is not loaded at the
   // start.
   FormatId precision = FormatId::kF16;
-  ScalarType kv = ScalarType::kF16;
+  KvType kv = KvType::kF16;
   Renewed<bool> loaded = true;        // false: requests for it are refused
   Renewed<int64_t> own_bytes = 0;     // packed weights and vectors that no other variant uses
   Renewed<int64_t> shared_bytes = 0;  // that others use too
@@ -153,9 +157,10 @@ using LoadProgressFunction = std::function<bool(const LoadProgress&)>;
 // the checkpoint, INVALID_ARGUMENT for values that are not finite, a shape that the config
 // contradicts, a rule set that leaves a weight without a format or a tokenizer larger than the
 // vocabulary; the same naming the file and the tensor for what a manifest beside the model
-// contradicts, and for a file that changes meanwhile; those of CheckVariants; CANCELLED when
-// `progress` (null: none; called before the first tensor and after each) returns false. A tokenizer
-// or chat template that is missing or not supported is no error: the reason is in the result.
+// contradicts, and for a file that changes meanwhile; those of CheckVariants, and naming the first
+// variant whose KV type the backend lacks; CANCELLED when `progress` (null: none; called before the
+// first tensor and after each) returns false. A tokenizer or chat template that is missing or not
+// supported is no error: the reason is in the result.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, const std::string& name,
                                                  const std::vector<VariantSpec>& variants,
                                                  Backend* backend,

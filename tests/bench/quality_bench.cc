@@ -31,7 +31,7 @@ using testing::SequenceDriver;
 struct Options {
   std::string model, text;
   std::string reference_isa = "avx512";
-  // ISA:FORMAT[:FORMAT of lm_head]
+  // ISA:FORMAT[+kv8][:FORMAT of lm_head]
   std::vector<std::string> rows{"avx512:int8",   "avx512:nf4", "amx:fp16",    "amx:int8",
                                 "amx:int8:int8", "amx:nf4",    "amx:nf4:int8"};
   int tokens = 4096;
@@ -48,22 +48,22 @@ struct Running {
 absl::StatusOr<Running> Start(const Options& options, const std::string& row) {
   const std::vector<std::string> parts = absl::StrSplit(row, ':');
   if (parts.size() < 2 || parts.size() > 3) {
-    return absl::InvalidArgumentError(absl::StrCat(row, " is not ISA:FORMAT[:FORMAT of lm_head]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(row, " is not ISA:FORMAT[+kv8][:FORMAT of lm_head]"));
   }
-  const absl::StatusOr<FormatId> format = ParseFormat(parts[1]);
-  if (!format.ok()) return format.status();
-  VariantSpec variant = DefaultVariant(*format);
+  absl::StatusOr<VariantSpec> variant = ParseVariant(parts[1]);
+  if (!variant.ok()) return variant.status();
   if (parts.size() == 3) {
     const absl::StatusOr<FormatId> lm_head = ParseFormat(parts[2]);
     if (!lm_head.ok()) return lm_head.status();
-    variant.formats.insert(variant.formats.begin(), {"lm_head", *lm_head});
+    variant->formats.insert(variant->formats.begin(), {"lm_head", *lm_head});
   }
   Running running;
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend({.kind = "cpu", .isa = parts[0]});
   if (!backend.ok()) return backend.status();
   running.backend = *std::move(backend);
   absl::StatusOr<std::unique_ptr<Model>> model =
-      LoadModel(options.model, "bench", {variant}, running.backend.get(), nullptr);
+      LoadModel(options.model, "bench", {*variant}, running.backend.get(), nullptr);
   if (!model.ok()) return model.status();
   running.model = *std::move(model);
   absl::StatusOr<std::unique_ptr<SequenceDriver>> driver = SequenceDriver::Create(
@@ -175,7 +175,7 @@ int main(int argc, char** argv) {
   CLI::App app("Perplexity, KL and top-1 of formats by instruction set, against fp16 in fp32.");
   app.add_option("--model", options.model, "A GGUF file or a Hugging Face folder")->required();
   app.add_option("--text", options.text, "A text file")->required();
-  app.add_option("--rows", options.rows, "ISA:FORMAT[:FORMAT of lm_head]")->delimiter(',');
+  app.add_option("--rows", options.rows, "ISA:FORMAT[+kv8][:FORMAT of lm_head]")->delimiter(',');
   app.add_option("--reference-isa", options.reference_isa, "portable, avx2 or avx512");
   app.add_option("--tokens", options.tokens, "Of the text, at most")
       ->check(CLI::Range(512, 1 << 20));
