@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/forward.h"
 #include "engine/status_payload.h"
 #include "kernels/backend.h"
 
@@ -51,11 +52,8 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
   if (options.planning_depth > 2) {
     return InvalidField({"planning_depth", absl::StrCat(options.planning_depth), "1 or 2"});
   }
-  ScalarType widest = ScalarType::kF16;
-  for (const Variant& variant : model.variants) {
-    if (variant.kv == ScalarType::kF32) widest = ScalarType::kF32;
-  }
-  const int64_t block_bytes = KvBlockBytes(model.config.num_layers, model.config.attention, widest);
+  const int64_t block_bytes =
+      KvBlockBytes(model.config.num_layers, model.config.attention, WidestKv(model));
   const int64_t blocks =
       options.kv_blocks != 0 ? options.kv_blocks : options.kv_bytes / block_bytes;
   if (blocks < 2 || blocks > kMaxBlocks) {

@@ -109,6 +109,7 @@ int GoldenVariant(const Model& model) {
   for (size_t i = 0; i < model.variants.size(); ++i) {
     const int bits = FormatOf(model.variants[i].precision).bits;
     if (!model.variants[i].loaded || bits < 16 || bits <= most_bits) continue;
+    if (TraitsOf(model.variants[i].kv).value_bytes < 2) continue;
     most_bits = bits;
     best = static_cast<int>(i);
   }

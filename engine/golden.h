@@ -23,8 +23,8 @@ inline constexpr double kGoldenMargin = 0.1;
 absl::StatusOr<GoldenTokens> RecordGolden(Engine* engine, const Model& model, int variant,
                                           std::vector<int32_t> prompt, int64_t max_tokens);
 
-// The loaded variant of the most bits a weight; -1 when that is fewer than 16: quantized weights
-// may rightly draw other tokens.
+// The loaded variant of the most bits a weight; -1 when that is fewer than 16: quantized weights,
+// or a quantized KV cache, may rightly draw other tokens.
 int GoldenVariant(const Model& model);
 
 // Runs `golden` and compares. Waits for the engine. INVALID_ARGUMENT with both sequences when they

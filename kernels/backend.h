@@ -28,6 +28,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/kv_type.h"
 #include "kernels/quant_format.h"
 #include "kernels/tensor.h"
 
@@ -128,7 +129,7 @@ struct EmbedArgs {
 struct AttentionInArgs {
   int layer = 0;
   AttentionShape shape;
-  ScalarType kv_type = ScalarType::kF16;
+  KvType kv_type = KvType::kF16;
   Norm norm;
   Linear q, k, v;
   const Rotary* rotary = nullptr;  // null: positions are learned
@@ -139,7 +140,7 @@ struct AttentionInArgs {
 struct AttentionArgs {
   int layer = 0;
   AttentionShape shape;
-  ScalarType kv_type = ScalarType::kF16;
+  KvType kv_type = KvType::kF16;
 };
 
 // residual += post_norm(linear(input)); input is `a` for AttentionOut, `h` for MlpOut.
@@ -263,18 +264,21 @@ struct WorkspacePlan {
   int64_t num_layers = 0;
   AttentionShape attention;
   int64_t kv_blocks = 0;
-  ScalarType widest_kv = ScalarType::kF16;
+  KvType widest_kv = KvType::kF16;  // of most bytes a block
 };
 
-// Bytes of one block: [layer][K|V][kv_head][kBlockTokens][head_dim] of `type`.
-constexpr int64_t KvBlockBytes(int64_t layers, const AttentionShape& shape, ScalarType type) {
-  return layers * 2 * shape.num_kv_heads * kBlockTokens * shape.head_dim * ScalarBytes(type);
+// Bytes of the keys or values of one head in a block: [kBlockTokens][head_dim] of `type`, then
+// [kBlockTokens] fp32 scales where it has them, so that whoever reads a head reads one run.
+constexpr int64_t KvHeadBytes(const AttentionShape& shape, KvType type) {
+  const KvTypeTraits& traits = TraitsOf(type);
+  return int64_t{kBlockTokens} *
+         (int64_t{shape.head_dim} * traits.value_bytes + traits.scale_bytes);
 }
 
-// What not every backend can do.
-struct BackendFeatures {
-  bool int8_activations = false;
-};
+// Bytes of one block: [layer][K|V][kv_head] of KvHeadBytes.
+constexpr int64_t KvBlockBytes(int64_t layers, const AttentionShape& shape, KvType type) {
+  return layers * 2 * shape.num_kv_heads * KvHeadBytes(shape, type);
+}
 
 struct BackendMemory {
   int64_t kv_bytes = 0;
@@ -297,7 +301,6 @@ class Backend {
   // One line for logs and tables: "cpu avx512 (vnni, bf16), 2 threads".
   virtual std::string Describe() const = 0;
   virtual int Threads() const = 0;
-  virtual BackendFeatures Features() const { return {}; }
 
   // Packs one weight into each of `formats`, reading the source once. Never holds more than the
   // results, one format's canonical copy and a chunk of fp32 rows. Errors: the source's;
@@ -309,6 +312,11 @@ class Backend {
   // bf16) alone, where they are what was packed, rounded to the format. Null where the backend
   // cannot tell. The source keeps the packed bytes alive; any thread, also while a step computes.
   virtual std::optional<WeightSource> Values(const Weight& weight) const;
+
+  // Whether AttentionIn and Attention take `type`; those without scales always.
+  virtual bool HasKvType(KvType type) const;
+  // Whether products take `activations`; kFull always.
+  virtual bool HasActivations(Activations activations) const;
 
   // Called once, after the weights. RESOURCE_EXHAUSTED with the bytes wanted when memory is short.
   virtual absl::Status CreateWorkspace(const WorkspacePlan& plan) = 0;
@@ -342,5 +350,9 @@ class Backend {
 };
 
 inline std::optional<WeightSource> Backend::Values(const Weight&) const { return std::nullopt; }
+inline bool Backend::HasActivations(Activations activations) const {
+  return activations == Activations::kFull;
+}
+inline bool Backend::HasKvType(KvType type) const { return TraitsOf(type).scale_bytes == 0; }
 
 }  // namespace vernier

@@ -122,6 +122,7 @@ class ReferenceBackend final : public Backend {
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override;
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
+  bool HasKvType(KvType) const override { return true; }
 
   void Execute(const StepKey& key, const Batch& batch, absl::FunctionRef<void()> forward) override;
   absl::Status Synchronize() override { return absl::OkStatus(); }
@@ -138,9 +139,14 @@ class ReferenceBackend final : public Backend {
   absl::Status CopyActivation(Activation which, std::span<float> out) override;
 
  private:
-  // The head of a token's slot in the cache: [head_dim] of `type`.
-  uint8_t* Slot(int layer, bool is_value, int kv_head, int32_t slot, const AttentionShape& shape,
-                ScalarType type);
+  // The head of a token's slot in the cache.
+  struct SlotHead {
+    uint8_t* values;  // [head_dim] of the type
+    float* scale;     // null: the type has none
+    float Scale() const { return scale == nullptr ? 1 : *scale; }
+  };
+  SlotHead Slot(int layer, bool is_value, int kv_head, int32_t slot, const AttentionShape& shape,
+                KvType type);
   void WriteSlots(const AttentionInArgs& args, int row, const float* k, const float* v);
   void AttendHead(const AttentionArgs& args, const SequenceRows& sequence, int row, int head);
   void AddToResidual(const ResidualArgs& args, const float* input, int64_t width);
@@ -248,37 +254,21 @@ void ReferenceBackend::Embed(const EmbedArgs& args) {
   }
 }
 
-uint8_t* ReferenceBackend::Slot(int layer, bool is_value, int kv_head, int32_t slot,
-                                const AttentionShape& shape, ScalarType type) {
+ReferenceBackend::SlotHead ReferenceBackend::Slot(int layer, bool is_value, int kv_head,
+                                                  int32_t slot, const AttentionShape& shape,
+                                                  KvType type) {
   const int64_t block = slot / kBlockTokens;
   const int64_t offset = slot % kBlockTokens;
   VERNIER_CHECK(slot >= 0 && block < plan_.kv_blocks && layer < plan_.num_layers);
+  VERNIER_CHECK(KvHeadBytes(shape, type) <= KvHeadBytes(shape, plan_.widest_kv));
   const int64_t head = (int64_t{layer} * 2 + (is_value ? 1 : 0)) * shape.num_kv_heads + kv_head;
-  return kv_.values.get() + block * KvBlockBytes(plan_.num_layers, shape, plan_.widest_kv) +
-         (head * kBlockTokens + offset) * shape.head_dim * ScalarBytes(type);
-}
-
-void StoreHead(std::span<const float> values, ScalarType type, uint8_t* slot) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (type == ScalarType::kF32) {
-      std::memcpy(slot + i * 4, &values[i], 4);
-    } else {
-      const uint16_t bits =
-          type == ScalarType::kF16 ? F16FromF32(values[i]) : BF16FromF32(values[i]);
-      std::memcpy(slot + i * 2, &bits, 2);
-    }
-  }
-}
-
-float LoadFromSlot(const uint8_t* slot, ScalarType type, int64_t i) {
-  if (type == ScalarType::kF32) {
-    float value;
-    std::memcpy(&value, slot + i * 4, 4);
-    return value;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, slot + i * 2, 2);
-  return type == ScalarType::kF16 ? F32FromF16(bits) : F32FromBF16(bits);
+  uint8_t* values = kv_.values.get() +
+                    block * KvBlockBytes(plan_.num_layers, shape, plan_.widest_kv) +
+                    head * KvHeadBytes(shape, type);
+  const int64_t row_bytes = int64_t{shape.head_dim} * TraitsOf(type).value_bytes;
+  float* scales = reinterpret_cast<float*>(values + kBlockTokens * row_bytes);
+  return {values + offset * row_bytes,
+          TraitsOf(type).scale_bytes > 0 ? scales + offset : nullptr};
 }
 
 void ReferenceBackend::WriteSlots(const AttentionInArgs& args, int row, const float* k,
@@ -287,10 +277,11 @@ void ReferenceBackend::WriteSlots(const AttentionInArgs& args, int row, const fl
   for (int head = 0; head < shape.num_kv_heads; ++head) {
     const int32_t slot = batch_.slots[row];
     const size_t start = size_t{1} * head * shape.head_dim;
-    StoreHead({k + start, static_cast<size_t>(shape.head_dim)}, args.kv_type,
-              Slot(args.layer, false, head, slot, shape, args.kv_type));
-    StoreHead({v + start, static_cast<size_t>(shape.head_dim)}, args.kv_type,
-              Slot(args.layer, true, head, slot, shape, args.kv_type));
+    for (const bool is_value : {false, true}) {
+      const SlotHead to = Slot(args.layer, is_value, head, slot, shape, args.kv_type);
+      const float* from = (is_value ? v : k) + start;
+      EncodeKvHead(args.kv_type, {from, static_cast<size_t>(shape.head_dim)}, to.values, to.scale);
+    }
   }
 }
 
@@ -335,12 +326,12 @@ void ReferenceBackend::AttendHead(const AttentionArgs& args, const SequenceRows&
   const float* q = query_.values.get() + row * QueryWidth() + int64_t{head} * shape.head_dim;
   std::vector<double> weights(last - first + 1);
   for (int32_t position = first; position <= last; ++position) {
-    const uint8_t* k = slot_of(position, false);
+    const SlotHead k = slot_of(position, false);
     double dot = 0;
     for (int i = 0; i < shape.head_dim; ++i) {
-      dot += static_cast<double>(q[i]) * LoadFromSlot(k, args.kv_type, i);
+      dot += static_cast<double>(q[i]) * DecodeKv(args.kv_type, k.values, i);
     }
-    weights[position - first] = dot * shape.scale;
+    weights[position - first] = dot * k.Scale() * shape.scale;
   }
   const double largest = *std::max_element(weights.begin(), weights.end());
   double total = 0;
@@ -348,9 +339,9 @@ void ReferenceBackend::AttendHead(const AttentionArgs& args, const SequenceRows&
 
   std::vector<double> sums(shape.head_dim);
   for (int32_t position = first; position <= last; ++position) {
-    const uint8_t* v = slot_of(position, true);
+    const SlotHead v = slot_of(position, true);
     for (int i = 0; i < shape.head_dim; ++i) {
-      sums[i] += weights[position - first] * LoadFromSlot(v, args.kv_type, i);
+      sums[i] += weights[position - first] * v.Scale() * DecodeKv(args.kv_type, v.values, i);
     }
   }
   float* out = attention_.values.get() + row * QueryWidth() + int64_t{head} * shape.head_dim;

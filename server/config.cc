@@ -20,6 +20,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "kernels/kv_type.h"
 #include "kernels/quant_format.h"
 #include "server/config_reader.h"
 
@@ -63,6 +64,12 @@ void ReadFormats(ConfigReader* reader, const YAML::Node& node, std::vector<Forma
   }
 }
 
+std::vector<std::string> KvTypeNames() {
+  std::vector<std::string> names;
+  for (const KvTypeTraits& traits : kKvTypes) names.push_back(traits.name);
+  return names;
+}
+
 void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* config) {
   std::vector<VariantSpec>* variants = &config->variants;
   if (!node.IsSequence()) return reader->Error(node, "variants must be a list");
@@ -74,7 +81,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
   bool any_at_start = false;
   for (const YAML::Node& entry : node) {
     VariantSpec spec;
-    std::string kv = "fp16", activations;
+    std::string kv, activations;
     bool has_formats = false;
     std::optional<FormatId> lm_head;
     int64_t guaranteed_blocks = 0;
@@ -84,7 +91,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                      {"kv_blocks", reader->Whole(&guaranteed_blocks, 0, int64_t{1} << 40)},
                      {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
                      {"at_start", reader->Bool(&spec.at_start)},
-                     {"kv", reader->OneOf(&kv, {"fp16", "bf16", "fp32"})},
+                     {"kv", reader->OneOf(&kv, KvTypeNames())},
                      {"activations", reader->OneOf(&activations, {"full", "int8"})},
                      {"formats",
                       [&](const YAML::Node& formats, const std::string&) {
@@ -95,7 +102,6 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                         lm_head = ReadFormat(reader, format);
                       }}});
     if (!entry.IsMap()) continue;
-    spec.kv = kv == "fp16" ? ScalarType::kF16 : kv == "bf16" ? ScalarType::kBF16 : ScalarType::kF32;
     any_at_start |= spec.at_start;
     if (!IsVariantName(spec.name)) {
       // Not kept: other messages list the names.
@@ -108,15 +114,17 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                     absl::StrCat("variant ", ConfigReader::Shown(spec.name), " is given twice"));
     }
     if (!has_formats) {
-      // A bare format name is a variant of its own.
-      if (auto named = ParseVariant(spec.name); named.ok()) {
-        spec.formats = std::move(named->formats);
-        spec.activations = named->activations;
+      // A bare name of a format, with or without what may stand behind it, is a variant of its own.
+      if (const auto bare = ParseVariant(spec.name); bare.ok()) {
+        spec.formats = bare->formats;
+        spec.kv = bare->kv;
+        spec.activations = bare->activations;
       } else {
         reader->Error(entry,
                       absl::StrCat("variant ", ConfigReader::Shown(spec.name), " has no formats"));
       }
     }
+    if (const auto type = ParseKvType(kv); type.ok()) spec.kv = *type;
     if (!activations.empty()) {
       spec.activations = activations == "int8" ? Activations::kInt8 : Activations::kFull;
     }
@@ -355,18 +363,17 @@ void SetVariants(absl::string_view names, ParsedConfig* parsed) {
   parsed->config.engine.weights.clear();
   parsed->lines.try_emplace("variants", 0);
   for (const absl::string_view name : absl::StrSplit(names, ',')) {
-    absl::StatusOr<VariantSpec> named = ParseVariant(name);
-    if (!named.ok()) {
-      parsed->errors.push_back({0, absl::StrCat("--variants: ", named.status().message())});
+    auto spec = ParseVariant(name);
+    if (!spec.ok()) {
+      parsed->errors.push_back({0, absl::StrCat("--variants: ", spec.status().message())});
       continue;
     }
-    VariantSpec spec = *std::move(named);
     if (std::any_of(parsed->config.variants.begin(), parsed->config.variants.end(),
-                    [&](const VariantSpec& v) { return v.name == spec.name; })) {
-      parsed->errors.push_back({0, absl::StrCat("--variants: ", spec.name, " is given twice")});
+                    [&](const VariantSpec& v) { return v.name == spec->name; })) {
+      parsed->errors.push_back({0, absl::StrCat("--variants: ", spec->name, " is given twice")});
       continue;
     }
-    parsed->config.variants.push_back(std::move(spec));
+    parsed->config.variants.push_back(*std::move(spec));
   }
 }
 

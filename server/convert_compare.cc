@@ -34,12 +34,16 @@ absl::StatusOr<std::vector<int>> ConvertVariants(const v1::CompareRequest& reque
   return variants;
 }
 
+// Order of precision: of the weights, then of the KV cache.
+std::pair<int, int> RankOf(const Variant& variant) {
+  return {FormatOf(variant.precision).precision_rank, TraitsOf(variant.kv).precision_rank};
+}
+
 absl::StatusOr<int> ConvertReference(const v1::CompareRequest& request,
                                      const std::vector<int>& variants, const Model& model) {
   if (request.reference().empty()) {
     return *std::max_element(variants.begin(), variants.end(), [&](int a, int b) {
-      return FormatOf(model.variants[a].precision).precision_rank <
-             FormatOf(model.variants[b].precision).precision_rank;
+      return RankOf(model.variants[a]) < RankOf(model.variants[b]);
     });
   }
   auto index = ResolveVariant("", request.reference(), model);

@@ -324,8 +324,7 @@ void RealDaemon::MakeModelControl() {
 void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
                        int64_t before_load_bytes) {
   const BackendMemory memory = backend_->Memory();
-  metrics_.SetModel(*model_, ScalarName(model_->variants[0].kv),
-                    engine_->Snapshot().kv_blocks_total);
+  metrics_.SetModel(*model_, engine_->Snapshot().kv_blocks_total);
   metrics_.SetResident(before_load_bytes, ResidentAnonymousBytes(), memory.kv_bytes,
                        memory.workspace_bytes, *model_);
   served_.model = model_.get();

@@ -83,7 +83,7 @@ class Metrics : public EngineObserver {
           int64_t context_bound);
 
   // Once, when the model is loaded: info series and load figures.
-  void SetModel(const Model& model, const std::string& kv_type, int64_t kv_blocks);
+  void SetModel(const Model& model, int64_t kv_blocks);
   // What each variant costs, after one came or went.
   void RenewMemory(const Model& model);
   // RssAnon before the load, and at ready: what the tracked components are reconciled with.

@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "absl/strings/string_view.h"
+#include "engine/model/forward.h"
 #include "engine/status_payload.h"
 #include "kernels/quant_format.h"
 #include "server/metrics.h"
@@ -162,12 +163,12 @@ void Metrics::ObserveRender(absl::Duration duration) {
   render_seconds_->Observe(Seconds(duration));
 }
 
-void Metrics::SetModel(const Model& model, const std::string& kv_type, int64_t kv_blocks) {
+void Metrics::SetModel(const Model& model, int64_t kv_blocks) {
   table_
       .AddGauge("vernier_cache_config_info", "1, with the shape of the KV pool.",
                 {{"block_size", std::to_string(kBlockTokens)},
                  {"num_gpu_blocks", std::to_string(kv_blocks)},
-                 {"kv_dtype", kv_type}})
+                 {"kv_dtype", KvTypeName(WidestKv(model))}})
       ->Set(1);
   for (size_t i = 0; i < model.variants.size(); ++i) {
     const Variant& variant = model.variants[i];
@@ -178,7 +179,7 @@ void Metrics::SetModel(const Model& model, const std::string& kv_type, int64_t k
                                 {{"weights_sha256_12", model.weights_sha256.substr(0, 12)},
                                  {"quant_method", format.method},
                                  {"group_size", std::to_string(format.group)},
-                                 {"kv_dtype", ScalarName(variant.kv)},
+                                 {"kv_dtype", KvTypeName(variant.kv)},
                                  {"activations", ActivationsName(variant.activations)},
                                  {"source", model.source}}))
         ->Set(1);

@@ -107,7 +107,7 @@ v1::Variant DescribeVariant(const Model& model, int variant, v1::VariantState st
   v1::Variant out;
   out.set_name(from.name);
   out.set_precision(FormatOf(from.precision).name);
-  out.set_kv_type(ScalarName(from.kv));
+  out.set_kv_type(KvTypeName(from.kv));
   out.set_activations(ActivationsName(from.activations));
   out.set_state(from.loaded ? state : v1::UNLOADED);
   *out.mutable_memory() = MemoryOf(model, variant);

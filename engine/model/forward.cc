@@ -47,13 +47,19 @@ void ForwardPass(const Model& model, int variant, int logits_buffer, Backend* ba
                    .buffer = logits_buffer});
 }
 
+KvType WidestKv(const Model& model) {
+  VERNIER_CHECK(!model.variants.empty());
+  const AttentionShape& shape = model.config.attention;
+  KvType widest = model.variants[0].kv;
+  for (const Variant& variant : model.variants) {
+    if (KvHeadBytes(shape, variant.kv) > KvHeadBytes(shape, widest)) widest = variant.kv;
+  }
+  return widest;
+}
+
 WorkspacePlan PlanWorkspace(const Model& model, int64_t max_rows, int64_t max_logit_rows,
                             int64_t max_context, int64_t kv_blocks) {
   const ModelConfig& config = model.config;
-  ScalarType widest_kv = ScalarType::kF16;
-  for (const Variant& variant : model.variants) {
-    if (ScalarBytes(variant.kv) > ScalarBytes(widest_kv)) widest_kv = variant.kv;
-  }
   return {.max_rows = max_rows,
           .max_logit_rows = max_logit_rows,
           .max_context = max_context,
@@ -63,7 +69,7 @@ WorkspacePlan PlanWorkspace(const Model& model, int64_t max_rows, int64_t max_lo
           .num_layers = config.num_layers,
           .attention = config.attention,
           .kv_blocks = kv_blocks,
-          .widest_kv = widest_kv};
+          .widest_kv = WidestKv(model)};
 }
 
 }  // namespace vernier

@@ -17,6 +17,10 @@ namespace vernier {
 // kLogitBuffers.
 void ForwardPass(const Model& model, int variant, int logits_buffer, Backend* backend);
 
+// Of the variants' KV types the one whose blocks are largest: all variants share blocks of its
+// size.
+KvType WidestKv(const Model& model);
+
 // What Backend::CreateWorkspace needs to run any variant of `model`: batches of at most `max_rows`
 // rows, `max_logit_rows` of them with logits, sequences of at most `max_context` tokens, and
 // `kv_blocks` blocks of kBlockTokens tokens shared by all variants.

@@ -8,10 +8,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/model/load_plan.h"
 #include "engine/model/load_tensors.h"
+#include "engine/status_payload.h"
 #include "kernels/base/log.h"
 
 namespace vernier {
@@ -100,17 +102,6 @@ FormatId PrecisionOf(const VariantWeights& variant) {
   return most;
 }
 
-absl::Status CheckFeatures(const std::vector<VariantSpec>& variants, const Backend& backend) {
-  for (const VariantSpec& spec : variants) {
-    if (spec.activations == Activations::kInt8 && !backend.Features().int8_activations) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("variant ", spec.name, ": activations int8 need products of bytes, which ",
-                       backend.Describe(), " lacks; CPUs with AVX-512 VNNI or AMX have them"));
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 std::vector<const Weight*> WeightsOf(const VariantWeights& variant) {
@@ -161,18 +152,31 @@ VariantSpec DefaultVariant(FormatId format) {
   VariantSpec spec{.name = row.name};
   if (row.bits < 16) spec.formats = {{"lm_head", FormatId::kF16}, {"embed", FormatId::kF16}};
   spec.formats.push_back({"*", format});
-  if (row.bits > 16) spec.kv = ScalarType::kF32;
+  if (row.bits > 16) spec.kv = KvType::kF32;
   return spec;
 }
 
 absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name) {
-  constexpr absl::string_view kInt8Activations = "+a8";
   absl::string_view format_name = name;
-  const bool int8_activations = absl::ConsumeSuffix(&format_name, kInt8Activations);
+  bool int8_kv = false, int8_activations = false;
+  while (true) {
+    if (!int8_kv && absl::ConsumeSuffix(&format_name, "+kv8")) {
+      int8_kv = true;
+    } else if (!int8_activations && absl::ConsumeSuffix(&format_name, "+a8")) {
+      int8_activations = true;
+    } else {
+      break;
+    }
+  }
   const absl::StatusOr<FormatId> format = ParseFormat(format_name);
-  if (!format.ok()) return format.status();
+  if (!format.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(format.status().message(),
+                     "; behind it may stand +kv8, an int8 KV cache, and +a8, int8 activations"));
+  }
   VariantSpec spec = DefaultVariant(*format);
   spec.name = std::string(name);
+  if (int8_kv) spec.kv = KvType::kInt8;
   if (int8_activations) spec.activations = Activations::kInt8;
   return spec;
 }
@@ -204,6 +208,27 @@ absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {
   return absl::OkStatus();
 }
 
+absl::Status CheckBackendHas(const std::vector<VariantSpec>& variants, const Backend& backend) {
+  const auto lacks = [&](const VariantSpec& variant, const char* key, const char* value,
+                         const std::string& known) {
+    return InvalidField({absl::StrCat("variant ", variant.name, ": ", key), value,
+                         absl::StrCat(known, " on this backend (", backend.Describe(), ")")});
+  };
+  for (const VariantSpec& variant : variants) {
+    if (!backend.HasActivations(variant.activations)) {
+      return lacks(variant, "activations", ActivationsName(variant.activations), "full");
+    }
+    if (backend.HasKvType(variant.kv)) continue;
+    std::vector<absl::string_view> known;
+    for (const KvTypeTraits& traits : kKvTypes) {
+      if (backend.HasKvType(traits.type)) known.push_back(traits.name);
+    }
+    return lacks(variant, "kv", KvTypeName(variant.kv),
+                 absl::StrCat("one of ", absl::StrJoin(known, ", ")));
+  }
+  return absl::OkStatus();
+}
+
 const char* IntegrityName(Integrity integrity) {
   return integrity == Integrity::kManifest ? "manifest" : "structure only";
 }
@@ -230,7 +255,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
                                                      Backend* backend,
                                                      const LoadProgressFunction& progress) {
   if (absl::Status status = CheckVariants(variants); !status.ok()) return status;
-  if (absl::Status status = CheckFeatures(variants, *backend); !status.ok()) return status;
+  if (absl::Status status = CheckBackendHas(variants, *backend); !status.ok()) return status;
   auto model = std::make_unique<Model>();
   model->name = name;
   model->source = checkpoint.source();

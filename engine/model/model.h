@@ -34,7 +34,7 @@ struct FormatRule {
 struct VariantSpec {
   std::string name;                 // [a-z0-9][a-z0-9._+-]{0,62}
   std::vector<FormatRule> formats;  // the last one must match everything
-  ScalarType kv = ScalarType::kF16;
+  KvType kv = KvType::kF16;
   Activations activations = Activations::kFull;
   bool at_start = true;  // false: not loaded until it is asked for (variant_loader.h)
 };
@@ -43,8 +43,8 @@ struct VariantSpec {
 // rest in `format`; a format of 16 bits or more is used throughout, and fp32 keeps its KV in fp32.
 VariantSpec DefaultVariant(FormatId format);
 
-// A format's name, and "+a8" behind it for int8 activations: "int8+a8". INVALID_ARGUMENT naming
-// what is known.
+// The spec that a bare name means: "nf4" is DefaultVariant's; behind the format, each once, "+kv8"
+// makes the KV cache int8 and "+a8" the activations. INVALID_ARGUMENT naming what is known.
 absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name);
 
 // INVALID_ARGUMENT naming the first variant with a malformed or repeated name or without a rule, or
@@ -95,7 +95,7 @@ struct Variant : VariantWeights {
   // Of most of its bytes among the layers' linears; of its last rule where it is not loaded at the
   // start.
   FormatId precision = FormatId::kF16;
-  ScalarType kv = ScalarType::kF16;
+  KvType kv = KvType::kF16;
   Activations activations = Activations::kFull;
   Renewed<bool> loaded = true;        // false: requests for it are refused
   Renewed<int64_t> own_bytes = 0;     // packed weights and vectors that no other variant uses
@@ -162,9 +162,10 @@ using LoadProgressFunction = std::function<bool(const LoadProgress&)>;
 // the checkpoint, INVALID_ARGUMENT for values that are not finite, a shape that the config
 // contradicts, a rule set that leaves a weight without a format or a tokenizer larger than the
 // vocabulary; the same naming the file and the tensor for what a manifest beside the model
-// contradicts, and for a file that changes meanwhile; those of CheckVariants; CANCELLED when
-// `progress` (null: none; called before the first tensor and after each) returns false. A tokenizer
-// or chat template that is missing or not supported is no error: the reason is in the result.
+// contradicts, and for a file that changes meanwhile; those of CheckVariants, and naming the first
+// variant whose KV type the backend lacks; CANCELLED when `progress` (null: none; called before the
+// first tensor and after each) returns false. A tokenizer or chat template that is missing or not
+// supported is no error: the reason is in the result.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, const std::string& name,
                                                  const std::vector<VariantSpec>& variants,
                                                  Backend* backend,

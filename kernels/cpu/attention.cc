@@ -1,8 +1,10 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "kernels/base/check.h"
 
@@ -10,6 +12,15 @@ namespace vernier {
 namespace {
 
 static_assert(kKeyBlock == kBlockTokens);
+static_assert(std::extent_v<decltype(KernelTable::load)> == kNumKvTypes &&
+              std::extent_v<decltype(KernelTable::store)> == kNumKvTypes);
+
+// Of types that have none.
+constexpr std::array<float, kKeyBlock> kNoScales = [] {
+  std::array<float, kKeyBlock> ones{};
+  ones.fill(1);
+  return ones;
+}();
 
 int64_t PaddedHead(const AttentionShape& shape) { return CheckedRoundUp(shape.head_dim, kChunk); }
 
@@ -143,18 +154,22 @@ class HeadTask {
     }
   }
 
-  // The sequence's block as fp32: all of its keys, and slots [begin, end) of its values.
+  // The sequence's block as fp32, but for its scales: all of its keys, and slots [begin, end) of
+  // its values.
   void LoadBlock(int64_t block, int begin, int end) {
     const SequenceRows& sequence = batch_.sequences[task_.sequence];
     VERNIER_CHECK(block < sequence.num_blocks);
     const int64_t id = batch_.blocks[sequence.first_block + block];
+    const KvTypeTraits& traits = TraitsOf(args_.kv_type);
     const auto load = runtime_.kernels->load[static_cast<int>(args_.kv_type)];
-    const auto head = [&](int value) {
-      return runtime_.cache.head(id, args_.layer, value, kv_head_, shape_, args_.kv_type);
+    const auto head = [&](int value, const float** scales) {
+      uint8_t* at = runtime_.cache.head(id, args_.layer, value, kv_head_, shape_, args_.kv_type);
+      if (traits.scale_bytes > 0) *scales = KvCache::scales(at, shape_, args_.kv_type);
+      return at;
     };
-    load(head(0), int64_t{kKeyBlock} * shape_.head_dim, keys_);
-    const int64_t row_bytes = shape_.head_dim * ScalarBytes(args_.kv_type);
-    const uint8_t* values = head(1);
+    load(head(0, &key_scales_), int64_t{kKeyBlock} * shape_.head_dim, keys_);
+    const int64_t row_bytes = int64_t{shape_.head_dim} * traits.value_bytes;
+    const uint8_t* values = head(1, &value_scales_);
     if (width_ == shape_.head_dim) {
       load(values + begin * row_bytes, (end - begin) * width_, values_ + begin * width_);
       return;
@@ -175,11 +190,12 @@ class HeadTask {
                           .q_stride = width_,
                           .n = shape_.head_dim,
                           .keys = keys_,
+                          .scales = key_scales_,
                           .scale = shape_.scale,
                           .scores = scores_});
       for (int j = 0; j < some; ++j) {
-        keep_[j] = kernels.soften(scores_ + j * kKeyBlock, begin, end, &state.maxima[i + j],
-                                  &state.totals[i + j]);
+        keep_[j] = kernels.soften(scores_ + j * kKeyBlock, value_scales_, begin, end,
+                                  &state.maxima[i + j], &state.totals[i + j]);
       }
       kernels.add_values({.count = some,
                           .p = scores_,
@@ -212,13 +228,15 @@ class HeadTask {
   const AttentionShape& shape_;
   const AttentionTask& task_;
   const int kv_head_;
-  const int group_;      // query heads of the kv head
-  const int64_t width_;  // head_dim to a multiple of kChunk
-  float* keys_;          // [head_dim, kKeyBlock]
-  float* values_;        // [kKeyBlock, width_]
-  float* queries_;       // [num_rows * group_, width_]
-  float* scores_;        // [max_queries, kKeyBlock]
-  float* keep_;          // [max_queries]
+  const int group_;                               // query heads of the kv head
+  const int64_t width_;                           // head_dim to a multiple of kChunk
+  float* keys_;                                   // [head_dim, kKeyBlock]
+  float* values_;                                 // [kKeyBlock, width_]
+  float* queries_;                                // [num_rows * group_, width_]
+  float* scores_;                                 // [max_queries, kKeyBlock]
+  float* keep_;                                   // [max_queries]
+  const float* key_scales_ = kNoScales.data();    // [kKeyBlock]
+  const float* value_scales_ = kNoScales.data();  // [kKeyBlock]
   Softmax segment_, whole_;
 };
 

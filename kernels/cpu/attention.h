@@ -17,18 +17,24 @@
 
 namespace vernier {
 
-// The cache: [block][layer][K|V][kv_head] of a scalar type that may differ from step to step, keys
-// as [head_dim][kBlockTokens], so that a vector is one input of many keys, and values as
-// [kBlockTokens][head_dim]; blocks lie block_bytes apart, which the widest type needs.
+// The cache: [block][layer][K|V][kv_head] of a type that may differ from step to step, keys as
+// [head_dim][kBlockTokens], so that a vector is one input of many keys, and values as
+// [kBlockTokens][head_dim], each with its [kBlockTokens] scales behind it; blocks lie block_bytes
+// apart, which the widest type needs.
 struct KvCache {
   uint8_t* data = nullptr;
   int64_t block_bytes = 0;
 
   // What a block holds of one head; `value` 0 for keys, 1 for values.
   uint8_t* head(int64_t block, int layer, int value, int kv_head, const AttentionShape& shape,
-                ScalarType type) const {
+                KvType type) const {
     const int64_t index = (int64_t{layer} * 2 + value) * shape.num_kv_heads + kv_head;
-    return data + block * block_bytes + index * kBlockTokens * shape.head_dim * ScalarBytes(type);
+    return data + block * block_bytes + index * KvHeadBytes(shape, type);
+  }
+  // The scales of what head() returned, [kBlockTokens], for a type that has them.
+  static float* scales(uint8_t* head, const AttentionShape& shape, KvType type) {
+    return reinterpret_cast<float*>(head + int64_t{kBlockTokens} * shape.head_dim *
+                                               TraitsOf(type).value_bytes);
   }
 };
 

@@ -73,6 +73,9 @@ inline void StoreBF16(uint8_t* p, Vec a) {
   const __m512i kept = _mm512_srli_epi32(_mm512_mask_blend_epi32(nan, rounded, quiet), 16);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(kept));
 }
+inline void StoreLowBytes(uint8_t* p, Vec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_castps_si512(a.v)));
+}
 
 // The table's products with absmax are the weights' own fp32 values: one rounding, as the format
 // has.

@@ -48,9 +48,6 @@ class CpuBackend final : public Backend {
                         pool_.threads() == 1 ? " thread" : " threads");
   }
   int Threads() const override { return pool_.threads(); }
-  BackendFeatures Features() const override {
-    return {.int8_activations = kernels_.digits != nullptr};
-  }
 
   absl::StatusOr<std::vector<Weight>> CreateWeights(const WeightSource& source,
                                                     std::span<const FormatId> formats) override {
@@ -62,6 +59,10 @@ class CpuBackend final : public Backend {
   }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
+  bool HasKvType(KvType) const override { return true; }
+  bool HasActivations(Activations activations) const override {
+    return activations == Activations::kFull || kernels_.digits != nullptr;
+  }
   void Forget(std::span<const int32_t> blocks) override;
 
   void Execute(const StepKey& key, const Batch& batch, absl::FunctionRef<void()> forward) override;
@@ -152,7 +153,7 @@ absl::Status CpuBackend::CreateWorkspace(const WorkspacePlan& plan) {
 
 void CpuBackend::Forget(std::span<const int32_t> blocks) {
   if (free_blocks_ == FreeBlocks::kAsTheyWere) return;
-  constexpr int kNanBytes = 0xff;  // a NaN in every scalar type
+  constexpr int kNanBytes = 0xff;  // a NaN in every scalar type, and as a scale
   for (const int32_t block : blocks) {
     VERNIER_CHECK(block >= 0 && block < workspace_->plan.kv_blocks);
     std::memset(workspace_->kv.data() + block * workspace_->kv_block_bytes, kNanBytes,
@@ -246,25 +247,35 @@ void CpuBackend::FinishHeads(const Norm* norm, int64_t rotated, int64_t row, int
 void CpuBackend::StoreKv(const AttentionInArgs& args, int64_t row) const {
   const int64_t slot = batch_->slots[row];
   VERNIER_CHECK(slot >= 0 && slot < workspace_->plan.kv_blocks * kBlockTokens);
-  const int64_t scalar_bytes = ScalarBytes(args.kv_type);
+  const int64_t offset = slot % kBlockTokens;
+  const KvTypeTraits& traits = TraitsOf(args.kv_type);
   const int64_t head_dim = args.shape.head_dim;
   const auto store = kernels_.store[static_cast<int>(args.kv_type)];
-  const auto block_of = [&](int value, int head) {
-    return cache().head(slot / kBlockTokens, args.layer, value, head, args.shape, args.kv_type);
+  // Where the slot's part of a head begins; its scale is stored, the inverse returned.
+  const auto begin = [&](int value, int head, const float* from, float* inverse) {
+    uint8_t* to =
+        cache().head(slot / kBlockTokens, args.layer, value, head, args.shape, args.kv_type);
+    const KvScale scale = KvScaleOf(args.kv_type, kernels_.largest(from, head_dim));
+    *inverse = scale.inverse;
+    if (traits.scale_bytes > 0) {
+      KvCache::scales(to, args.shape, args.kv_type)[offset] = scale.scale;
+    }
+    return to;
   };
-  const float* k = workspace_->k.view().row(row);
-  const float* v = workspace_->v.view().row(row);
   for (int head = 0; head < args.shape.num_kv_heads; ++head) {
-    store(v + head * head_dim, head_dim,
-          block_of(1, head) + slot % kBlockTokens * head_dim * scalar_bytes);
-    uint8_t* keys = block_of(0, head) + slot % kBlockTokens * scalar_bytes;
+    const float* k = workspace_->k.view().row(row) + head * head_dim;
+    const float* v = workspace_->v.view().row(row) + head * head_dim;
+    float inverse = 1;
+    uint8_t* values = begin(1, head, v, &inverse);
+    store(v, head_dim, inverse, values + offset * head_dim * traits.value_bytes);
+    uint8_t* keys = begin(0, head, k, &inverse) + offset * traits.value_bytes;
     for (int64_t first = 0; first < head_dim; first += kChunk) {
-      alignas(64) uint8_t scalars[kChunk * sizeof(float)];
+      alignas(64) uint8_t codes[kChunk * sizeof(float)];
       const int64_t count = std::min<int64_t>(kChunk, head_dim - first);
-      store(k + head * head_dim + first, count, scalars);
+      store(k + first, count, inverse, codes);
       for (int64_t i = 0; i < count; ++i) {
-        std::memcpy(keys + (first + i) * kBlockTokens * scalar_bytes, scalars + i * scalar_bytes,
-                    scalar_bytes);
+        std::memcpy(keys + (first + i) * kBlockTokens * traits.value_bytes,
+                    codes + i * traits.value_bytes, traits.value_bytes);
       }
     }
   }
@@ -276,7 +287,8 @@ void CpuBackend::AttentionIn(const AttentionInArgs& args) {
                 args.shape.num_kv_heads == planned.num_kv_heads &&
                 args.shape.head_dim == planned.head_dim);
   VERNIER_CHECK(args.layer >= 0 && args.layer < workspace_->plan.num_layers);
-  VERNIER_CHECK(ScalarBytes(args.kv_type) <= ScalarBytes(workspace_->plan.widest_kv));
+  VERNIER_CHECK(KvHeadBytes(planned, args.kv_type) <=
+                KvHeadBytes(planned, workspace_->plan.widest_kv));
   VERNIER_CHECK(args.k.activations == args.q.activations &&
                 args.v.activations == args.q.activations);
   NormRows(args.norm);

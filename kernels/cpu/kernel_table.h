@@ -160,14 +160,15 @@ struct DigitKernels {
   void (*end)();
 };
 
-// scores[i * kKeyBlock + j] = scale * q_i . key_j; a sum takes the even inputs, then the odd ones,
-// each ascending.
+// scores[i * kKeyBlock + j] = scale * q_i . key_j * scales[j]; a sum takes the even inputs, then
+// the odd ones, each ascending.
 struct KeyScores {
   int count;       // queries
   const float* q;  // [count][q_stride]
   int64_t q_stride;
-  int64_t n;          // inputs; any
-  const float* keys;  // [n][kKeyBlock]
+  int64_t n;            // inputs; any
+  const float* keys;    // [n][kKeyBlock]
+  const float* scales;  // [kKeyBlock]
   float scale;
   float* scores;  // [count][kKeyBlock]
 };
@@ -200,18 +201,23 @@ struct KernelTable {
   // gate = act(gate) * up; up null: gate = act(gate). By ActivationKind.
   void (*activate[3])(float* gate, const float* up, int64_t n);
 
-  // Keys and values from and to the cache, by ScalarType; any n.
-  void (*load[3])(const void* in, int64_t n, float* out);
-  void (*store[3])(const float* in, int64_t n, void* out);
+  // Keys and values from and to the cache, by KvType, without their scales: store keeps
+  // in * inverse; any n.
+  void (*load[4])(const void* in, int64_t n, float* out);
+  void (*store[4])(const float* in, int64_t n, float inverse, void* out);
+  // The largest magnitude; NaN when a value is not finite. Any n.
+  float (*largest)(const float* in, int64_t n);
 
   // Attention of a few queries, 1 to `max_queries`, over one block of keys. What a query gets is
   // the same for every number of them.
   int max_queries;
   void (*score_keys)(const KeyScores& args);
-  // One step of the running softmax of one query: scores [kKeyBlock] become exp(score - max), 0
-  // outside [first, last), where max has grown to the largest of them; total = total * keep + their
-  // sum. Returns keep, the exponential of what the maximum has grown by, negated.
-  float (*soften)(float* scores, int first, int last, float* max, float* total);
+  // One step of the running softmax of one query: scores [first, last) of [kKeyBlock] become p *
+  // scales, p = exp(score - max), where max has grown to the largest of them; total = total * keep
+  // + the sum of p. Other scores become anything. Returns keep, the exponential of what the maximum
+  // has grown by, negated.
+  float (*soften)(float* scores, const float* scales, int first, int last, float* max,
+                  float* total);
   void (*add_values)(const WeightedValues& args);
 };
 

@@ -75,6 +75,12 @@ inline void StoreBF16(uint8_t* p, Vec a) {
       _mm_packus_epi32(_mm256_castsi256_si128(kept), _mm256_extracti128_si256(kept, 1));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), packed);
 }
+inline void StoreLowBytes(uint8_t* p, Vec a) {
+  const __m256i bytes = _mm256_and_si256(_mm256_castps_si256(a.v), _mm256_set1_epi32(0xff));
+  const __m128i words =
+      _mm_packus_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
 
 // The table's products with absmax are the weights' own fp32 values: one rounding, as the format
 // has.

@@ -80,6 +80,10 @@ inline void StoreBF16(uint8_t* p, Vec a) {
                             BF16FromF32(a[3])};
   memcpy(p, half, sizeof(half));
 }
+inline void StoreLowBytes(uint8_t* p, Vec a) {
+  const Words bits = reinterpret_cast<Words>(a);
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(bits[i]);
+}
 
 inline Table ScaledNf4(float absmax) {
   Table table;

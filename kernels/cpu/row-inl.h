@@ -124,7 +124,25 @@ void Activate(float* gate, const float* up, int64_t n) {
   }
 }
 
-// ---- The cache's scalars ----
+// ---- The cache's values ----
+
+float LargestMagnitude(const float* x, int64_t n) {
+  // 0 times a value is 0 unless that is not finite.
+  Vec largest = Zero(), nothing = Zero();
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Vec v = Load(x + i);
+    largest = Max(largest, Max(v, Sub(Zero(), v)));
+    nothing = Fma(v, Zero(), nothing);
+  }
+  float most = LargestLane(largest), rest = SumLanes(nothing);
+  for (; i < n; ++i) {
+    const float magnitude = __builtin_fabsf(x[i]);
+    if (most < magnitude) most = magnitude;
+    rest += x[i] * 0;
+  }
+  return most + rest;
+}
 
 template <class Element>
 void LoadScalars(const void* in, int64_t n, float* out) {
@@ -140,19 +158,22 @@ void LoadScalars(const void* in, int64_t n, float* out) {
 }
 
 template <int kBytes, void (*kPut)(uint8_t*, Vec)>
-void StoreScalars(const float* in, int64_t n, void* out) {
+void StoreScalars(const float* in, int64_t n, float inverse, void* out) {
+  const Vec factor = Set1(inverse);
   uint8_t* to = static_cast<uint8_t*>(out);
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) kPut(to + i * kBytes, Load(in + i));
+  for (; i + kLanes <= n; i += kLanes) kPut(to + i * kBytes, Mul(Load(in + i), factor));
   if (i == n) return;
   alignas(64) float values[kLanes] = {};
   alignas(64) uint8_t last[kLanes * 4];
   for (int64_t j = i; j < n; ++j) values[j - i] = in[j];
-  kPut(last, Load(values));
+  kPut(last, Mul(Load(values), factor));
   __builtin_memcpy(to + i * kBytes, last, (n - i) * kBytes);
 }
 
 inline void StoreF32(uint8_t* p, Vec v) { Store(reinterpret_cast<float*>(p), v); }
+// Added to 1.5 * 2^23 a number is rounded to a whole one, whose last byte is the sum's.
+inline void StoreInt8(uint8_t* p, Vec v) { StoreLowBytes(p, Add(v, Set1(0x1.8p23f))); }
 
 // ---- Attention over one block of keys ----
 
@@ -188,15 +209,16 @@ void ScoreKeys(const KeyScores& args) {
     VERNIER_UNROLL for (int i = 0; i < kCount; ++i) {
       VERNIER_UNROLL for (int v = 0; v < kKeyVectors; ++v) {
         const int at = i * kKeyVectors + v;
+        const Vec score = Mul(Add(sums[0][at], sums[1][at]), factor);
         Store(args.scores + i * kKeyBlock + key + v * kLanes,
-              Mul(Add(sums[0][at], sums[1][at]), factor));
+              Mul(score, Load(args.scales + key + v * kLanes)));
       }
     }
   }
 }
 
 // A NaN among the scores may or may not become the maximum; the total is NaN either way.
-float Soften(float* scores, int first, int last, float* max, float* total) {
+float Soften(float* scores, const float* scales, int first, int last, float* max, float* total) {
   for (int j = 0; j < first; ++j) scores[j] = -__builtin_inff();
   for (int j = last; j < kKeyBlock; ++j) scores[j] = -__builtin_inff();
   Vec largest = Load(scores);
@@ -213,7 +235,7 @@ float Soften(float* scores, int first, int last, float* max, float* total) {
   Vec sum = Zero();
   for (int j = 0; j < kKeyBlock; j += kLanes) {
     const Vec p = Exp(Sub(Load(scores + j), top));
-    Store(scores + j, p);
+    Store(scores + j, Mul(p, Load(scales + j)));
     sum = Add(sum, p);
   }
   *total = *total * keep + SumLanes(sum);
@@ -285,7 +307,7 @@ struct ValueKernel {
   static void Run(const WeightedValues& args) { AddValues<kCount <= kQueries ? kCount : 1>(args); }
 };
 
-// Rows in the order of PanelLayout, ActivationKind and ScalarType. A layout is multiplied in one
+// Rows in the order of PanelLayout, ActivationKind and KvType. A layout is multiplied in one
 // way: by digits where they have it, else by tiles, else by dots, which also multiply decoded
 // panels.
 constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKernels* digits) {
@@ -302,8 +324,11 @@ constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKerne
       RmsNorm,
       LayerNorm,
       {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},
-      {LoadScalars<ElementF32>, LoadScalars<ElementF16>, LoadScalars<ElementBF16>},
-      {StoreScalars<4, StoreF32>, StoreScalars<2, StoreF16>, StoreScalars<2, StoreBF16>},
+      {LoadScalars<ElementF32>, LoadScalars<ElementF16>, LoadScalars<ElementBF16>,
+       LoadScalars<ElementInt8>},
+      {StoreScalars<4, StoreF32>, StoreScalars<2, StoreF16>, StoreScalars<2, StoreBF16>,
+       StoreScalars<1, StoreInt8>},
+      LargestMagnitude,
       kQueries,
       ForQueries<KeyScores, KeyKernel>,
       Soften,

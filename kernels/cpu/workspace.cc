@@ -54,9 +54,9 @@ absl::StatusOr<RowBuffer> NewRows(int64_t rows, int64_t cols, absl::string_view 
 }
 
 // KvBlockBytes with every product checked.
-int64_t CheckedKvBlockBytes(const WorkspacePlan& plan, int64_t kv_cols) {
-  return CheckedMultiply(CheckedMultiply(CheckedMultiply(plan.num_layers, 2), kv_cols),
-                         kBlockTokens * ScalarBytes(plan.widest_kv));
+int64_t CheckedKvBlockBytes(const WorkspacePlan& plan) {
+  const int64_t heads = CheckedMultiply(plan.num_layers, 2 * int64_t{plan.attention.num_kv_heads});
+  return CheckedMultiply(heads, KvHeadBytes(plan.attention, plan.widest_kv));
 }
 
 }  // namespace
@@ -115,7 +115,7 @@ absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTa
     *row.buffer = *std::move(rows);
     row.buffer->memory.Touch();
   }
-  workspace.kv_block_bytes = CheckedKvBlockBytes(plan, workspace.kv_cols);
+  workspace.kv_block_bytes = CheckedKvBlockBytes(plan);
   absl::StatusOr<Buffer> kv =
       Buffer::Allocate(CheckedMultiply(workspace.kv_block_bytes, plan.kv_blocks), "the KV cache");
   if (!kv.ok()) return kv.status();

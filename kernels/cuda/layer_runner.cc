@@ -25,9 +25,11 @@ HeadShape ShapeOf(const AttentionShape& shape) {
   return {shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.scale, shape.window};
 }
 
-Scalar ScalarOf(ScalarType type) {
-  if (type == ScalarType::kF32) return Scalar::kF32;
-  return type == ScalarType::kF16 ? Scalar::kF16 : Scalar::kBF16;
+// REQUIRES: HasKvType.
+Scalar ScalarOf(KvType type) {
+  VERNIER_CHECK(TraitsOf(type).scale_bytes == 0);
+  if (type == KvType::kF32) return Scalar::kF32;
+  return type == KvType::kF16 ? Scalar::kF16 : Scalar::kBF16;
 }
 
 Gating GatingOf(ActivationKind kind) {
@@ -126,9 +128,9 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
   }
 }
 
-KvLayer LayerRunner::CacheOf(int layer, const AttentionShape& shape, ScalarType type) const {
+KvLayer LayerRunner::CacheOf(int layer, const AttentionShape& shape, KvType type) const {
   VERNIER_CHECK(layer >= 0 && layer < workspace_.plan.num_layers);
-  VERNIER_CHECK(ScalarBytes(type) <= ScalarBytes(workspace_.plan.widest_kv));
+  VERNIER_CHECK(KvHeadBytes(shape, type) <= KvHeadBytes(shape, workspace_.plan.widest_kv));
   return {workspace_.kv.as<uint8_t>() + KvBlockBytes(layer, shape, type), workspace_.kv_block_bytes,
           ScalarOf(type)};
 }

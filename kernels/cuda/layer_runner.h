@@ -55,7 +55,7 @@ class LayerRunner {
   // Notes the first error.
   void Check(cudaError_t error, const char* what);
   Matrix InX(Scalar type, int64_t width) const { return {workspace_.x.as<void>(), type, width}; }
-  KvLayer CacheOf(int layer, const AttentionShape& shape, ScalarType type) const;
+  KvLayer CacheOf(int layer, const AttentionShape& shape, KvType type) const;
   // x = norm(residual) in the type that a weight wants, with what waits to be added.
   Matrix Normalize(const Norm& norm, Scalar type);
   // y of each weight on `norm(residual)`; `y` [weights]. One product where they lie together.

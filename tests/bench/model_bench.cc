@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/random_checkpoint.h"
@@ -94,9 +95,9 @@ absl::StatusOr<Running> Start(const Options& options, const std::vector<std::str
                               const SequenceDriver::Limits& limits) {
   std::vector<VariantSpec> variants;
   for (const std::string& name : formats) {
-    const absl::StatusOr<VariantSpec> variant = ParseVariant(name);
+    absl::StatusOr<VariantSpec> variant = ParseVariant(name);
     if (!variant.ok()) return variant.status();
-    variants.push_back(*variant);
+    variants.push_back(*std::move(variant));
     if (options.lm_head.empty()) continue;
     const absl::StatusOr<FormatId> lm_head = ParseFormat(options.lm_head);
     if (!lm_head.ok()) return lm_head.status();
@@ -335,7 +336,7 @@ absl::Status MeasureMemory(const Options& options) {
   const int64_t peak_before = ProcessBytes("VmHWM");
   const double start = SecondsNow();
   absl::StatusOr<Running> running =
-      Start(options, absl::StrSplit(options.memory_of, '+'), {.kind = "cpu", .isa = options.isa},
+      Start(options, absl::StrSplit(options.memory_of, ','), {.kind = "cpu", .isa = options.isa},
             {.context = kStepRows, .rows = 256, .logit_rows = 32});
   if (!running.ok()) return running.status();
   const double ready = SecondsNow() - start;
@@ -355,7 +356,7 @@ absl::Status MeasureMemory(const Options& options) {
                           running->model->memory.tokenizer_bytes + memory.kv_bytes +
                           memory.workspace_bytes;
   Print(options, {.kind = "memory",
-                  .variants = options.memory_of,
+                  .variants = absl::StrReplaceAll(options.memory_of, {{",", " + "}}),
                   .threads = running->backend->Threads(),
                   .ready_seconds = ready,
                   .idle_mib = (ProcessBytes("RssAnon") - anonymous_before) / kMiB,
@@ -415,7 +416,7 @@ absl::Status Run(const Options& options) {
   }
   if (options.skip_memory) return absl::OkStatus();
   std::vector<std::string> sets = options.formats;
-  if (sets.size() > 1) sets.push_back(absl::StrJoin(options.formats, "+"));
+  if (sets.size() > 1) sets.push_back(absl::StrJoin(options.formats, ","));
   for (const std::string& variants : sets) {
     if (absl::Status status = MeasureMemoryInChild(options, variants); !status.ok()) return status;
   }
@@ -431,7 +432,8 @@ int main(int argc, char** argv) {
   app.add_option("--model", options.model,
                  "A GGUF file, a Hugging Face folder, or random-8b: four layers of an 8B model")
       ->required();
-  app.add_option("--formats", options.formats, "Formats, one variant each")->delimiter(',');
+  app.add_option("--formats", options.formats, "Formats, one variant each; FORMAT+kv8: int8 KV")
+      ->delimiter(',');
   app.add_option("--threads", options.threads, "Compute threads (default: 1 and all)")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024));
@@ -447,7 +449,7 @@ int main(int argc, char** argv) {
                "For calls that repeat one which validated; the header says so");
   app.add_flag("--csv", options.csv, "Print CSV");
   app.add_flag("--skip-memory", options.skip_memory, "Do not measure memory");
-  app.add_option("--memory-of", options.memory_of, "Only the memory of a+b")->group("");
+  app.add_option("--memory-of", options.memory_of, "Only the memory of a,b")->group("");
   CLI11_PARSE(app, argc, argv);
   if (options.threads.empty()) {
     options.threads = {1};

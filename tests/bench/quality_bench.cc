@@ -31,7 +31,7 @@ using testing::SequenceDriver;
 struct Options {
   std::string model, text;
   std::string reference_isa = "avx512";
-  // ISA:VARIANT[:FORMAT of lm_head]
+  // ISA:VARIANT[:FORMAT of lm_head], the variant as --variants has it
   std::vector<std::string> rows{"avx512:int8",   "avx512:nf4", "amx:fp16",    "amx:int8",
                                 "amx:int8:int8", "amx:nf4",    "amx:nf4:int8"};
   int tokens = 4096;
@@ -50,20 +50,19 @@ absl::StatusOr<Running> Start(const Options& options, const std::string& row) {
   if (parts.size() < 2 || parts.size() > 3) {
     return absl::InvalidArgumentError(absl::StrCat(row, " is not ISA:VARIANT[:FORMAT of lm_head]"));
   }
-  absl::StatusOr<VariantSpec> named = ParseVariant(parts[1]);
-  if (!named.ok()) return named.status();
-  VariantSpec variant = *std::move(named);
+  absl::StatusOr<VariantSpec> variant = ParseVariant(parts[1]);
+  if (!variant.ok()) return variant.status();
   if (parts.size() == 3) {
     const absl::StatusOr<FormatId> lm_head = ParseFormat(parts[2]);
     if (!lm_head.ok()) return lm_head.status();
-    variant.formats.insert(variant.formats.begin(), {"lm_head", *lm_head});
+    variant->formats.insert(variant->formats.begin(), {"lm_head", *lm_head});
   }
   Running running;
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend({.kind = "cpu", .isa = parts[0]});
   if (!backend.ok()) return backend.status();
   running.backend = *std::move(backend);
   absl::StatusOr<std::unique_ptr<Model>> model =
-      LoadModel(options.model, "bench", {variant}, running.backend.get(), nullptr);
+      LoadModel(options.model, "bench", {*variant}, running.backend.get(), nullptr);
   if (!model.ok()) return model.status();
   running.model = *std::move(model);
   absl::StatusOr<std::unique_ptr<SequenceDriver>> driver = SequenceDriver::Create(

@@ -36,6 +36,7 @@ struct Options {
   std::vector<int> batches{1, 8, 32, 128, 256};
   int context = 1024;
   int steps = 32;
+  int rounds = 1;
   int prefill_sequences = 8, prefill_tokens = 1024;
   int prefill_rows = 8192;
   double read_gbps = 0;
@@ -173,10 +174,8 @@ absl::Status Prefill(Running* running, const Options& options, int sequences, in
   return absl::OkStatus();
 }
 
-absl::Status TimeDecode(Running* running, const Options& options, const std::string& format,
-                        int batch) {
-  absl::Status status = Prefill(running, options, batch, options.context);
-  if (!status.ok()) return status;
+// Decodes one token of each sequence, `steps` times.
+absl::Status Decode(Running* running, int batch, int steps, std::vector<double>* seconds) {
   const std::vector<int32_t> ids = SomeIds(*running->model, batch, 1);
   std::vector<SequenceDriver::Input> inputs;
   std::vector<SampleRow> rows;
@@ -185,23 +184,44 @@ absl::Status TimeDecode(Running* running, const Options& options, const std::str
     rows.push_back({.logit_index = i});
   }
   std::vector<SampleResult> results(batch);
-  std::vector<double> seconds;
-  for (int step = 0; step < kWarmSteps + options.steps; ++step) {
+  for (int step = 0; step < kWarmSteps + steps; ++step) {
     const double start = SecondsNow();
-    status = running->driver->Step(0, inputs, SequenceDriver::Logits::kLast,
-                                   [&] { running->backend->Sample(rows, std::span(results)); });
+    absl::Status status = running->driver->Step(0, inputs, SequenceDriver::Logits::kLast, [&] {
+      running->backend->Sample(rows, std::span(results));
+    });
     if (!status.ok()) return status;
-    if (step >= kWarmSteps) seconds.push_back(SecondsNow() - start);
+    if (step >= kWarmSteps) seconds->push_back(SecondsNow() - start);
   }
-  const Timing timing = Summarize(std::move(seconds));
-  const double bytes =
-      StepBytes(*running->model, batch, options.context + kWarmSteps + options.steps / 2);
-  const double limit = options.read_gbps > 0 ? batch * options.read_gbps * 1e9 / bytes : 0;
-  std::cout << absl::StrFormat("decode,%s,%d,%d,%.1f,%.1f,%.3f,%.1f,%.1f\n", format, batch,
-                               options.context, batch / timing.median_seconds,
-                               timing.spread_percent, timing.median_seconds * 1e3, limit,
-                               limit > 0 ? 100 * batch / timing.median_seconds / limit : 0)
-            << std::flush;
+  return absl::OkStatus();
+}
+
+// Each format is prefilled, then all decode in turns, so that what else the machine does falls on
+// all of them.
+absl::Status TimeDecode(std::span<Running> formats, const Options& options, int batch) {
+  for (Running& running : formats) {
+    absl::Status status = Prefill(&running, options, batch, options.context);
+    if (!status.ok()) return status;
+  }
+  std::vector<std::vector<double>> seconds(formats.size());
+  for (int round = 0; round < options.rounds; ++round) {
+    for (size_t i = 0; i < formats.size(); ++i) {
+      absl::Status status = Decode(&formats[i], batch, options.steps, &seconds[i]);
+      if (!status.ok()) return status;
+    }
+  }
+  for (size_t i = 0; i < formats.size(); ++i) {
+    const Timing timing = Summarize(std::move(seconds[i]));
+    const double bytes =
+        StepBytes(*formats[i].model, batch,
+                  options.context + options.rounds * (kWarmSteps + options.steps) / 2);
+    const double limit = options.read_gbps > 0 ? batch * options.read_gbps * 1e9 / bytes : 0;
+    std::cout << absl::StrFormat("decode,%s,%d,%d,%.1f,%.1f,%.3f,%.1f,%.1f\n",
+                                 formats[i].model->variants[0].name, batch, options.context,
+                                 batch / timing.median_seconds, timing.spread_percent,
+                                 timing.median_seconds * 1e3, limit,
+                                 limit > 0 ? 100 * batch / timing.median_seconds / limit : 0)
+              << std::flush;
+  }
   return absl::OkStatus();
 }
 
@@ -226,34 +246,48 @@ absl::Status TimePrefill(Running* running, const Options& options, const std::st
   return absl::OkStatus();
 }
 
+absl::StatusOr<Running> StartAndValidate(const Options& options, const std::string& format) {
+  const int most = *std::max_element(options.batches.begin(), options.batches.end());
+  const int tokens =
+      std::max(options.context + options.rounds * (kWarmSteps + options.steps), kValidationTokens);
+  absl::StatusOr<Running> running = Start(options, options.backend, format,
+                                          {.sequences = std::max(most, options.prefill_sequences),
+                                           .context = std::max(tokens, options.prefill_tokens),
+                                           .rows = options.prefill_rows,
+                                           .logit_rows = std::max(most, 64)});
+  if (!running.ok()) return running;
+  std::cout << "# backend: " << running->backend->Describe()
+            << absl::StrFormat("; loaded in %.1f s, %.2f GB of weights, %.2f GB of workspace\n",
+                               running->load_seconds, running->model->memory.weight_bytes / 1e9,
+                               running->backend->Memory().workspace_bytes / 1e9);
+  if (absl::Status status = Validate(&*running); !status.ok()) return status;
+  return running;
+}
+
+// Formats one after the other, or where there are rounds all at once and no prefill.
 absl::Status Run(const Options& options) {
   std::cout << "# date: " << Today() << "\n# model: " << options.model << "\n";
+  std::vector<Running> together;
   for (const std::string& format : options.formats) {
     if (!options.against.empty()) {
       if (absl::Status status = CompareGreedy(options, format); !status.ok()) return status;
       continue;
     }
-    const int most = *std::max_element(options.batches.begin(), options.batches.end());
-    const int tokens =
-        std::max(options.context + kWarmSteps + options.steps, options.prefill_tokens);
-    absl::StatusOr<Running> running = Start(options, options.backend, format,
-                                            {.sequences = std::max(most, options.prefill_sequences),
-                                             .context = tokens,
-                                             .rows = options.prefill_rows,
-                                             .logit_rows = std::max(most, 64)});
+    absl::StatusOr<Running> running = StartAndValidate(options, format);
     if (!running.ok()) return running.status();
-    std::cout << "# backend: " << running->backend->Describe()
-              << absl::StrFormat("; loaded in %.1f s, %.2f GB of weights, %.2f GB of workspace\n",
-                                 running->load_seconds, running->model->memory.weight_bytes / 1e9,
-                                 running->backend->Memory().workspace_bytes / 1e9)
-              << "kind,format,batch,tokens,tokens_per_second,spread_percent,milliseconds,limit,"
+    together.push_back(*std::move(running));
+    if (options.rounds > 1 && together.size() < options.formats.size()) continue;
+    std::cout << "kind,format,batch,tokens,tokens_per_second,spread_percent,milliseconds,limit,"
                  "percent_of_limit\n";
-    if (absl::Status status = Validate(&*running); !status.ok()) return status;
     for (const int batch : options.batches) {
-      absl::Status status = TimeDecode(&*running, options, format, batch);
+      absl::Status status = TimeDecode(std::span(together), options, batch);
       if (!status.ok()) return status;
     }
-    if (absl::Status status = TimePrefill(&*running, options, format); !status.ok()) return status;
+    if (options.rounds > 1) break;
+    if (absl::Status status = TimePrefill(&together[0], options, format); !status.ok()) {
+      return status;
+    }
+    together.clear();
   }
   return absl::OkStatus();
 }
@@ -268,13 +302,19 @@ int main(int argc, char** argv) {
                  "A GGUF file, a Hugging Face folder or random-weights:NAME")
       ->required();
   app.add_option("--backend", options.backend.kind, "auto, cpu, cuda or reference");
-  app.add_option("--formats", options.formats, "Formats, one after the other")->delimiter(',');
+  app.add_option("--formats", options.formats, "Formats, one after the other; FORMAT+kv8: int8 KV")
+      ->delimiter(',');
   app.add_option("--batches", options.batches, "Sequences decoded together")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024));
   app.add_option("--context", options.context, "Tokens that each holds before")
       ->check(CLI::Range(1, 1 << 17));
   app.add_option("--steps", options.steps, "Timed steps")->check(CLI::Range(3, 10000));
+  app.add_option("--rounds", options.rounds,
+                 "Above 1: all formats in memory, decoding in turns as often; no prefill is timed")
+      ->check(CLI::Range(1, 1000));
+  app.add_option("--threads", options.backend.threads, "Of the CPU backend; 0: all")
+      ->check(CLI::Range(0, 1024));
   app.add_option("--prefill-sequences", options.prefill_sequences)->check(CLI::Range(1, 1024));
   app.add_option("--prefill-tokens", options.prefill_tokens)->check(CLI::Range(1, 1 << 17));
   app.add_option("--prefill-rows", options.prefill_rows, "Most rows of a step")

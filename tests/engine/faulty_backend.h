@@ -71,6 +71,7 @@ class FaultyBackend : public Backend {
     return inner_->CreateWorkspace(plan);
   }
   BackendMemory Memory() const override { return inner_->Memory(); }
+  bool HasKvType(KvType type) const override { return inner_->HasKvType(type); }
   void Forget(std::span<const int32_t> blocks) override { inner_->Forget(blocks); }
   void Execute(const StepKey& key, const Batch& batch, absl::FunctionRef<void()> forward) override {
     {

@@ -66,6 +66,8 @@ TEST_F(GoldenTest, QuantizedWeightsAreNotHeldToIt) {
   EXPECT_EQ(GoldenVariant(model), 1);
   model.variants[2].precision = FormatId::kF32;
   EXPECT_EQ(GoldenVariant(model), 2);
+  model.variants[2].kv = KvType::kInt8;
+  EXPECT_EQ(GoldenVariant(model), 1);
 }
 
 }  // namespace

@@ -63,7 +63,7 @@ class CountingObserver : public EngineObserver {
 // Destroyed in reverse order.
 struct RunningEngine {
   std::unique_ptr<FaultyBackend> backend;
-  std::unique_ptr<Model> model;  // variants: 0 fp32, 1 int8
+  std::unique_ptr<Model> model;  // variants: 0 fp32, 1 int8, whose KV cache is int8 too
   CountingObserver observer;
   FakeClock clock;
   std::unique_ptr<Engine> engine;
@@ -73,9 +73,11 @@ struct RunningEngine {
     auto cpu = MakeBackend({.kind = "cpu", .threads = threads, .poison_kv = true});
     ASSERT_TRUE(cpu.ok()) << cpu.status();
     backend = std::make_unique<FaultyBackend>(*std::move(cpu));
-    auto loaded = LoadModel(TestDataPath("stories260K/hf"), "stories",
-                            {DefaultVariant(FormatId::kF32), DefaultVariant(FormatId::kInt8)},
-                            backend.get(), nullptr);
+    std::vector<VariantSpec> specs = {DefaultVariant(FormatId::kF32),
+                                      DefaultVariant(FormatId::kInt8)};
+    specs[1].kv = KvType::kInt8;  // so that blocks of the one pool hold what differs in size
+    auto loaded =
+        LoadModel(TestDataPath("stories260K/hf"), "stories", specs, backend.get(), nullptr);
     ASSERT_TRUE(loaded.ok()) << loaded.status();
     model = *std::move(loaded);
     auto created = Engine::Create(options, model.get(), backend.get(), &observer, &clock);

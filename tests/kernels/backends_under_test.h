@@ -67,9 +67,9 @@ struct BackendUnderTest {
   const Precision* fp16 = nullptr;  // also int8 and NF4
   const Precision* bf16 = nullptr;
 
-  const Precision& PrecisionOf(FormatId format, ScalarType kv) const {
-    if (bf16 != nullptr && (format == FormatId::kBF16 || kv == ScalarType::kBF16)) return *bf16;
-    const bool exact = format == FormatId::kF32 && kv == ScalarType::kF32;
+  const Precision& PrecisionOf(FormatId format, KvType kv) const {
+    if (bf16 != nullptr && (format == FormatId::kBF16 || kv == KvType::kBF16)) return *bf16;
+    const bool exact = format == FormatId::kF32 && kv == KvType::kF32;
     return fp16 == nullptr || exact ? precision : *fp16;
   }
 };

@@ -22,14 +22,15 @@ namespace {
 constexpr FormatId kFormats[] = {FormatId::kF32,  FormatId::kF16, FormatId::kBF16,
                                  FormatId::kInt8, FormatId::kNf4, FormatId::kNf4Dq};
 
-// The second has columns that no layout's chunk divides, and NF4 blocks that straddle rows.
+// The second has columns that no layout's chunk divides, and NF4 blocks that straddle rows; the
+// third's heads are kept with scales.
 const LayerSpec kSpecs[] = {
     {.name = "multiples of 64",
      .hidden = 128,
      .intermediate = 192,
      .vocab = 64,
      .attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 32},
-     .kv_type = ScalarType::kF16,
+     .kv_type = KvType::kF16,
      .rotated = 32,
      .gate = true},
     {.name = "odd sizes",
@@ -37,12 +38,20 @@ const LayerSpec kSpecs[] = {
      .intermediate = 77,
      .vocab = 35,
      .attention = {.num_heads = 3, .num_kv_heads = 1, .head_dim = 10, .window = 37},
-     .kv_type = ScalarType::kBF16,
+     .kv_type = KvType::kBF16,
      .norm = NormKind::kLayer,
      .activation = ActivationKind::kGeluErf,
      .rotated = 10,
      .biases = true,
      .soft_cap = 5},
+    {.name = "int8 cache",
+     .hidden = 64,
+     .intermediate = 64,
+     .vocab = 35,
+     .attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 20, .window = 41},
+     .kv_type = KvType::kInt8,
+     .rotated = 20,
+     .gate = true},
 };
 constexpr int kSequences = 32;
 constexpr int64_t kContext = 96;
@@ -227,6 +236,35 @@ TEST_P(LongContextTest, SegmentsAreTheSameBitsWhoeverSumsThem) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, LongContextTest, ::testing::ValuesIn(BackendsUnderTest()),
                          [](const auto& param) { return std::string(param.param.name); });
+
+// A key that is no number makes its row's logits no numbers, in every type of the cache, and
+// nothing of the rows beside it.
+TEST_P(LongContextTest, WhatIsNoNumberStaysInItsRow) {
+  for (const KvTypeTraits& traits : kKvTypes) {
+    LayerSpec spec = kSpecs[0];
+    spec.kv_type = traits.type;
+    if (!Make(GetParam().options)->HasKvType(traits.type)) continue;
+    const LayerValues values = MakeLayer(spec, FormatId::kF32, kContext);
+    const std::vector<PagedSequence> sequences = MakeSequences(std::vector{40, 40}, spec.vocab);
+    LayerOnBackend layer(Make(GetParam().options), values, kMaxRows, PoolBlocks(sequences));
+    layer.Poison(PoolBlocks(sequences));
+    BatchArrays history, batch;
+    AppendRows(sequences[1], 0, 39, &history);
+    for (const PagedSequence& sequence : sequences) AppendRows(sequence, 39, 40, &batch);
+    batch.logit_rows = {0, 1};
+    layer.Run(history.View(), kAllCalls, LayerOnBackend::kLayers);
+    SampleResult results[2];
+    const std::vector<float> logits =
+        layer.Run(batch.View(), kAllCalls, LayerOnBackend::kLayers, [&] {
+          layer.backend().Sample({{{.logit_index = 0}, {.logit_index = 1}}}, results);
+        });
+    EXPECT_EQ(results[0].status, RowStatus::kNan) << traits.name;
+    EXPECT_EQ(results[1].status, RowStatus::kOk) << traits.name;
+    for (int64_t i = 0; i < 2 * spec.vocab; ++i) {
+      ASSERT_EQ(std::isfinite(logits[i]), i >= spec.vocab) << traits.name << " logit " << i;
+    }
+  }
+}
 
 }  // namespace
 }  // namespace vernier::testing

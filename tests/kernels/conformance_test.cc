@@ -386,13 +386,16 @@ INSTANTIATE_TEST_SUITE_P(Backends, ConformanceTest,
 
 // ---- The cache's types ----
 
-class CacheConformanceTest
-    : public ::testing::TestWithParam<std::tuple<BackendUnderTest, ScalarType>> {};
+class CacheConformanceTest : public ::testing::TestWithParam<std::tuple<BackendUnderTest, KvType>> {
+};
 
-// Keys and values that no summing order changes are rounded once, to nearest even, and what is read
-// back is what was rounded: the bound is that of attention alone.
+// Keys and values that no summing order changes are rounded once, to nearest even, by the same
+// scales, and what is read back is what was rounded: the bound is that of attention alone.
 TEST_P(CacheConformanceTest, KeysAndValuesAreRoundedOnce) {
   const auto& [under_test, kv_type] = GetParam();
+  if (!Make(under_test.options)->HasKvType(kv_type)) {
+    GTEST_SKIP() << under_test.name << " has no cache of " << KvTypeName(kv_type);
+  }
   constexpr AttentionShape kShapes[] = {
       {.num_heads = 3, .num_kv_heads = 3, .head_dim = 4},
       {.num_heads = 4, .num_kv_heads = 1, .head_dim = 5, .window = 33},
@@ -427,11 +430,11 @@ TEST_P(CacheConformanceTest, KeysAndValuesAreRoundedOnce) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, CacheConformanceTest,
                          ::testing::Combine(::testing::ValuesIn(BackendsUnderTest()),
-                                            ::testing::Values(ScalarType::kF32, ScalarType::kF16,
-                                                              ScalarType::kBF16)),
+                                            ::testing::Values(KvType::kF32, KvType::kF16,
+                                                              KvType::kBF16, KvType::kInt8)),
                          [](const auto& param) {
                            return NameOf(std::string(std::get<0>(param.param).name) + "_" +
-                                         ScalarName(std::get<1>(param.param)));
+                                         KvTypeName(std::get<1>(param.param)));
                          });
 
 }  // namespace

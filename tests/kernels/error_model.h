@@ -148,23 +148,24 @@ class ErrorModel {
   }
 
   // a = softmax(scale q K^T) V over at most `keys` keys of heads of `dim`.
-  //   a score errs by scale (d + 2) u |q| |k| for its sum and by scale sqrt(d) (e_q |k| + e_k |q|)
-  //   for its inputs (Cauchy-Schwarz; norms are those of a head).
+  //   a score errs by scale (d + 3) u |q| |k| for its sum and the scale of its key, and by
+  //   scale sqrt(d) (e_q |k| + e_k |q|) for its inputs (Cauchy-Schwarz; norms are those of a head).
   //   a weight errs relatively by twice that (itself and the sum it is divided by), by the rounding
   //   of the exponent's argument (u times the spread of scores) and of exp, and by the sum of
   //   `keys` weights with three roundings for each block that rescales it; the same for the sum of
-  //   values. One key has weight 1 whatever its score.
+  //   values, whose weights are multiplied with the scales of values first. One key has weight 1
+  //   whatever its score.
   double AttentionError(const AttentionShape& shape, int64_t keys, const Tracked& q,
                         const Tracked& k, const Tracked& v) const {
     const double u = p_.accumulate, dim = shape.head_dim;
-    const double stored = v.Bound() + v.Largest() * (2 * u + p_.activation);
+    const double stored = v.Bound() + v.Largest() * (3 * u + p_.activation);
     if (keys == 1) return stored;
     const double q_norm = q.LargestNorm(shape.head_dim), k_norm = k.LargestNorm(shape.head_dim);
     const double given = std::sqrt(dim) * (q.Bound() * k_norm + k.Bound() * q_norm);
-    const double score_error = shape.scale * ((dim + 2) * u * q_norm * k_norm + given);
+    const double score_error = shape.scale * ((dim + 3) * u * q_norm * k_norm + given);
     const double spread = 2 * shape.scale * q_norm * k_norm;
     const double blocks = static_cast<double>(keys) / kBlockTokens + 1;
-    const double sums = 2 * (static_cast<double>(keys) + 3 * blocks + spread + 8) * u;
+    const double sums = 2 * (static_cast<double>(keys) + 3 * blocks + spread + 9) * u;
     return stored + v.Largest() * (2 * score_error + sums);
   }
 

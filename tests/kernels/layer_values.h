@@ -24,7 +24,7 @@ struct LayerSpec {
   int64_t intermediate = 0;
   int64_t vocab = 0;
   AttentionShape attention;  // scale 0: 1/sqrt(head_dim)
-  ScalarType kv_type = ScalarType::kF32;
+  KvType kv_type = KvType::kF32;
   NormKind norm = NormKind::kRms;
   ActivationKind activation = ActivationKind::kSilu;
   int rotated = 0;  // dimensions of a head, even

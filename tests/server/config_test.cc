@@ -52,6 +52,29 @@ TEST(ConfigTest, LmHeadIsARuleBeforeTheOthers) {
   }
 }
 
+TEST(ConfigTest, TheTypeOfTheCacheIsTheNamesUnlessGiven) {
+  const ParsedConfig parsed = Check(
+      "model: {path: m.gguf}\n"
+      "variants:\n"
+      "  - {name: fp16}\n"
+      "  - {name: nf4+kv8}\n"
+      "  - {name: int8+kv8, lm_head: int8}\n"
+      "  - {name: fp32}\n"
+      "  - {name: bf16, kv: bf16}\n"
+      "  - {name: a, formats: [[\"*\", nf4]], kv: int8}\n");
+  EXPECT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
+  std::vector<KvType> types;
+  for (const VariantSpec& variant : parsed.config.variants) types.push_back(variant.kv);
+  EXPECT_EQ(types, (std::vector<KvType>{KvType::kF16, KvType::kInt8, KvType::kInt8, KvType::kF32,
+                                        KvType::kBF16, KvType::kInt8}));
+  EXPECT_EQ(parsed.config.variants[1].formats.back().format, FormatId::kNf4);
+  const ParsedConfig bad =
+      Check("model: {path: m}\nvariants:\n  - {name: nf4, kv: int4}\n  - {name: nf4+kv4}\n");
+  EXPECT_THAT(FormatErrors("f", bad.errors),
+              HasSubstr("f:3: variants.kv must be one of fp32, fp16, bf16, int8"));
+  EXPECT_THAT(FormatErrors("f", bad.errors), HasSubstr("f:4: variant nf4+kv4 has no formats"));
+}
+
 constexpr char kExperiment[] =
     "experiments:\n"
     "  folder: /tmp/e\n"
@@ -292,6 +315,11 @@ TEST(ConfigTest, FlagsAloneAreAConfiguration) {
                                        "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"});
   EXPECT_TRUE(command.parsed.errors.empty()) << FormatErrors("", command.parsed.errors);
   EXPECT_EQ(command.parsed.config.variants.size(), 3u);
+  const CommandLine int8_kv = RunWith({"--model", "m", "--variants", "nf4+kv8,nf4"});
+  EXPECT_TRUE(int8_kv.parsed.errors.empty()) << FormatErrors("", int8_kv.parsed.errors);
+  ASSERT_EQ(int8_kv.parsed.config.variants.size(), 2u);
+  EXPECT_EQ(int8_kv.parsed.config.variants[0].kv, KvType::kInt8);
+  EXPECT_EQ(int8_kv.parsed.config.variants[1].kv, KvType::kF16);
   EXPECT_EQ(command.parsed.config.EffectiveModelName(), "smollm2");
 }
 

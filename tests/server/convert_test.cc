@@ -343,6 +343,12 @@ TEST_F(ConvertTest, CompareReferenceIsTheHighestPrecision) {
   EXPECT_EQ(spec->reference, 0);
   EXPECT_EQ(spec->variants, (std::vector<int>{2, 0, 1}));
   EXPECT_EQ(spec->base.priority, Priority::kLow);
+  for (const char* name : {"fp16", "int8"}) {  // of two equal formats the wider cache
+    const int index = model_->FindVariant(name);
+    model_->variants[index].precision = FormatId::kF16;
+    model_->variants[index].kv = index == 0 ? KvType::kInt8 : KvType::kF16;
+  }
+  EXPECT_EQ(ConvertCompare(request, *model_, kContext)->reference, model_->FindVariant("int8"));
   request.mutable_base()->set_variant("nf4");
   EXPECT_FALSE(ConvertCompare(request, *model_, kContext).ok());
 }

@@ -126,7 +126,7 @@ TEST(MetricsTest, MemoryComponentsSumToTheGrowth) {
   model->variants[0].own_bytes = 30;
   model->variants[1].own_bytes = 20;
   model->variants[2].own_bytes = 10;
-  metrics->SetModel(*model, "fp16", 8);
+  metrics->SetModel(*model, 8);
   metrics->SetResident(1000, 1300, 70, 20, *model);
   double sum = 0;
   for (const auto& family : metrics->Collect()) {

@@ -66,8 +66,10 @@ class CountingBackend : public Backend {
   const std::map<std::string, std::vector<FormatId>>& packed() const { return packed_; }
   int create_calls() const { return create_calls_; }
 
-  BackendFeatures features;  // what Features() answers
-  BackendFeatures Features() const override { return features; }
+  bool int8_activations = false;
+  bool HasActivations(Activations activations) const override {
+    return activations == Activations::kFull || int8_activations;
+  }
 
   std::string Describe() const override { return "counting"; }
   int Threads() const override { return 1; }

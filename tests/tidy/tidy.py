@@ -11,7 +11,8 @@ from pathlib import Path
 
 # What a folder may include of ours; the longest matching row holds. The arrows of the architecture: proto <- server ->
 # engine -> kernels.
-DOOR = ["kernels/backend.h", "kernels/convert.h", "kernels/tensor.h", "kernels/quant_format.h", "kernels/quantize.h", "kernels/base/"]
+DOOR = ["kernels/backend.h", "kernels/convert.h", "kernels/tensor.h", "kernels/quant_format.h", "kernels/quantize.h",
+        "kernels/kv_type.h", "kernels/base/"]
 INCLUDES = {
     "kernels/base/": ["kernels/base/"],
     "kernels/cpu/": ["kernels/"],
@@ -21,7 +22,7 @@ INCLUDES = {
     "engine/checkpoint/": ["engine/checkpoint/", "engine/text/tokenizer_source.h"] + DOOR,
     "engine/": ["engine/"] + DOOR,
     "server/": ["server/", "engine/", "vernier/v1/", "google/rpc/", "grpc/health/", "kernels/base/", "kernels/backend.h",
-                "kernels/quant_format.h", "kernels/tensor.h"],
+                "kernels/kv_type.h", "kernels/quant_format.h", "kernels/tensor.h"],
     "server/main.cc": ["server/", "engine/", "kernels/make_backend.h", "kernels/base/", "kernels/backend.h"],
     "cli/": ["cli/", "engine/", "vernier/v1/", "google/rpc/", "kernels/base/"],
     "loadtest/report/": ["loadtest/report/"],

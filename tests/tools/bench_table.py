@@ -59,7 +59,7 @@ def speeds(rows, threads):
 
 
 def memories(rows):
-    lines = [[r["variants"].replace("+", " + "), number(r["ready_seconds"], 1), number(r["idle_mib"], 0),
+    lines = [[r["variants"], number(r["ready_seconds"], 1), number(r["idle_mib"], 0),
               number(r["peak_mib"], 0), number(r["tracked_mib"], 0)] for r in rows if r["kind"] == "memory"]
     return table(["variants", "ready, s", "idle, MiB", "peak of the load, MiB", "accounted for, MiB"], lines)
 

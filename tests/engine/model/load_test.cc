@@ -67,14 +67,34 @@ TEST(DefaultVariantTest, KeepsEmbeddingAndHeadInSixteenBits) {
   EXPECT_EQ(nf4.formats[1].format, FormatId::kF16);
   EXPECT_EQ(nf4.formats[2].pattern, "*");
   EXPECT_EQ(nf4.formats[2].format, FormatId::kNf4);
-  EXPECT_EQ(nf4.kv, ScalarType::kF16);
+  EXPECT_EQ(nf4.kv, KvType::kF16);
 }
 
 TEST(DefaultVariantTest, Fp32IsFp32Throughout) {
   const VariantSpec fp32 = DefaultVariant(FormatId::kF32);
   ASSERT_EQ(fp32.formats.size(), 1u);
   EXPECT_EQ(fp32.formats[0].format, FormatId::kF32);
-  EXPECT_EQ(fp32.kv, ScalarType::kF32);
+  EXPECT_EQ(fp32.kv, KvType::kF32);
+}
+
+TEST(ParseVariantTest, ABareNameIsAFormatAndTheTypeOfItsCache) {
+  for (const QuantFormat& format : QuantFormats()) {
+    const auto plain = ParseVariant(format.name);
+    const auto int8_kv = ParseVariant(absl::StrCat(format.name, "+kv8"));
+    ASSERT_TRUE(plain.ok() && int8_kv.ok()) << format.name;
+    EXPECT_EQ(plain->name, format.name);
+    EXPECT_EQ(plain->kv, DefaultVariant(format.id).kv);
+    EXPECT_EQ(int8_kv->name, absl::StrCat(format.name, "+kv8"));
+    EXPECT_EQ(int8_kv->kv, KvType::kInt8);
+    EXPECT_EQ(int8_kv->formats.back().format, format.id);
+    EXPECT_EQ(int8_kv->formats.size(), plain->formats.size());
+    EXPECT_TRUE(CheckVariants({*int8_kv}).ok());
+  }
+  for (const char* name : {"", "+kv8", "nf4+kv4", "nf4+kv8+kv8", "kv8", "nf4 +kv8"}) {
+    const auto parsed = ParseVariant(name);
+    EXPECT_TRUE(absl::IsInvalidArgument(parsed.status())) << name;
+    EXPECT_THAT(parsed.status().message(), HasSubstr("known: fp32, ")) << name;
+  }
 }
 
 TEST(ParseVariantTest, ActivationsAreNamedBehindTheFormat) {
@@ -86,13 +106,19 @@ TEST(ParseVariantTest, ActivationsAreNamedBehindTheFormat) {
   EXPECT_EQ(int8->name, "int8+a8");
   EXPECT_EQ(int8->formats.back().format, FormatId::kInt8);
   EXPECT_EQ(int8->activations, Activations::kInt8);
+  for (const char* name : {"nf4+a8+kv8", "nf4+kv8+a8"}) {
+    const absl::StatusOr<VariantSpec> both = ParseVariant(name);
+    ASSERT_TRUE(both.ok()) << both.status();
+    EXPECT_EQ(both->activations, Activations::kInt8);
+    EXPECT_EQ(both->kv, KvType::kInt8);
+  }
   for (const char* name : {"", "+a8", "int8+", "int8+a4", "a8+int8", "int8+a8+a8"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseVariant(name).status())) << name;
   }
 }
 
 TEST_F(LoadTest, ActivationsAreThoseOfEveryProductAndShareTheWeights) {
-  backend_.features.int8_activations = true;
+  backend_.int8_activations = true;
   const auto loaded = Load({*ParseVariant("int8"), *ParseVariant("int8+a8")});
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   const Variant& full = (*loaded)->variants[0];
@@ -112,7 +138,8 @@ TEST_F(LoadTest, ActivationsAreThoseOfEveryProductAndShareTheWeights) {
 TEST_F(LoadTest, ActivationsThatTheBackendLacksAreRefusedWithItsName) {
   const auto loaded = Load({*ParseVariant("int8"), *ParseVariant("nf4+a8")});
   EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(loaded.status().message(), HasSubstr("variant nf4+a8: activations int8 need"));
+  EXPECT_THAT(loaded.status().message(),
+              HasSubstr("variant nf4+a8: activations is int8, must be full on this backend"));
   EXPECT_THAT(loaded.status().message(), HasSubstr(backend_.Describe()));
 }
 
@@ -451,13 +478,37 @@ TEST_F(LoadTest, WorkspaceHoldsTheWidestCache) {
   const auto model = LoadFormats({FormatId::kF16, FormatId::kF32});
   ASSERT_TRUE(model.ok()) << model.status();
   const WorkspacePlan plan = PlanWorkspace(**model, 8, 4, 32, 10);
-  EXPECT_EQ(plan.widest_kv, ScalarType::kF32);
+  EXPECT_EQ(plan.widest_kv, KvType::kF32);
   EXPECT_EQ(plan.max_rows, 8);
   EXPECT_EQ(plan.max_logit_rows, 4);
   EXPECT_EQ(plan.max_context, 32);
   EXPECT_EQ(plan.kv_blocks, 10);
   EXPECT_EQ(plan.vocab, 64);
   EXPECT_EQ(plan.num_layers, 2);
+}
+
+TEST_F(LoadTest, TheWidestCacheIsOfMostBytesABlock) {
+  Model model;
+  model.config.attention = {.num_heads = 2, .num_kv_heads = 1, .head_dim = 64};
+  model.variants.resize(2);
+  model.variants[0].kv = model.variants[1].kv = KvType::kInt8;
+  EXPECT_EQ(WidestKv(model), KvType::kInt8) << "half of a 16-bit pool";
+  model.variants[1].kv = KvType::kBF16;
+  EXPECT_EQ(WidestKv(model), KvType::kBF16);
+  model.config.attention.head_dim = 2;  // 2 bytes and a scale of 4
+  EXPECT_EQ(WidestKv(model), KvType::kInt8);
+}
+
+// The counting backend has what every backend has.
+TEST_F(LoadTest, ACacheThatTheBackendLacksIsRefusedBeforeATensorIsRead) {
+  VariantSpec late = *ParseVariant("nf4+kv8");
+  late.at_start = false;
+  const auto model = Load({DefaultVariant(FormatId::kF16), late});
+  EXPECT_TRUE(absl::IsInvalidArgument(model.status())) << model.status();
+  EXPECT_EQ(model.status().message(),
+            "variant nf4+kv8: kv is int8, must be one of fp32, fp16, bf16 on this backend "
+            "(counting)");
+  EXPECT_THAT(checkpoint_.opened(), ::testing::IsEmpty());
 }
 
 }  // namespace

@@ -80,13 +80,13 @@ TEST_P(IsaTest, ActivationsMultiplyAndPassNanOn) {
 }
 
 TEST_P(IsaTest, EveryHalfIsLoadedAndStoredExactly) {
-  for (const ScalarType type : {ScalarType::kF16, ScalarType::kBF16}) {
+  for (const KvType type : {KvType::kF16, KvType::kBF16}) {
     std::vector<uint16_t> bits(65536);
     for (size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<uint16_t>(i);
     std::vector<float> values(bits.size());
     GetParam().table->load[static_cast<int>(type)](bits.data(), bits.size(), values.data());
     for (size_t i = 0; i < bits.size(); ++i) {
-      const float expected = type == ScalarType::kF16 ? F32FromF16(bits[i]) : F32FromBF16(bits[i]);
+      const float expected = type == KvType::kF16 ? F32FromF16(bits[i]) : F32FromBF16(bits[i]);
       if (std::isnan(expected)) {
         ASSERT_TRUE(std::isnan(values[i])) << i;
       } else {
@@ -104,21 +104,61 @@ TEST_P(IsaTest, StoresRoundToNearestEven) {
     values.push_back(std::bit_cast<float>(state));
   }
   for (int i = 0; i < 3000; ++i) values[i] = std::ldexp(values[i] > 0 ? 1.0f : -1.5f, i % 60 - 30);
-  const auto expected = [](ScalarType type, float value) {
-    return type == ScalarType::kF16 ? F16FromF32(value) : BF16FromF32(value);
+  const auto expected = [](KvType type, float value) {
+    return type == KvType::kF16 ? F16FromF32(value) : BF16FromF32(value);
   };
-  for (const ScalarType type : {ScalarType::kF16, ScalarType::kBF16}) {
+  for (const KvType type : {KvType::kF16, KvType::kBF16}) {
     std::vector<uint16_t> bits(values.size() + 1, 0x5555);
-    GetParam().table->store[static_cast<int>(type)](values.data(), values.size(), bits.data());
+    GetParam().table->store[static_cast<int>(type)](values.data(), values.size(), 1, bits.data());
     for (size_t i = 0; i < values.size(); ++i) {
       if (std::isnan(values[i])) {
-        const float back = type == ScalarType::kF16 ? F32FromF16(bits[i]) : F32FromBF16(bits[i]);
+        const float back = type == KvType::kF16 ? F32FromF16(bits[i]) : F32FromBF16(bits[i]);
         ASSERT_TRUE(std::isnan(back)) << values[i];
       } else {
         ASSERT_EQ(bits[i], expected(type, values[i])) << values[i];
       }
     }
     EXPECT_EQ(bits.back(), 0x5555) << "wrote past the end";
+  }
+}
+
+TEST_P(IsaTest, HeadsAreKeptAsTheirTypeSays) {
+  std::vector<float> values;
+  uint32_t state = 99;
+  for (int i = 0; i < 300; ++i) {
+    state = state * 1664525u + 1013904223u;
+    // Of few sizes, so that many lie in the middle of two codes.
+    values.push_back(static_cast<float>(static_cast<int32_t>(state) >> 20) * 0x1p-9f);
+  }
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const float odd : {0.0f, 1e-45f, 3e38f, -3e38f, kInf, -kInf, std::nanf("")}) {
+    for (const int n : {1, 3, 4, 15, 16, 17, 64, 80, 256}) {
+      std::vector<float> head(values.end() - n, values.end());
+      head[head.size() / 2] = odd;
+      const auto count = static_cast<int64_t>(head.size());
+      const float largest = GetParam().table->largest(head.data(), count);
+      for (const KvTypeTraits& traits : kKvTypes) {
+        const size_t bytes = head.size() * traits.value_bytes;
+        std::vector<uint8_t> expected(bytes), actual(bytes + 1, 0x55);
+        float scale = 1;
+        EncodeKvHead(traits.type, head, expected.data(), &scale);
+        const KvScale stored = KvScaleOf(traits.type, largest);
+        const int row = static_cast<int>(traits.type);
+        GetParam().table->store[row](head.data(), count, stored.inverse, actual.data());
+        EXPECT_EQ(actual.back(), 0x55) << "wrote past the end";
+        std::vector<float> loaded(head.size());
+        GetParam().table->load[row](actual.data(), count, loaded.data());
+        ASSERT_TRUE(stored.scale == scale || (std::isnan(stored.scale) && std::isnan(scale)));
+        for (size_t i = 0; i < head.size(); ++i) {
+          const float value = DecodeKv(traits.type, expected.data(), static_cast<int64_t>(i));
+          if (std::isnan(value * scale)) {
+            ASSERT_TRUE(std::isnan(loaded[i] * stored.scale)) << traits.name << " " << head[i];
+          } else {
+            ASSERT_EQ(value, loaded[i]) << traits.name << " " << head[i] << " of " << n;
+          }
+        }
+      }
+    }
   }
 }
 

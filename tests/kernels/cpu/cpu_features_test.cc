@@ -81,14 +81,14 @@ WorkspacePlan SmallPlan() {
           .num_layers = 2,
           .attention = {.num_heads = 4, .num_kv_heads = 2, .head_dim = 6, .scale = 1},
           .kv_blocks = 3,
-          .widest_kv = ScalarType::kF32};
+          .widest_kv = KvType::kF32};
 }
 
 TEST(CpuBackendTest, MemoryIsWhatThePlanNeeds) {
   const std::unique_ptr<Backend> backend = *MakeCpuBackend("portable", 1);
   EXPECT_EQ(backend->Memory().kv_bytes, 0);
   ASSERT_TRUE(backend->CreateWorkspace(SmallPlan()).ok());
-  const int64_t kv_bytes = 3 * KvBlockBytes(2, SmallPlan().attention, ScalarType::kF32);
+  const int64_t kv_bytes = 3 * KvBlockBytes(2, SmallPlan().attention, KvType::kF32);
   EXPECT_EQ(backend->Memory().kv_bytes, (kv_bytes + 63) / 64 * 64);
   EXPECT_GT(backend->Memory().workspace_bytes, 4 * (4 * 24 + 4 * 40 + 2 * 2 * 50));
   EXPECT_EQ(backend->CreateWorkspace(SmallPlan()).code(), absl::StatusCode::kFailedPrecondition);
