@@ -330,7 +330,7 @@ row_fuzz() { # each target (or those of FUZZ_TARGETS) until it has had FUZZ_SECO
     spent=$(cat "$work/seconds" 2>/dev/null || echo 0)
     while [ "$spent" -lt "$want" ]; do
       status=0
-      VERNIER_FUZZ_SECONDS=120 VERNIER_FUZZ_TIMEOUT=${FUZZ_TIMEOUT:-1} bash -c 'tests/fuzz/fuzz.sh "$@" 2>"$3/log"; status=$?; times >"$3/times"; exit $status' \
+      VERNIER_FUZZ_SEED=0 VERNIER_FUZZ_SECONDS=120 VERNIER_FUZZ_TIMEOUT=${FUZZ_TIMEOUT:-1} bash -c 'tests/fuzz/fuzz.sh "$@" 2>"$3/log"; status=$?; times >"$3/times"; exit $status' \
         _ "$binary" "tests/fuzz/corpus/$name" "$work" || status=$?
       [ "$status" = 0 ] || { tail -n 40 "$work/log" >&2; echo "soak.sh: $name fuzzing ended with $status; its input is in $work" >&2; return 1; }
       spent=$(awk -v spent="$spent" 'NR == 2 { split($1, part, /[ms]/); print int(spent + 60 * part[1] + part[2] + 0.5) }' "$work/times")
