@@ -250,11 +250,12 @@ absl::StatusOr<Running> StartAndValidate(const Options& options, const std::stri
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   const int tokens =
       std::max(options.context + options.rounds * (kWarmSteps + options.steps), kValidationTokens);
-  absl::StatusOr<Running> running = Start(options, options.backend, format,
-                                          {.sequences = std::max(most, options.prefill_sequences),
-                                           .context = std::max(tokens, options.prefill_tokens),
-                                           .rows = options.prefill_rows,
-                                           .logit_rows = std::max(most, 64)});
+  absl::StatusOr<Running> running =
+      Start(options, options.backend, format,
+            {.sequences = std::max(most, options.prefill_sequences),
+             .context = std::max(tokens, options.prefill_tokens),
+             .rows = std::max({options.prefill_rows, options.context, options.prefill_tokens}),
+             .logit_rows = std::max(most, 64)});
   if (!running.ok()) return running;
   std::cout << "# backend: " << running->backend->Describe()
             << absl::StrFormat("; loaded in %.1f s, %.2f GB of weights, %.2f GB of workspace\n",
@@ -317,7 +318,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0, 1024));
   app.add_option("--prefill-sequences", options.prefill_sequences)->check(CLI::Range(1, 1024));
   app.add_option("--prefill-tokens", options.prefill_tokens)->check(CLI::Range(1, 1 << 17));
-  app.add_option("--prefill-rows", options.prefill_rows, "Most rows of a step")
+  app.add_option("--prefill-rows", options.prefill_rows, "Rows of a step; one prompt is not cut")
       ->check(CLI::Range(1, 1 << 17));
   app.add_option("--read-gbps", options.read_gbps, "Read rate of the device, GB/s");
   app.add_option("--against", options.against, "Only compare greedy tokens with this backend");

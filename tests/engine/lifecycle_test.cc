@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/engine_limits.h"
 #include "engine/status_payload.h"
 #include "tests/engine/running_engine.h"
 
@@ -357,6 +358,24 @@ TEST(CreateEngineTest, OptionsThatCannotHoldAreRefusedByName) {
     ASSERT_TRUE(FieldViolationOf(created.status()).has_value()) << created.status();
     EXPECT_EQ(FieldViolationOf(created.status())->field, field);
   }
+}
+
+// A block of 32 tokens takes 1,024 bytes in fp16, and 768 in int8 with its scales.
+TEST(CreateEngineTest, ThePoolIsCountedByTheWidestCache) {
+  Model model;
+  model.config.num_layers = 1;
+  model.config.context = 64;
+  model.config.attention = {.num_heads = 1, .num_kv_heads = 1, .head_dim = 8};
+  model.variants.resize(2);
+  const auto blocks = [&](KvType first, KvType second) {
+    model.variants[0].kv = first;
+    model.variants[1].kv = second;
+    const auto limits = LimitsFor({.kv_bytes = 3072 * 1000}, model);
+    return limits.ok() ? limits->kv_blocks : -1;
+  };
+  EXPECT_EQ(blocks(KvType::kF16, KvType::kBF16), 3000);
+  EXPECT_EQ(blocks(KvType::kInt8, KvType::kInt8), 4000);
+  EXPECT_EQ(blocks(KvType::kInt8, KvType::kF16), 3000);
 }
 
 }  // namespace
