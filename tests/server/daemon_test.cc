@@ -1,5 +1,7 @@
 // vernierd as a process: its one line, its exit codes, its drain.
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -300,9 +302,16 @@ TEST_F(DaemonTest, F23TooFewDescriptorsAreExit71) {
 }
 
 TEST_F(DaemonTest, F53ALogThatTakesNothingDoesNotHoldUpServing) {
-  for (const char* redirect : {"exec \"$0\" \"$@\" 2>/dev/full", "exec \"$0\" \"$@\" 2>&-"}) {
+  int full[2];  // a pipe that nobody reads
+  ASSERT_EQ(pipe2(full, O_CLOEXEC | O_NONBLOCK), 0);
+  const std::string page(4096, 'x');
+  while (write(full[1], page.data(), page.size()) > 0) {
+  }
+  const std::string blocked = absl::StrCat("/proc/", getpid(), "/fd/", full[1]);
+  for (const std::string& where : {std::string("/dev/full"), std::string("&-"), blocked}) {
     std::vector<std::string> arguments = Serving(model_);
-    arguments.insert(arguments.begin(), {"/bin/sh", "-c", redirect});
+    arguments.insert(arguments.begin(),
+                     {"/bin/sh", "-c", absl::StrCat("exec \"$0\" \"$@\" 2>", where)});
     ChildProcess daemon(arguments);
     const std::string ready = daemon.ReadLine();
     const auto channel = testing::Connect(GrpcAddress(ready));
@@ -310,12 +319,14 @@ TEST_F(DaemonTest, F53ALogThatTakesNothingDoesNotHoldUpServing) {
                                testing::IdsRequest({1}, 2).SerializeAsString())
                   .code,
               0);
-    const auto page = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
-    EXPECT_GE(page.Sum("vernier_log_dropped_total"), 1);
-    EXPECT_EQ(page.Sum("vernier_grpc_connections"), 1);
+    const auto scraped = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
+    EXPECT_GE(scraped.Sum("vernier_log_dropped_total"), 1);
+    EXPECT_EQ(scraped.Sum("vernier_grpc_connections"), 1);
     daemon.Signal(SIGTERM);
     EXPECT_EQ(daemon.Wait(), 0);
   }
+  close(full[0]);
+  close(full[1]);
 }
 
 TEST_F(DaemonTest, F62KeysCloseReflectionAndAdminDrainsLikeATerm) {
