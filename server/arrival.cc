@@ -104,12 +104,19 @@ std::string AddressOfPeer(absl::string_view peer) {
   return std::string(has_port ? peer.substr(0, colon) : peer);
 }
 
+Arrival::~Arrival() {
+  if (!address_.empty()) state_->peers()->End(address_);
+  if (!connection_.empty()) state_->resets()->End(connection_);
+}
+
 absl::Status Arrival::Check(const grpc::CallbackServerContext& context, Method method,
                             const grpc::ByteBuffer& request, CallContext* call) {
   call->method = method;
   call->arrived = state_->clock()->Now();
   call->deadline = call->arrived + TimeLeft(context, state_->limits());
   // A stream that was opened and reset at once costs no more than this.
+  connection_ = context.peer();
+  state_->resets()->Begin(connection_);
   if (context.IsCancelled()) return absl::CancelledError("the client cancelled");
   const ServerLimits& limits = state_->limits();
   if (absl::Status status = CheckMetadataSize(context, limits.max_metadata_bytes); !status.ok()) {
@@ -123,7 +130,7 @@ absl::Status Arrival::Check(const grpc::CallbackServerContext& context, Method m
   auto routing_key = RoutingKeyOf(context);
   if (!routing_key.ok()) return routing_key.status();
   call->routing_key = *std::move(routing_key);
-  std::string address = AddressOfPeer(context.peer());
+  std::string address = AddressOfPeer(connection_);
   if (!state_->peers()->TryBegin(address)) {
     return Rejected(RejectReason::kPeerStreams,
                     absl::StrCat("this address has ", limits.max_peer_calls, " calls, limit ",

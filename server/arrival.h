@@ -22,9 +22,7 @@ std::string AddressOfPeer(absl::string_view peer);
 class Arrival {
  public:
   explicit Arrival(ServerState* state) : state_(state) {}
-  ~Arrival() {
-    if (!address_.empty()) state_->peers()->End(address_);
-  }
+  ~Arrival();
   Arrival(const Arrival&) = delete;
   Arrival& operator=(const Arrival&) = delete;
 
@@ -36,7 +34,8 @@ class Arrival {
 
  private:
   ServerState* const state_;
-  std::string address_;  // whose place is held; empty: none
+  std::string connection_;  // as gRPC names its client's end; empty: not checked yet
+  std::string address_;     // whose place is held; empty: none
 };
 
 }  // namespace vernier

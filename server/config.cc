@@ -188,6 +188,8 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
        {"experiments", section(ExperimentsKeys(reader, config))},
        {"max_streams", reader->Whole(&config->max_streams, 1, 65536)},
        {"max_peer_calls", reader->Whole(&config->max_peer_calls, 0, 1 << 20)},
+       {"max_connections", reader->Whole(&config->max_connections, 1, 1 << 20)},
+       {"max_peer_connections", reader->Whole(&config->max_peer_connections, 0, 1 << 20)},
        {"threads", reader->Whole(&config->threads, 0, 1024)},
        {"isa", reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "amx"})},
        {"admission",
@@ -272,6 +274,11 @@ std::vector<std::string> ServerConfig::VariantNames() const {
 
 int ServerConfig::EffectivePeerCalls() const {
   if (max_peer_calls >= 0) return max_peer_calls;
+  return behind_proxy ? 0 : 256;
+}
+
+int ServerConfig::EffectivePeerConnections() const {
+  if (max_peer_connections >= 0) return max_peer_connections;
   return behind_proxy ? 0 : 256;
 }
 

@@ -46,8 +46,10 @@ struct ServerConfig {
   std::vector<AccessKey> keys;     // empty: no key is asked for
   std::string experiments_folder;  // empty: no experiments
   std::vector<ConfiguredExperiment> experiments;
-  int max_streams = 256;    // of one connection, at once
-  int max_peer_calls = -1;  // of one client address, at once; 0: no limit; -1: the default
+  int max_streams = 256;          // of one connection, at once
+  int max_peer_calls = -1;        // of one client address, at once; 0: no limit; -1: the default
+  int max_connections = 4096;     // of `listen`, at once
+  int max_peer_connections = -1;  // of one client address, likewise; 0: no limit; -1: the default
   EngineOptions engine;
   int threads = 0;
   std::string isa = "auto";
@@ -67,6 +69,7 @@ struct ServerConfig {
   std::vector<std::string> VariantNames() const;
   // As configured, else 256, and behind a proxy, whose address all calls have, none.
   int EffectivePeerCalls() const;
+  int EffectivePeerConnections() const;
 };
 
 struct ConfigError {

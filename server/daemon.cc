@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/golden.h"
@@ -36,8 +35,9 @@ namespace {
 constexpr absl::Duration kWriterTick = absl::Milliseconds(250);
 constexpr absl::Duration kDialTimeout = absl::Seconds(3);
 constexpr absl::Duration kStopGrace = absl::Seconds(2);  // for last words to reach their clients
-constexpr absl::Duration kGoAwayGrace = absl::Milliseconds(250);
-constexpr int kMostShadows = 4;  // at once
+constexpr int kUnendedOfStreams = 4;                     // times max_streams
+constexpr absl::Duration kHangUpGrace = absl::Milliseconds(250);  // for clients to see the end
+constexpr int kMostShadows = 4;                                   // at once
 
 std::vector<VariantLabels> LabelsOf(const ServerConfig& config) {
   std::vector<VariantLabels> labels;
@@ -65,12 +65,8 @@ ServerLimits LimitsOf(const ServerConfig& config) {
   limits.default_deadline = config.default_deadline;
   limits.max_deadline = config.max_deadline;
   limits.max_peer_calls = config.EffectivePeerCalls();
+  limits.max_unended = kUnendedOfStreams * config.max_streams;
   return limits;
-}
-
-int PortOf(const std::string& address) {
-  int port = 0;
-  return absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port) ? port : 0;
 }
 
 class RealDaemon : public Daemon {
@@ -131,7 +127,6 @@ class RealDaemon : public Daemon {
   ServerState state_;
   std::atomic<uint64_t> next_request_id_{1};
   std::atomic<int64_t> peak_load_bytes_{0};
-  int grpc_port_ = 0;
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   std::atomic<int> exit_code_{kExitOk};
@@ -175,6 +170,8 @@ absl::Status RealDaemon::Bind() {
   grpc.tls = config_.tls;
   grpc.admin_tls = config_.admin_tls;
   grpc.max_streams = config_.max_streams;
+  grpc.connections = {.total = config_.max_connections,
+                      .per_peer = config_.EffectivePeerConnections()};
   grpc.reflection =
       config_.reflection == Reflection::kOn || (config_.reflection == Reflection::kAuto &&
                                                 config_.keys.empty() && IsLoopback(config_.listen));
@@ -182,7 +179,6 @@ absl::Status RealDaemon::Bind() {
   auto started = GrpcServer::Start(grpc, &state_);
   if (!started.ok()) return started.status();
   grpc_ = *std::move(started);
-  grpc_port_ = PortOf(grpc_->address());
   HttpOptions http;
   http.listen = config_.http;
   auto web = HttpServer::Start(
@@ -201,7 +197,7 @@ std::string RealDaemon::RenderPage(PageFormat format, int64_t connections) {
   inputs.draining = draining_.load(std::memory_order_acquire);
   inputs.now = began;
   inputs.connections = connections;
-  inputs.grpc_connections = EstablishedConnections(grpc_port_);
+  inputs.grpc_connections = grpc_->Connections();
   inputs.tls_failures = TlsFailures();
   inputs.log_dropped = LogDropped();
   if (loaded_.load(std::memory_order_acquire)) inputs.engine = engine_->Snapshot();
@@ -349,9 +345,7 @@ void RealDaemon::Serve(std::function<void(const absl::Status&)> engine_lost,
   SetHealth(true);
   liveness_ = std::make_unique<Liveness>(
       LivenessOptions{}, engine_.get(), clock_, &health_, &metrics_,
-      [address = grpc_->address(), tls = config_.tls.enabled()] {
-        return tls ? DialTls(address, kDialTimeout) : DialHealth(address, kDialTimeout);
-      },
+      [this] { return grpc_->Dial(kDialTimeout); },
       [this, engine_lost = std::move(engine_lost)](const absl::Status& status) {
         SetHealth(false);
         engine_lost(status);
@@ -416,9 +410,7 @@ void RealDaemon::Stop() {
   }
   health_.Close();
   state_.watches()->WaitForNone(kStopGrace);
-  // A client that still sends hears GOAWAY first; one that holds its connection for ever is cut
-  // off.
-  if (grpc_ != nullptr) grpc_->Shutdown(kGoAwayGrace);
+  if (grpc_ != nullptr) grpc_->Shutdown(kHangUpGrace);
   http_.reset();
 }
 

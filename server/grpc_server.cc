@@ -1,6 +1,8 @@
 #include "server/grpc_server.h"
 
+#include <fcntl.h>
 #include <grpc/support/log.h>
+#include <grpcpp/create_channel_posix.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/impl/server_builder_option.h>
@@ -42,7 +44,6 @@ void SetArguments(grpc::ServerBuilder* builder, const GrpcOptions& options,
   builder->AddChannelArgument("grpc.keepalive_timeout_ms", 10000);
   builder->AddChannelArgument("grpc.http2.min_recv_ping_interval_without_data_ms", 10000);
   builder->AddChannelArgument("grpc.http2.max_ping_strikes", 2);
-  builder->AddChannelArgument("grpc.so_reuseport", 0);
 }
 
 std::shared_ptr<grpc::ServerCredentials> Credentials(const TlsFiles& files,
@@ -72,15 +73,31 @@ class WithoutReflection : public grpc::ServerBuilderOption {
   }
 };
 
+// Where and how one of them listens.
+struct Door {
+  std::string listen;
+  TlsFiles files;
+  ConnectionLimits connections;
+  ResetGuard* resets = nullptr;  // null: nobody is cut off
+};
+
+// A gRPC server whose connections an Acceptor takes: it alone can limit them.
 class Listener {
  public:
   static absl::StatusOr<std::unique_ptr<Listener>> Start(
-      const std::string& listen, const TlsFiles& files, const GrpcOptions& options,
-      const ServerLimits& limits, std::vector<std::unique_ptr<grpc::Service>> services) {
-    if (files.enabled()) {
-      if (absl::Status status = CheckTlsFiles(files); !status.ok()) return status;
+      const Door& door, const GrpcOptions& options, const ServerLimits& limits,
+      std::vector<std::unique_ptr<grpc::Service>> services) {
+    if (door.files.enabled()) {
+      if (absl::Status status = CheckTlsFiles(door.files); !status.ok()) return status;
     }
+    auto acceptor = Acceptor::Listen(door.listen, door.connections);
+    if (!acceptor.ok()) return acceptor.status();
     auto listener = std::make_unique<Listener>();
+    listener->acceptor_ = *std::move(acceptor);
+    if (door.resets != nullptr) {
+      door.resets->SetCut(
+          [taken = listener->acceptor_.get()](const std::string& peer) { taken->Cut(peer); });
+    }
     listener->services_ = std::move(services);
     grpc::ServerBuilder builder;
     SetArguments(&builder, options, limits.max_message_bytes);
@@ -88,31 +105,41 @@ class Listener {
     quota.SetMaxThreads(options.max_threads);
     builder.SetResourceQuota(quota);
     if (!options.reflection) builder.SetOption(std::make_unique<WithoutReflection>());
-    int port = 0;
-    builder.AddListeningPort(listen, Credentials(files, options.certificate_refresh), &port);
+    using Experimental = grpc::ServerBuilder::experimental_type;
+    listener->door_ = builder.experimental().AddExternalConnectionAcceptor(
+        Experimental::ExternalConnectionType::FROM_FD,
+        Credentials(door.files, options.certificate_refresh));
     for (const auto& service : listener->services_) builder.RegisterService(service.get());
     listener->server_ = builder.BuildAndStart();
-    if (listener->server_ == nullptr || port == 0) {
-      return absl::UnavailableError(absl::StrCat(
-          "cannot listen on ", listen, ": the port is in use or the address is not ours"));
+    if (listener->server_ == nullptr) {
+      return absl::UnavailableError(absl::StrCat("gRPC does not serve ", door.listen));
     }
-    listener->address_ = absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+    listener->acceptor_->Start([door = listener->door_.get()](int descriptor) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters taken;
+      taken.fd = descriptor;
+      door->HandleNewConnection(&taken);
+    });
     return listener;
   }
   ~Listener() { Shutdown(absl::ZeroDuration()); }
 
-  const std::string& address() const { return address_; }
+  Acceptor* acceptor() const { return acceptor_.get(); }
   void Shutdown(absl::Duration grace) {
     if (server_ == nullptr) return;
-    server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
+    acceptor_->Close();  // a server that is shut down leaves descriptors open
+    // Shut down, gRPC ends calls that still arrive as CANCELLED, which nobody retries; whose
+    // connection has ended is told UNAVAILABLE.
+    acceptor_->HangUp(grace);
+    server_->Shutdown(std::chrono::system_clock::now());
     server_->Wait();
     server_.reset();
   }
 
  private:
   std::vector<std::unique_ptr<grpc::Service>> services_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> door_;
   std::unique_ptr<grpc::Server> server_;
-  std::string address_;
+  std::unique_ptr<Acceptor> acceptor_;
 };
 
 class Listeners : public GrpcServer {
@@ -121,18 +148,20 @@ class Listeners : public GrpcServer {
   absl::Status Start(const GrpcOptions& options, ServerState* state) {
     std::vector<std::unique_ptr<grpc::Service>> services = MakeServices(state);
     services.push_back(MakeHealthService(state));
-    absl::Status status =
-        Open(options.listen, options.tls, options, *state, std::move(services), &serving_);
+    tls_ = options.tls.enabled();
+    absl::Status status = Open({options.listen, options.tls, options.connections, state->resets()},
+                               options, *state, std::move(services), &serving_);
     if (status.ok() && !options.health_listen.empty()) {
       std::vector<std::unique_ptr<grpc::Service>> alone;
       alone.push_back(MakeHealthService(state));
       GrpcOptions bare = options;
       bare.reflection = false;
-      status = Open(options.health_listen, {}, bare, *state, std::move(alone), &health_);
+      status = Open({options.health_listen, {}, options.side_connections}, bare, *state,
+                    std::move(alone), &health_);
     }
     if (status.ok() && !options.admin_listen.empty()) {
-      status = Open(options.admin_listen, options.admin_tls, options, *state,
-                    MakeAdminServices(state), &admin_);
+      status = Open({options.admin_listen, options.admin_tls, options.side_connections}, options,
+                    *state, MakeAdminServices(state), &admin_);
     }
     return status;
   }
@@ -140,6 +169,11 @@ class Listeners : public GrpcServer {
   std::string address() const override { return AddressOf(serving_); }
   std::string health_address() const override { return AddressOf(health_); }
   std::string admin_address() const override { return AddressOf(admin_); }
+  ConnectionCounts Connections() override { return serving_->acceptor()->Counts(); }
+  absl::Status Dial(absl::Duration timeout) override {
+    const auto expect = [acceptor = serving_->acceptor()](int port) { acceptor->Expect(port); };
+    return tls_ ? DialTls(address(), timeout, expect) : DialHealth(address(), timeout, expect);
+  }
   void Shutdown(absl::Duration grace) override {
     serving_->Shutdown(grace);
     for (const auto& listener : {health_.get(), admin_.get()}) {
@@ -148,31 +182,33 @@ class Listeners : public GrpcServer {
   }
 
  private:
-  static absl::Status Open(const std::string& listen, const TlsFiles& files,
-                           const GrpcOptions& options, const ServerState& state,
+  static absl::Status Open(const Door& door, const GrpcOptions& options, const ServerState& state,
                            std::vector<std::unique_ptr<grpc::Service>> services,
                            std::unique_ptr<Listener>* out) {
-    auto started = Listener::Start(listen, files, options, state.limits(), std::move(services));
+    auto started = Listener::Start(door, options, state.limits(), std::move(services));
     if (!started.ok()) return started.status();
     *out = *std::move(started);
     return absl::OkStatus();
   }
   static std::string AddressOf(const std::unique_ptr<Listener>& listener) {
-    return listener == nullptr ? "" : listener->address();
+    return listener == nullptr ? "" : listener->acceptor()->address();
   }
 
+  bool tls_ = false;
   std::unique_ptr<Listener> serving_, health_, admin_;
 };
 
 // Over a connection of its own.
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> CheckHealth(
-    const std::string& address, const std::string& name, absl::Duration timeout) {
-  grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a new connection each time
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const auto channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-  const auto stub = grpc::health::v1::Health::NewStub(channel);
+    const std::string& address, const std::string& name, absl::Duration timeout,
+    const Announce& announce) {
+  auto connected = Connect(address, timeout, announce);
+  if (!connected.ok()) return connected.status();
+  if (fcntl(connected->descriptor(), F_SETFL, O_NONBLOCK) != 0) {
+    return absl::InternalError("fcntl");
+  }
+  const auto stub = grpc::health::v1::Health::NewStub(
+      grpc::CreateInsecureChannelFromFd(address, connected->Release()));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
   grpc::health::v1::HealthCheckRequest request;
@@ -220,12 +256,13 @@ void LogForGrpc() {
 
 int64_t TlsFailures() { return tls_failures.load(std::memory_order_relaxed); }
 
-absl::Status DialHealth(const std::string& address, absl::Duration timeout) {
-  return CheckHealth(address, "liveness", timeout).status();
+absl::Status DialHealth(const std::string& address, absl::Duration timeout,
+                        const Announce& announce) {
+  return CheckHealth(address, "liveness", timeout, announce).status();
 }
 
 absl::Status AskReadiness(const std::string& address, absl::Duration timeout) {
-  const auto state = CheckHealth(address, "readiness", timeout);
+  const auto state = CheckHealth(address, "readiness", timeout, nullptr);
   if (!state.ok()) return state.status();
   return *state == grpc::health::v1::HealthCheckResponse::SERVING
              ? absl::OkStatus()

@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/log.h"
+#include "server/short_slice.h"
 
 namespace vernier {
 namespace {
@@ -188,6 +189,7 @@ class BeastServer : public HttpServer {
   int64_t connections() const { return shared_.connections.load(std::memory_order_relaxed); }
 
   void Run() {
+    (void)AskForShortSlice();  // scrapes come in the middle of steps
     while (!loop_.stopped()) {
       try {
         loop_.run();

@@ -55,6 +55,7 @@ void Liveness::Check() {
   health_->Set("liveness", lost.ok() && !stale && dialed.ok());
   if (!lost.ok() && !told_) {
     told_ = true;
+    if (!snapshot.device.ok()) metrics_->DeviceFailed(snapshot.device);
     engine_lost_(lost);
   }
   looked_ = clock_->Now();  // now: the dial may have taken its time

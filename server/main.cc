@@ -2,6 +2,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -22,8 +23,9 @@
 namespace vernier {
 namespace {
 
-constexpr rlim_t kLeastDescriptors = 8192;
-constexpr int kExitUnhealthy = 1;  // what a container's HEALTHCHECK wants
+constexpr int64_t kLeastDescriptors = 8192;
+constexpr int64_t kOtherDescriptors = 1024;  // files, the metrics port, the backend's own
+constexpr int kExitUnhealthy = 1;            // what a container's HEALTHCHECK wants
 constexpr absl::Duration kHealthcheckTimeout = absl::Seconds(3);
 
 // Counts SIGTERM and SIGINT, and wakes whoever waits. Signals are blocked in every thread and taken
@@ -67,11 +69,17 @@ class Signals {
   std::thread thread_;
 };
 
-bool RaiseDescriptorLimit() {
+// So that no number of connections takes the last descriptor.
+int64_t NeededDescriptors(const ServerConfig& config) {
+  return std::max(kLeastDescriptors,
+                  config.max_connections + 2 * kSideConnections + kOtherDescriptors);
+}
+
+bool RaiseDescriptorLimit(int64_t needed) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return false;
   limit.rlim_cur = limit.rlim_max;
-  return setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= kLeastDescriptors;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= static_cast<rlim_t>(needed);
 }
 
 int Fail(int code, absl::string_view message) {
@@ -163,9 +171,11 @@ int Main(int argc, char** argv) {
                 command.config_file.empty() ? "the command line" : command.config_file.c_str());
     return kExitOk;
   }
-  if (!RaiseDescriptorLimit()) {
-    return Fail(kExitResource, absl::StrCat("needs a limit of at least ", kLeastDescriptors,
-                                            " open files (ulimit -Hn)"));
+  const int64_t descriptors = NeededDescriptors(command.parsed.config);
+  if (!RaiseDescriptorLimit(descriptors)) {
+    return Fail(kExitResource, absl::StrCat("needs a limit of at least ", descriptors,
+                                            " open files (ulimit -Hn) with max_connections ",
+                                            command.parsed.config.max_connections));
   }
   WarnOfOpenPorts(command.parsed.config);
   return Serve(command.parsed.config, &signals);

@@ -180,16 +180,29 @@ void Metrics::DeclareProcess() {
   connections_ = t.AddGauge("vernier_http_connections", "Open connections of this port.", {});
   grpc_connections_ =
       t.AddGauge("vernier_grpc_connections", "Established connections of the serving port.", {});
+  const auto refused = [&t](const char* limit) {
+    return t.AddFloatCounter("vernier_grpc_connections_refused_total",
+                             "Connections of the serving port that were closed at once (total, "
+                             "peer), or for the streams that they reset (resets).",
+                             {{"limit", limit}});
+  };
+  refused_total_ = refused("total");
+  refused_peer_ = refused("peer");
+  refused_resets_ = refused("resets");
   tls_failures_ =
       t.AddFloatCounter("vernier_tls_failures_total", "TLS handshakes that failed.", {});
   log_dropped_ = t.AddFloatCounter("vernier_log_dropped_total",
                                    "Lines of the log that could not be written at once.", {});
   const auto gpu_errors = [&t](const char* kind) {
-    return t.AddCounter("vernier_gpu_errors_total", "What the driver reported of the GPU.",
+    return t.AddCounter("vernier_gpu_errors_total",
+                        "What the driver reported of the GPU (xid, ecc), memory that the device "
+                        "lacked (oom), its loss (sticky).",
                         {{"kind", kind}});
   };
   gpu_xids_ = gpu_errors("xid");
   gpu_ecc_ = gpu_errors("ecc");
+  gpu_oom_ = gpu_errors("oom");
+  gpu_sticky_ = gpu_errors("sticky");
   watchdog_trips_ = t.AddCounter("vernier_watchdog_trips_total",
                                  "Times that the engine's heartbeat was found too old.", {});
   self_dial_failures_ =

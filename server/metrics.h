@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "server/acceptor.h"
 #include "server/gpu_events.h"
 #include "server/instruments.h"
 
@@ -71,8 +72,8 @@ struct GaugeInputs {
   absl::Duration now;  // engine clock
   int64_t kv_bytes = 0;
   int64_t workspace_bytes = 0;
-  int64_t connections = 0;       // of the HTTP port
-  int64_t grpc_connections = 0;  // of the serving port
+  int64_t connections = 0;            // of the HTTP port
+  ConnectionCounts grpc_connections;  // of the serving port
   int64_t tls_failures = 0;
   int64_t log_dropped = 0;
 };
@@ -102,6 +103,8 @@ class Metrics : public EngineObserver {
   void SelfDialFailed();
   void WatchdogTripped();
   void GpuReported(const GpuEvent& event);
+  // What the backend says itself: RESOURCE_EXHAUSTED, or it is lost.
+  void DeviceFailed(const absl::Status& status);
 
   void OnStep(const StepReport& report) override;
   void OnPreempted(int variant, int64_t recomputed_tokens) override;
@@ -160,9 +163,9 @@ class Metrics : public EngineObserver {
   Counter* calls_started_[kNumMethods];
   std::vector<CallSeries> calls_[kNumMethods];
   Gauge *pod_waiting_, *pod_running_, *pod_kv_usage_;
-  Gauge *ready_, *draining_, *heartbeat_, *connections_, *grpc_connections_, *tls_failures_,
-      *log_dropped_;
-  Counter *watchdog_trips_, *self_dial_failures_, *gpu_xids_, *gpu_ecc_;
+  Gauge *ready_, *draining_, *heartbeat_, *connections_, *grpc_connections_, *refused_total_,
+      *refused_peer_, *refused_resets_, *tls_failures_, *log_dropped_;
+  Counter *watchdog_trips_, *self_dial_failures_, *gpu_xids_, *gpu_ecc_, *gpu_oom_, *gpu_sticky_;
   Histogram *cancel_to_free_, *render_seconds_;
   Gauge *memory_shared_, *memory_kv_, *memory_workspace_, *memory_tokenizer_, *memory_residual_;
   Gauge *process_cpu_, *process_open_fds_, *process_max_fds_, *process_virtual_,

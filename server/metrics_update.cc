@@ -135,6 +135,10 @@ void Metrics::GpuReported(const GpuEvent& event) {
   (event.kind == GpuEvent::Kind::kXid ? gpu_xids_ : gpu_ecc_)->Add();
 }
 
+void Metrics::DeviceFailed(const absl::Status& status) {
+  (absl::IsResourceExhausted(status) ? gpu_oom_ : gpu_sticky_)->Add();
+}
+
 void Metrics::OnStep(const StepReport& report) {
   PerVariant& v = variants_[report.variant];
   const int phase = report.prefill_rows == 0 ? 1 : report.decode_rows == 0 ? 0 : 2;
@@ -230,7 +234,10 @@ void Metrics::SetGauges(const GaugeInputs& inputs) {
   ready_->Set(inputs.ready);
   draining_->Set(inputs.draining);
   connections_->Set(static_cast<double>(inputs.connections));
-  grpc_connections_->Set(static_cast<double>(inputs.grpc_connections));
+  grpc_connections_->Set(static_cast<double>(inputs.grpc_connections.open));
+  refused_total_->Set(static_cast<double>(inputs.grpc_connections.refused_total));
+  refused_peer_->Set(static_cast<double>(inputs.grpc_connections.refused_peer));
+  refused_resets_->Set(static_cast<double>(inputs.grpc_connections.cut));
   tls_failures_->Set(static_cast<double>(inputs.tls_failures));
   log_dropped_->Set(static_cast<double>(inputs.log_dropped));
   const EngineSnapshot& engine = inputs.engine;

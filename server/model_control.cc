@@ -87,7 +87,10 @@ absl::Status ModelControl::Load(int variant, const LoadProgressFunction& go_on) 
     loader_.Settle();
     return absl::UnavailableError("the server is draining");
   }
-  if (!weights.ok()) return weights.status();
+  if (!weights.ok()) {
+    if (absl::IsResourceExhausted(weights.status())) metrics_->DeviceFailed(weights.status());
+    return weights.status();
+  }
   if (absl::Status status = engine_->LoadVariant(variant, *std::move(weights)); !status.ok()) {
     loader_.Settle();
     return status;

@@ -1,14 +1,11 @@
 #include "server/process_stats.h"
 
 #include <dirent.h>
-#include <netinet/in.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <fstream>
-#include <map>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -21,38 +18,17 @@
 namespace vernier {
 namespace {
 
-// Calls `use` with each open descriptor, but for the one that it takes to list them.
-template <typename Use>
-void ForEachDescriptor(const Use& use) {
+// But for the one that it takes to list them.
+int64_t CountOpenDescriptors() {
   DIR* folder = opendir("/proc/self/fd");
-  if (folder == nullptr) return;
+  if (folder == nullptr) return 0;
+  int64_t count = 0;
   while (const dirent* entry = readdir(folder)) {
     int descriptor = -1;
-    if (absl::SimpleAtoi(entry->d_name, &descriptor) && descriptor != dirfd(folder)) {
-      use(descriptor);
-    }
+    if (absl::SimpleAtoi(entry->d_name, &descriptor) && descriptor != dirfd(folder)) ++count;
   }
   closedir(folder);
-}
-
-int64_t CountOpenDescriptors() {
-  int64_t count = 0;
-  ForEachDescriptor([&](int) { ++count; });
   return count;
-}
-
-// The port of a socket's own end; -1 when it is none or not of the internet.
-int LocalPort(int descriptor) {
-  sockaddr_storage address{};
-  socklen_t size = sizeof(address);
-  if (getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size) != 0) return -1;
-  if (address.ss_family == AF_INET) {
-    return ntohs(reinterpret_cast<const sockaddr_in&>(address).sin_port);
-  }
-  if (address.ss_family == AF_INET6) {
-    return ntohs(reinterpret_cast<const sockaddr_in6&>(address).sin6_port);
-  }
-  return -1;
 }
 
 // Boot time plus the start in clock ticks since then (field 22 of /proc/self/stat, proc(5)).
@@ -125,27 +101,11 @@ ProcessStats ReadStatsNow() {
   return stats;
 }
 
-int64_t CountConnectionsNow(int port) {
-  int64_t count = 0;
-  ForEachDescriptor([&](int descriptor) {
-    sockaddr_storage peer{};
-    socklen_t size = sizeof(peer);
-    if (LocalPort(descriptor) != port) return;
-    if (getpeername(descriptor, reinterpret_cast<sockaddr*>(&peer), &size) == 0) ++count;
-  });
-  return count;
-}
-
 }  // namespace
 
 ProcessStats ReadProcessStats() {
   thread_local Recent<ProcessStats> recent;
   return recent.Get(ReadStatsNow);
-}
-
-int64_t EstablishedConnections(int port) {
-  thread_local std::map<int, Recent<int64_t>> recent;
-  return recent[port].Get([port] { return CountConnectionsNow(port); });
 }
 
 int64_t ResidentAnonymousBytes() {

@@ -19,9 +19,6 @@ struct ProcessStats {
 // For a page that is rendered up to 20 times a second: the thread's last answer while it is less
 // than a second old, for reading these files can take the kernel milliseconds.
 ProcessStats ReadProcessStats();
-// The process's own connections of the local TCP `port`; as old at most. Asks each descriptor: the
-// kernel's tables of all connections take it milliseconds to print.
-int64_t EstablishedConnections(int port);
 
 // RssAnon alone.
 int64_t ResidentAnonymousBytes();

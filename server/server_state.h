@@ -14,6 +14,7 @@
 #include "server/call.h"
 #include "server/health_board.h"
 #include "server/metrics.h"
+#include "server/reset_guard.h"
 #include "vernier/v1/models.pb.h"
 
 namespace vernier {
@@ -26,6 +27,7 @@ struct ServerLimits {
   absl::Duration default_deadline = absl::Seconds(600);
   absl::Duration max_deadline = absl::Hours(1);
   int max_peer_calls = 0;  // of one client address, at once; 0: no limit
+  int max_unended = 0;     // calls of one connection, see reset_guard.h; 0: no limit
 };
 
 // How many calls of a kind are alive. Thread-safe.
@@ -78,7 +80,8 @@ class ServerState {
         metrics_(metrics),
         health_(health),
         clock_(clock),
-        peers_(limits.max_peer_calls) {}
+        peers_(limits.max_peer_calls),
+        resets_(limits.max_unended) {}
 
   const ServerLimits& limits() const { return limits_; }
   const AccessPolicy& access() const { return access_; }
@@ -101,6 +104,7 @@ class ServerState {
   void SetControl(ControlHooks hooks) { control_ = std::move(hooks); }
 
   PeerCalls* peers() { return &peers_; }
+  ResetGuard* resets() { return &resets_; }
   // What a drain waits for.
   LiveCalls* calls() { return &calls_; }
   // Health watches: they last until the server ends them.
@@ -116,6 +120,7 @@ class ServerState {
   ControlHooks control_;
   std::atomic<const Served*> served_{nullptr};
   PeerCalls peers_;
+  ResetGuard resets_;
   LiveCalls calls_{clock_};
   LiveCalls watches_{clock_};
 };

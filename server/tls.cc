@@ -1,10 +1,7 @@
 #include "server/tls.h"
 
-#include <netdb.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -18,22 +15,6 @@ namespace {
 struct Free {
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
   void operator()(SSL* ssl) const { SSL_free(ssl); }
-  void operator()(addrinfo* list) const { freeaddrinfo(list); }
-};
-
-// A socket that is closed with it.
-class Socket {
- public:
-  explicit Socket(int fd) : fd_(fd) {}
-  ~Socket() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  const int fd_;
 };
 
 // The first message of a client: gRPC's servers want HTTP/2 to be offered.
@@ -75,37 +56,22 @@ absl::Status CheckTlsFiles(const TlsFiles& files) {
   return absl::OkStatus();
 }
 
-absl::Status DialTls(const std::string& address, absl::Duration timeout) {
-  const size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* list = nullptr;
-  const int found = getaddrinfo(host.c_str(), address.c_str() + colon + 1, &hints, &list);
-  const std::unique_ptr<addrinfo, Free> owned(list);
-  if (found != 0) return absl::UnavailableError(absl::StrCat(address, ": ", gai_strerror(found)));
-  const Socket socket(::socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const timeval limit = absl::ToTimeval(timeout);
-  const auto failed = [&](absl::string_view what) {
+absl::Status DialTls(const std::string& address, absl::Duration timeout, const Announce& announce) {
+  auto connected = Connect(address, timeout, announce);
+  if (!connected.ok()) return connected.status();
+  const int socket = connected->descriptor();
+  const auto failed = [](absl::string_view what) {
     return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
   };
-  if (socket.fd() < 0 ||
-      setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) != 0 ||
-      setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) {
-    return failed("no socket");
-  }
-  // Linux applies SO_SNDTIMEO to connect as well.
-  if (connect(socket.fd(), list->ai_addr, list->ai_addrlen) != 0) return failed("connect");
   const std::string hello = ClientHello();
   if (hello.empty()) return absl::InternalError("OpenSSL makes no client hello");
-  if (send(socket.fd(), hello.data(), hello.size(), MSG_NOSIGNAL) !=
+  if (send(socket, hello.data(), hello.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(hello.size())) {
     return failed("send");
   }
   constexpr uint8_t kAlert = 21, kHandshake = 22;  // RFC 8446, 5.1
   uint8_t type = 0;
-  const ssize_t got = recv(socket.fd(), &type, 1, 0);
+  const ssize_t got = recv(socket, &type, 1, 0);
   if (got < 0) return failed("no answer");
   if (got == 0) return absl::UnavailableError("closed without an answer");
   return type == kHandshake || type == kAlert

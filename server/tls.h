@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "server/sockets.h"
 
 namespace vernier {
 
@@ -23,6 +24,7 @@ absl::Status CheckTlsFiles(const TlsFiles& files);
 // Connects to `address` (HOST:PORT) and begins a TLS handshake: OK once the server has said its
 // first word, whatever it would think of this client. Needs no certificate, and leaves no failure
 // behind.
-absl::Status DialTls(const std::string& address, absl::Duration timeout);
+absl::Status DialTls(const std::string& address, absl::Duration timeout,
+                     const Announce& announce = nullptr);
 
 }  // namespace vernier

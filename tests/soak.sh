@@ -235,6 +235,31 @@ PYTHON
 )"
 }
 
+transport() { # CASE ARGUMENT...: of tests/soak_transport.py, whose figure is that of the row
+  local figure status=0
+  figure=$("$python" tests/soak_transport.py "$@") || status=$?
+  record "$1" "${figure:-failed}"
+  return $status
+}
+
+row_rapid_reset() { # F22: 100,000 streams opened and reset, without a proxy; health calls and another's tokens meanwhile
+  launch --model tests/data/stories260K/hf --variants fp16 --threads "$threads" --listen 127.0.0.1:0 --http 127.0.0.1:0
+  transport rapid_reset "$address" "$daemon_pid"
+}
+
+row_bomb() { # F24: messages that inflate to 256 MiB are refused packed
+  start_under_load "$stories"
+  transport bomb "$address" "$daemon_pid"
+}
+
+row_rotate() { # F33: certificates of new authorities under load
+  transport rotate "$bin/vernierd" tests/data/stories260K/hf
+}
+
+row_stop() { # F68: SIGTERM under load, twice, with streams longer than the grace, while loading
+  transport stop "$bin/vernierd" tests/data/stories260K/hf "${SOAK_MODEL:-$(deploy/fetch_model.sh)}"
+}
+
 row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a client that balances by itself
   local figure
   figure=$(VERNIER_RESTARTS=200 "$python" tests/deploy/client_test.py 2>&1 | sed -n 's/.*\(200 restarts, .*\)/\1/p' | paste -sd';')

@@ -113,7 +113,8 @@ DASHBOARDS = {
             ("Calls of each method", "reqps", [("{{method}}", rate("vernier_grpc_calls_started_total", "method", POD))]),
             ("Calls by code, p99", "s", [("{{method}} {{code}}",
                 quantile(0.99, "vernier_grpc_call_duration_seconds", "method, code", POD + ', code="OK"'))]),
-            ("Failed handshakes, self-dials, log lines", "short", [
+            ("Refused connections, failed handshakes, self-dials, log lines", "short", [
+                ("{{pod}} connections, {{limit}}", f"rate(vernier_grpc_connections_refused_total{{{POD}}}[$__rate_interval])"),
                 ("{{pod}} TLS", f"rate(vernier_tls_failures_total{{{POD}}}[$__rate_interval])"),
                 ("{{pod}} self-dial", f"rate(vernier_self_dial_failures_total{{{POD}}}[$__rate_interval])"),
                 ("{{pod}} log", f"rate(vernier_log_dropped_total{{{POD}}}[$__rate_interval])")]),

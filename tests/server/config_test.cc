@@ -217,6 +217,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"admin: 10.0.0.1:50053\n", 5, "must be a loopback address"},
         BadCase{"admin_tls: {certificate: a, key: b}\n", 5, "without admin"},
         BadCase{"max_peer_calls: -1\n", 5, "is -1"},
+        BadCase{"max_connections: 0\n", 5, "is 0, must be 1 to 1048576"},
+        BadCase{"max_peer_connections: 1048577\n", 5, "must be 0 to 1048576"},
         BadCase{"metrics_compat: sglang\n", 5, "must be one of none, vllm"},
         BadCase{"keys: []\n", 5, "keys is empty"},
         BadCase{"keys:\n  - {name: a, sha256: abc, services: [Models]}\n", 6, "64 lower-case"},

@@ -1,5 +1,7 @@
 // vernierd as a process: its one line, its exit codes, its drain.
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -11,39 +13,21 @@
 #include "absl/strings/str_split.h"
 #include "engine/checkpoint/checkpoint.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/daemon_process.h"
 #include "tests/server/end_to_end.h"
 #include "tests/server/metrics_page.h"
-#include "tests/testing/child_process.h"
 
 namespace vernier {
 namespace {
 
+using testing::AddressIn;
 using testing::ChildProcess;
+using testing::Command;
+using testing::GrpcAddress;
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
-
-std::vector<std::string> Command(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), testing::PathFrom("VERNIER_BIN", "vernierd"));
-  return arguments;
-}
-
-std::vector<std::string> Serving(const std::string& model, std::vector<std::string> more = {}) {
-  std::vector<std::string> arguments = {"--model",   model,         "--variants", "fp16,nf4",
-                                        "--listen",  "127.0.0.1:0", "--http",     "127.0.0.1:0",
-                                        "--threads", "1",           "--kv-bytes", "4000000"};
-  arguments.insert(arguments.end(), more.begin(), more.end());
-  return Command(arguments);
-}
-
-// The address after `name`, such as "http=".
-std::string AddressIn(const std::string& ready, absl::string_view name) {
-  for (const absl::string_view word : absl::StrSplit(ready, ' ')) {
-    if (absl::StartsWith(word, name)) return std::string(word.substr(name.size()));
-  }
-  return "";
-}
-std::string GrpcAddress(const std::string& ready) { return AddressIn(ready, "grpc="); }
+using testing::Serving;
 
 // A file that is gone with the test.
 class TemporaryFile {
@@ -307,12 +291,27 @@ TEST_F(DaemonTest, F23TooFewDescriptorsAreExit71) {
   const Ended ended = Run(arguments);
   EXPECT_EQ(ended.code, 71);
   EXPECT_THAT(ended.errors, HasSubstr("8192"));
+  // As many connections as may come must not take the last one either.
+  const TemporaryFile config("max_connections: 10000\n");
+  arguments = Serving(model_, {"--config", config.path()});
+  arguments.insert(arguments.begin(), {"/bin/sh", "-c", "ulimit -n 10000; exec \"$0\" \"$@\""});
+  const Ended many = Run(arguments);
+  EXPECT_EQ(many.code, 71);
+  EXPECT_THAT(many.errors, HasSubstr("at least 11536 open files (ulimit -Hn) with "
+                                     "max_connections 10000"));
 }
 
 TEST_F(DaemonTest, F53ALogThatTakesNothingDoesNotHoldUpServing) {
-  for (const char* redirect : {"exec \"$0\" \"$@\" 2>/dev/full", "exec \"$0\" \"$@\" 2>&-"}) {
+  int full[2];  // a pipe that nobody reads
+  ASSERT_EQ(pipe2(full, O_CLOEXEC | O_NONBLOCK), 0);
+  const std::string page(4096, 'x');
+  while (write(full[1], page.data(), page.size()) > 0) {
+  }
+  const std::string blocked = absl::StrCat("/proc/", getpid(), "/fd/", full[1]);
+  for (const std::string& where : {std::string("/dev/full"), std::string("&-"), blocked}) {
     std::vector<std::string> arguments = Serving(model_);
-    arguments.insert(arguments.begin(), {"/bin/sh", "-c", redirect});
+    arguments.insert(arguments.begin(),
+                     {"/bin/sh", "-c", absl::StrCat("exec \"$0\" \"$@\" 2>", where)});
     ChildProcess daemon(arguments);
     const std::string ready = daemon.ReadLine();
     const auto channel = testing::Connect(GrpcAddress(ready));
@@ -320,12 +319,14 @@ TEST_F(DaemonTest, F53ALogThatTakesNothingDoesNotHoldUpServing) {
                                testing::IdsRequest({1}, 2).SerializeAsString())
                   .code,
               0);
-    const auto page = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
-    EXPECT_GE(page.Sum("vernier_log_dropped_total"), 1);
-    EXPECT_EQ(page.Sum("vernier_grpc_connections"), 1);
+    const auto scraped = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
+    EXPECT_GE(scraped.Sum("vernier_log_dropped_total"), 1);
+    EXPECT_EQ(scraped.Sum("vernier_grpc_connections"), 1);
     daemon.Signal(SIGTERM);
     EXPECT_EQ(daemon.Wait(), 0);
   }
+  close(full[0]);
+  close(full[1]);
 }
 
 TEST_F(DaemonTest, F62KeysCloseReflectionAndAdminDrainsLikeATerm) {

@@ -18,6 +18,7 @@ constexpr uint8_t kPing = 6;  // RFC 9113, 6.7
 
 class FloodTest : public GrpcTest {
  protected:
+  explicit FloodTest(const ServerLimits& limits = {}) : GrpcTest({}, AccessPolicy({}), limits) {}
   // Others, on connections of their own, are served.
   void ExpectServesOthers() {
     EXPECT_EQ(testing::RawCall(testing::Connect(server_->address()), kGenerate, GoodRequest()).code,
@@ -36,6 +37,40 @@ TEST_F(FloodTest, F22StreamsOpenedAndResetLeaveNothingBehind) {
   }
   ExpectServesOthers();
   EXPECT_TRUE(state_.calls()->WaitForNone(absl::Seconds(30)));
+}
+
+class ResetsTest : public FloodTest {
+ protected:
+  static constexpr int kLimit = 8;
+  ResetsTest() : FloodTest(Limits()) {}
+  static ServerLimits Limits() {
+    ServerLimits limits;
+    limits.max_unended = kLimit;
+    return limits;
+  }
+};
+
+TEST_F(ResetsTest, F22AConnectionWithMoreCallsThanItsStreamsAllowIsEnded) {
+  engine_.holds = true;
+  RawHttp2 raw(server_->address());
+  const auto open = [&](uint32_t i) {
+    raw.SendHeaders(2 * i + 1, kStream, {});
+    raw.SendMessage(2 * i + 1, GoodRequest());
+  };
+  for (uint32_t i = 0; i < kLimit; ++i) {
+    open(i);
+    engine_.Await(i);
+  }
+  EXPECT_EQ(server_->Connections().cut, 0);
+  engine_.holds = false;
+  open(kLimit);
+  while (raw.Read().has_value()) {
+  }
+  EXPECT_EQ(server_->Connections().cut, 1);
+  ExpectServesOthers();
+  for (int i = 0; i < kLimit; ++i) engine_.Finish(i, FinishReason::kCancelled, 0);
+  EXPECT_TRUE(state_.calls()->WaitForNone(absl::Seconds(30)));
+  engine_.Forget();
 }
 
 TEST_F(FloodTest, F26PingFloodEndsWithGoAway) {
@@ -62,6 +97,52 @@ TEST_F(FloodTest, F26AClientWithAClosedWindowIsParkedAndOthersAreServed) {
   ExpectServesOthers();
   raw.SendFrame({Frame::kReset, 0, 1, std::string("\0\0\0\x08", 4)});
   EXPECT_TRUE(state_.calls()->WaitForNone(absl::Seconds(30)));
+}
+
+class ConnectionsTest : public GrpcTest {
+ protected:
+  static constexpr int kLimit = 4;
+  static GrpcOptions Options() {
+    GrpcOptions options;
+    options.connections = {.total = kLimit};
+    options.side_connections = {.total = kLimit, .per_peer = 1};
+    return options;
+  }
+  ConnectionsTest() : GrpcTest(Options(), AccessPolicy({}), {}) { health_.Set("liveness", true); }
+
+  int CodeOfANewConnection() {
+    return testing::RawCall(testing::Connect(server_->address()), kGenerate, GoodRequest()).code;
+  }
+};
+
+TEST_F(ConnectionsTest, F25SilentConnectionsCostNobodyHisOwnNorTheDaemonItsHealth) {
+  ExpectServes();  // over the first connection
+  {
+    boost::asio::io_context loop;
+    std::vector<boost::asio::ip::tcp::socket> silent;
+    while (server_->Connections().open < kLimit) {
+      silent.push_back(testing::ConnectSocket(&loop, server_->address()));
+    }
+    boost::asio::write(silent.back(), boost::asio::buffer(std::string("PRI * HT")));  // slowly
+    EXPECT_EQ(CodeOfANewConnection(), 14);
+    EXPECT_GE(server_->Connections().refused_total, 1);
+    ExpectServes();
+    const absl::Status own = server_->Dial(absl::Seconds(30));
+    EXPECT_TRUE(own.ok()) << own;
+    EXPECT_TRUE(DialHealth(server_->health_address(), absl::Seconds(30)).ok());
+  }
+  while (CodeOfANewConnection() != 0) {
+  }
+}
+
+TEST_F(ConnectionsTest, TheOtherListenersHaveLimitsOfTheirOwn) {
+  boost::asio::io_context loop;
+  for (const std::string& address : {server_->health_address(), server_->admin_address()}) {
+    const auto silent = testing::ConnectSocket(&loop, address);
+    EXPECT_EQ(testing::RawCall(testing::Connect(address), kGenerate, "").code, 14);
+  }
+  ExpectServes();
+  EXPECT_EQ(server_->Connections().refused_total, 0);
 }
 
 }  // namespace

@@ -208,6 +208,17 @@ TEST_F(GrpcTest, F24CompressedMessageIsUnimplemented) {
   ExpectServes();
 }
 
+// gRPC looks at the framing alone: what is no message is refused, whatever its type says.
+TEST_F(GrpcTest, F34OtherContentTypesAreNoWayIn) {
+  testing::RawHttp2 raw(server_->address());
+  raw.SendHeaders(1, kGenerate, {}, "application/json");
+  raw.SendFrame({testing::Frame::kData, testing::Frame::kEndStream, 1, "{\"prompt\": \"x\"}"});
+  for (const testing::Frame& frame : raw.ReadStream(1)) {
+    EXPECT_NE(frame.type, testing::Frame::kData) << "an answer";
+  }
+  ExpectServes();
+}
+
 TEST_F(GrpcTest, F34ClientOfHttp1IsClosed) {
   boost::asio::io_context loop;
   auto socket = testing::ConnectSocket(&loop, server_->address());

@@ -6,8 +6,10 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/health_board.h"
+#include "server/instruments.h"
 #include "server/liveness.h"
 #include "server/wire_status.h"
+#include "tests/server/metrics_page.h"
 #include "tests/testing/fake_engine.h"
 
 namespace vernier {
@@ -106,7 +108,11 @@ TEST_F(LivenessTest, LostDeviceIsToldAtOnce) {
   engine_.snapshot.device = absl::InternalError("sticky");
   const auto liveness = Watching();
   liveness->Check();
+  liveness->Check();
   EXPECT_EQ(lost_, 1);
+  const testing::MetricsPage page(RenderPrometheus(metrics_.Collect()));
+  EXPECT_EQ(page.Sum("vernier_gpu_errors_total", {"kind=\"sticky\""}), 1);
+  EXPECT_EQ(page.Sum("vernier_gpu_errors_total"), 1);
   EXPECT_FALSE(*board_.Serving("liveness"));
 }
 

@@ -9,7 +9,9 @@
 
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/host_memory.h"
+#include "tests/engine/faulty_backend.h"
 #include "tests/server/end_to_end.h"
+#include "tests/server/metrics_page.h"
 #include "tests/testing/fake_engine.h"
 #include "vernier/v1/model_control.grpc.pb.h"
 
@@ -220,6 +222,28 @@ TEST_F(ModelControlTest, WhatDoesNotFitIsRefusedWithNumbers) {
   EXPECT_THAT(status.message(), HasSubstr("MiB, 0.0 MiB are available"));
   available_ = -1;  // not known: not refused for it
   EXPECT_TRUE(control_->Load(1, nullptr).ok());
+}
+
+// Its memory is used up by others, whatever the kernel says is available.
+class FullBackend : public testing::FaultyBackend {
+ public:
+  using FaultyBackend::FaultyBackend;
+  absl::StatusOr<std::vector<Weight>> CreateWeights(const WeightSource&,
+                                                    std::span<const FormatId>) override {
+    return absl::ResourceExhaustedError("no GPU memory for weights: 4096 bytes");
+  }
+};
+
+TEST_F(ModelControlTest, F36MemoryThatTheDeviceLacksIsSaidAndCounted) {
+  auto packer = MakeBackend({.kind = "cpu", .threads = 1});
+  ASSERT_TRUE(packer.ok()) << packer.status();
+  ModelControl control({files_.path(), specs_, [] { return -1; }, [] { return false; }},
+                       model_.get(), &engine_, std::make_unique<FullBackend>(*std::move(packer)),
+                       &health_, &metrics_);
+  EXPECT_EQ(control.Load(1, nullptr).code(), absl::StatusCode::kResourceExhausted);
+  const testing::MetricsPage page(RenderPrometheus(metrics_.Collect()));
+  EXPECT_EQ(page.Sum("vernier_gpu_errors_total", {"kind=\"oom\""}), 1);
+  EXPECT_TRUE(control_->Load(1, nullptr).ok()) << "the next finds room";
 }
 
 TEST_F(ModelControlTest, OneAtATime) {

@@ -58,10 +58,11 @@ class RawHttp2 {
     Send(bytes + frame.payload);
   }
   // A request's headers, in as many frames as they need.
-  void SendHeaders(uint32_t stream, const std::string& method, const HeaderList& extra) {
+  void SendHeaders(uint32_t stream, const std::string& method, const HeaderList& extra,
+                   const std::string& content_type = "application/grpc") {
     HeaderList headers = {{":method", "POST"}, {":scheme", "http"},
                           {":path", method},   {":authority", "test"},
-                          {"te", "trailers"},  {"content-type", "application/grpc"}};
+                          {"te", "trailers"},  {"content-type", content_type}};
     headers.insert(headers.end(), extra.begin(), extra.end());
     std::string block;
     for (const auto& [name, value] : headers) {

@@ -138,6 +138,28 @@ TEST_F(TlsTest, F23ADialOfAPortThatTakesConnectionsAndDoesNotAnswerFails) {
   EXPECT_FALSE(DialTls(address, absl::Milliseconds(50)).ok());
 }
 
+class FewConnectionsTlsTest : private Files, public GrpcTest {
+ protected:
+  FewConnectionsTlsTest() : GrpcTest(Options(), AccessPolicy({}), {}) {}
+  GrpcOptions Options() const {
+    GrpcOptions options;
+    options.tls = tls;
+    options.connections = {.total = 2, .per_peer = 1};
+    return options;
+  }
+};
+
+TEST_F(FewConnectionsTlsTest, TheDaemonsOwnDialIsTakenBeyondTheLimits) {
+  boost::asio::io_context loop;
+  const auto silent = testing::ConnectSocket(&loop, server_->address());
+  while (server_->Connections().open == 0) {
+  }
+  EXPECT_FALSE(DialTls(server_->address(), absl::Seconds(30)).ok());
+  EXPECT_GE(server_->Connections().refused_peer, 1);
+  const absl::Status own = server_->Dial(absl::Seconds(30));
+  EXPECT_TRUE(own.ok()) << own;
+}
+
 class ServerTlsTest : public TlsTest {
  protected:
   ServerTlsTest() : TlsTest(Clients::kAnybody) {}

@@ -9,19 +9,15 @@ import re
 import sys
 from pathlib import Path
 
-BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
+from markers import write_between
 
 
 def main():
     log = Path(sys.argv[1]).read_text()
     found = re.search(r"^\[5/5\][^\n]*\n(.*?)\n(?:stopped \(--once\)|vernierd is running)", log, re.S | re.M)
-    readme = Path(sys.argv[2])
-    text = readme.read_text()
-    if found is None or BEGIN not in text or END not in text:
-        sys.exit(f"compare_section.py: no Compare in {sys.argv[1]}, or no markers in {readme}")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    readme.write_text(f"{before}{BEGIN}\n```\n{found.group(1).strip()}\n```\n{END}{after}")
+    if found is None:
+        sys.exit(f"compare_section.py: no Compare in {sys.argv[1]}")
+    write_between(sys.argv[2], "compare", f"```\n{found.group(1).strip()}\n```\n")
 
 
 if __name__ == "__main__":

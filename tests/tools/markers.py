@@ -3,11 +3,15 @@ import sys
 from pathlib import Path
 
 
-def write_between(readme, name, table):
-    """Puts `table`, which ends with a newline, between the markers; ends the program where they are not."""
+def between(readme, name, table):
+    """The text of `readme` with `table`, which ends with a newline, between the markers; ends the program where they are not."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     text = Path(readme).read_text()
     if begin not in text or end not in text:
         sys.exit(f"{Path(sys.argv[0]).name}: {readme} lacks {begin} or {end}")
     before, rest = text.split(begin, 1)
-    Path(readme).write_text(f"{before}{begin}\n{table}{end}{rest.split(end, 1)[1]}")
+    return f"{before}{begin}\n{table}{end}{rest.split(end, 1)[1]}"
+
+
+def write_between(readme, name, table):
+    Path(readme).write_text(between(readme, name, table))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the figures of the operational goals into deploy/README.md: of each, the last that tests/soak.sh recorded, with its date.
+"""Writes the figures of the operational goals and faults into deploy/README.md: of each, the last that tests/soak.sh recorded, with its date.
 
 Usage: operations_table.py. A goal whose row was never run says so.
 """
@@ -14,6 +14,10 @@ GOALS = [  # goal, what is asked, rows of tests/soak.sh
     ("R11", "1,000 of 1,000 flipped bits and every truncation refused", ["integrity"]),
     ("R15", "compressed: CPU at most 40 MB, CUDA at most 250 MB without cuBLASLt; nothing writable, no shell", ["image"]),
     ("R16", "objects valid on two Kubernetes versions, Helm as kustomize, every alert fires and clears, every panel finds data", ["manifests"]),
+    ("F22", "100,000 streams reset: health calls within 50 ms, others' calls go on", ["rapid_reset"]),
+    ("F24", "messages that inflate to 256 MiB: UNIMPLEMENTED, at most 2 MiB", ["bomb"]),
+    ("F33", "certificates changed under load: in use within 60 s, no failed call", ["rotate"]),
+    ("F68", "SIGTERM: readiness off within 100 ms, streams end or are told UNAVAILABLE, exit 0", ["stop"]),
     ("R17", "every code of the contract, and whether a retry is right", ["contract"]),
 ]
 

@@ -12,7 +12,7 @@ import struct
 import sys
 from pathlib import Path
 
-BEGIN, END = "<!-- support:begin -->", "<!-- support:end -->"
+from markers import between
 
 
 def architectures(root):
@@ -95,14 +95,10 @@ def tables(root):
 def main():
     root = Path(sys.argv[1])
     readme = root / "engine/README.md"
-    text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        sys.exit(f"support_table.py: no markers in {readme}")
-    before, rest = text.split(BEGIN, 1)
-    renewed = f"{before}{BEGIN}\n{tables(root)}\n{END}{rest.split(END, 1)[1]}"
+    renewed = between(readme, "support", tables(root) + "\n")
     if "--check" not in sys.argv:
         readme.write_text(renewed)
-    elif renewed != text:
+    elif renewed != readme.read_text():
         sys.exit("engine/README.md: the tables of support are old; run tests/tools/support_table.py .")
 
 

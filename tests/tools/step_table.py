@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what step_bench measured as a table into a README, between <!-- step_bench begin --> and <!-- step_bench end -->.
+"""Writes what step_bench measured as a table into a README, between <!-- step_bench:begin --> and <!-- step_bench:end -->.
 
 Usage: step_table.py README LOG...: each LOG is the output of one or more runs of step_bench. Tokens a second; in brackets the spread
 in percent and, of decode, percent of what reading weights and KV once would allow at the read rate that the run was given.
@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-BEGIN, END = "<!-- step_bench begin -->", "<!-- step_bench end -->"
+from markers import write_between
 
 
 def read(paths):
@@ -40,10 +40,7 @@ def render(tables, backends, dates):
 
 
 def main():
-    readme, logs = Path(sys.argv[1]), sys.argv[2:]
-    head, rest = readme.read_text().split(BEGIN, 1)
-    _, tail = rest.split(END, 1)
-    readme.write_text(f"{head}{BEGIN}\n{render(*read(logs))}\n{END}{tail}")
+    write_between(sys.argv[1], "step_bench", render(*read(sys.argv[2:])) + "\n")
 
 
 if __name__ == "__main__":

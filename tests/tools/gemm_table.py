@@ -7,7 +7,7 @@ import csv
 import math
 import sys
 
-BEGIN, END = "<!-- gemm_bench begin -->", "<!-- gemm_bench end -->"
+from markers import write_between
 
 
 def table(rows, device):
@@ -42,10 +42,7 @@ def main():
     for path in inputs:
         with open(path, newline="") as file:
             rows += list(csv.DictReader(file))
-    text = open(readme).read()
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    open(readme, "w").write(f"{head}{BEGIN}\n{table(rows, device)}\n{END}{tail}")
+    write_between(readme, "gemm_bench", table(rows, device) + "\n")
 
 
 if __name__ == "__main__":

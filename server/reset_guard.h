@@ -1,0 +1,40 @@
+// Finds connections that open streams only to reset them (CVE-2023-44487), and ends them.
+//
+// A reset stream gives its place among max_streams back at once, but gRPC 1.51 keeps its call, 22
+// KiB, as long as more comes over the connection. So what counts is calls that have not ended: who
+// has many times max_streams of them resets what it opens.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "kernels/base/mutex.h"
+
+namespace vernier {
+
+// Thread-safe.
+class ResetGuard {
+ public:
+  // Ends the connection of a peer, as gRPC names it: "ipv4:10.0.0.1:5000".
+  using Cut = std::function<void(const std::string& peer)>;
+
+  // `limit`: calls of one connection that have not ended; 0: none.
+  explicit ResetGuard(int limit) : limit_(limit) {}
+  // Before calls arrive; what it refers to outlives them.
+  void SetCut(Cut cut) { cut_ = std::move(cut); }
+
+  // A call begins; the connection of `peer` is cut when that is one too many.
+  void Begin(const std::string& peer);
+  // After Begin, once.
+  void End(const std::string& peer);
+
+ private:
+  const int limit_;
+  Cut cut_;
+  Mutex mutex_;
+  std::map<std::string, int> alive_ ABSL_GUARDED_BY(mutex_);  // without zeros
+};
+
+}  // namespace vernier
