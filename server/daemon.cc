@@ -56,6 +56,7 @@ uint64_t QuantDigest(const VariantSpec& spec) {
   if (spec.activations != Activations::kFull) {
     absl::StrAppend(&made, ";activations=", ActivationsName(spec.activations));
   }
+  if (TraitsOf(spec.kv).scale_bytes > 0) absl::StrAppend(&made, ";kv=", KvTypeName(spec.kv));
   return UnitHash({}, made);
 }
 
