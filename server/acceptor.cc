@@ -260,10 +260,10 @@ void Acceptor::Refuse(Verdict verdict) {
 
 void Acceptor::DropClosed() {
   const Time began = std::chrono::steady_clock::now();
-  std::erase_if(taken_, [&](const Taken& taken) {
+  std::erase_if(taken_, [&of_peer = of_peer_](const Taken& taken) {
     if (InodeOf(taken.descriptor) == taken.inode) return false;
-    const auto found = of_peer_.find(taken.peer);
-    if (--found->second == 0) of_peer_.erase(found);
+    const auto found = of_peer.find(taken.peer);
+    if (--found->second == 0) of_peer.erase(found);
     return true;
   });
   const Time ended = std::chrono::steady_clock::now();
