@@ -260,12 +260,17 @@ void Acceptor::Refuse(Verdict verdict) {
 
 void Acceptor::DropClosed() {
   const Time began = std::chrono::steady_clock::now();
-  std::erase_if(taken_, [&of_peer = of_peer_](const Taken& taken) {
-    if (InodeOf(taken.descriptor) == taken.inode) return false;
-    const auto found = of_peer.find(taken.peer);
-    if (--found->second == 0) of_peer.erase(found);
-    return true;
-  });
+  for (size_t i = 0; i < taken_.size();) {
+    Taken& taken = taken_[i];
+    if (InodeOf(taken.descriptor) == taken.inode) {
+      ++i;
+      continue;
+    }
+    const auto found = of_peer_.find(taken.peer);
+    if (--found->second == 0) of_peer_.erase(found);
+    std::swap(taken, taken_.back());
+    taken_.pop_back();
+  }
   const Time ended = std::chrono::steady_clock::now();
   look_again_ = ended + std::max<Time::duration>(kLeastLookPeriod, kLookShare * (ended - began));
 }
