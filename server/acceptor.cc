@@ -232,16 +232,14 @@ Acceptor::Verdict Acceptor::Admit(int descriptor, const SocketAddress& peer) {
     verdict = Judge(host);
   }
   if (verdict != Verdict::kTake && !own) return verdict;
-  ++of_peer_[host];
+  of_peer_.Add(host);
   taken_.push_back({descriptor, InodeOf(descriptor), std::move(host), peer.port()});
   return Verdict::kTake;
 }
 
 Acceptor::Verdict Acceptor::Judge(const std::string& peer) const {
   if (taken_.size() >= static_cast<size_t>(limits_.total)) return Verdict::kTotal;
-  const auto found = of_peer_.find(peer);
-  const bool many =
-      limits_.per_peer > 0 && found != of_peer_.end() && found->second >= limits_.per_peer;
+  const bool many = limits_.per_peer > 0 && of_peer_.Of(peer) >= limits_.per_peer;
   return many ? Verdict::kPeer : Verdict::kTake;
 }
 
@@ -266,8 +264,7 @@ void Acceptor::DropClosed() {
       ++i;
       continue;
     }
-    const auto found = of_peer_.find(taken.peer);
-    if (--found->second == 0) of_peer_.erase(found);
+    of_peer_.Remove(taken.peer);
     std::swap(taken, taken_.back());
     taken_.pop_back();
   }

@@ -12,7 +12,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -21,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "kernels/base/mutex.h"
+#include "server/counts_by_key.h"
 #include "server/sockets.h"
 
 namespace vernier {
@@ -99,7 +99,7 @@ class Acceptor {
   Time said_{};
   Mutex mutex_;
   std::vector<Taken> taken_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, int> of_peer_ ABSL_GUARDED_BY(mutex_);  // without zeros
+  CountsByKey of_peer_ ABSL_GUARDED_BY(mutex_);
   Time look_again_ ABSL_GUARDED_BY(mutex_){};
   std::thread thread_;
 };

@@ -272,13 +272,8 @@ std::vector<std::string> ServerConfig::VariantNames() const {
   return names;
 }
 
-int ServerConfig::EffectivePeerCalls() const {
-  if (max_peer_calls >= 0) return max_peer_calls;
-  return behind_proxy ? 0 : 256;
-}
-
-int ServerConfig::EffectivePeerConnections() const {
-  if (max_peer_connections >= 0) return max_peer_connections;
+int ServerConfig::OfOnePeer(int configured) const {
+  if (configured >= 0) return configured;
   return behind_proxy ? 0 : 256;
 }
 

@@ -68,8 +68,11 @@ struct ServerConfig {
   std::string EffectiveModelName() const;
   std::vector<std::string> VariantNames() const;
   // As configured, else 256, and behind a proxy, whose address all calls have, none.
-  int EffectivePeerCalls() const;
-  int EffectivePeerConnections() const;
+  int EffectivePeerCalls() const { return OfOnePeer(max_peer_calls); }
+  int EffectivePeerConnections() const { return OfOnePeer(max_peer_connections); }
+
+ private:
+  int OfOnePeer(int configured) const;
 };
 
 struct ConfigError {
@@ -95,7 +98,7 @@ void CheckConfig(ParsedConfig* parsed);
 void CheckAccess(ParsedConfig* parsed);
 // The part of CheckConfig about experiments.
 void CheckExperiments(ParsedConfig* parsed);
-// Sets `variants` from format names: "fp16,int8,nf4".
+// Sets `variants` from names that ParseVariant knows: "fp16,int8+a8,nf4".
 void SetVariants(absl::string_view names, ParsedConfig* parsed);
 // True for HOST:PORT with a port of at most 65535.
 bool IsAddress(absl::string_view text);

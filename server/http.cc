@@ -189,7 +189,7 @@ class BeastServer : public HttpServer {
   int64_t connections() const { return shared_.connections.load(std::memory_order_relaxed); }
 
   void Run() {
-    (void)AskForShortSlice();  // scrapes come in the middle of steps
+    AskForShortSlice();  // scrapes come in the middle of steps
     while (!loop_.stopped()) {
       try {
         loop_.run();

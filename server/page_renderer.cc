@@ -68,7 +68,7 @@ int PageRenderer::Next() {
 }
 
 void PageRenderer::Run() {
-  (void)AskForShortSlice();  // somebody may wait
+  AskForShortSlice();  // somebody may wait
   for (int format = Next(); format >= 0; format = Next()) {
     const Time began = std::chrono::steady_clock::now();
     const Page page = std::make_shared<const std::string>(render_(static_cast<PageFormat>(format)));

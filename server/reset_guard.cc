@@ -6,7 +6,7 @@ void ResetGuard::Begin(const std::string& peer) {
   if (limit_ == 0) return;
   {
     MutexLock lock(&mutex_);
-    if (++alive_[peer] != limit_ + 1) return;  // once, and again when it got below
+    if (alive_.Add(peer) != limit_ + 1) return;  // once, and again when it got below
   }
   if (cut_) cut_(peer);
 }
@@ -14,8 +14,7 @@ void ResetGuard::Begin(const std::string& peer) {
 void ResetGuard::End(const std::string& peer) {
   if (limit_ == 0) return;
   MutexLock lock(&mutex_);
-  const auto entry = alive_.find(peer);
-  if (--entry->second == 0) alive_.erase(entry);
+  alive_.Remove(peer);
 }
 
 }  // namespace vernier

@@ -6,11 +6,11 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <string>
 #include <utility>
 
 #include "kernels/base/mutex.h"
+#include "server/counts_by_key.h"
 
 namespace vernier {
 
@@ -34,7 +34,7 @@ class ResetGuard {
   const int limit_;
   Cut cut_;
   Mutex mutex_;
-  std::map<std::string, int> alive_ ABSL_GUARDED_BY(mutex_);  // without zeros
+  CountsByKey alive_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace vernier

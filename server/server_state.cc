@@ -7,17 +7,15 @@ namespace vernier {
 bool PeerCalls::TryBegin(const std::string& address) {
   if (limit_ == 0) return true;
   MutexLock lock(&mutex_);
-  int& alive = alive_[address];
-  if (alive >= limit_) return false;
-  ++alive;
+  if (alive_.Of(address) >= limit_) return false;
+  alive_.Add(address);
   return true;
 }
 
 void PeerCalls::End(const std::string& address) {
   if (limit_ == 0) return;
   MutexLock lock(&mutex_);
-  const auto entry = alive_.find(address);
-  if (--entry->second == 0) alive_.erase(entry);
+  alive_.Remove(address);
 }
 
 void LiveCalls::Begin() {

@@ -12,6 +12,7 @@
 #include "kernels/base/mutex.h"
 #include "server/access.h"
 #include "server/call.h"
+#include "server/counts_by_key.h"
 #include "server/health_board.h"
 #include "server/metrics.h"
 #include "server/reset_guard.h"
@@ -57,7 +58,7 @@ class PeerCalls {
  private:
   const int limit_;  // 0: none
   Mutex mutex_;
-  std::map<std::string, int> alive_ ABSL_GUARDED_BY(mutex_);  // without zeros
+  CountsByKey alive_ ABSL_GUARDED_BY(mutex_);
 };
 
 // What the admin services report and do.

@@ -11,8 +11,8 @@ namespace vernier {
 
 // Of the calling thread: a slice of 0.1 ms, the least that the fair scheduler grants (sched(7),
 // sched_setattr(2); Linux 6.12). It gets no larger share of the processors and needs no privilege.
-// False on an older kernel, or where it is forbidden: nothing has changed.
-inline bool AskForShortSlice() {
+// Changes nothing on an older kernel, or where it is forbidden.
+inline void AskForShortSlice() {
   struct {
     uint32_t size = 48;
     uint32_t policy = 0;  // SCHED_OTHER
@@ -24,7 +24,7 @@ inline bool AskForShortSlice() {
     uint64_t period_ns = 0;
   } attributes;
   attributes.nice = getpriority(PRIO_PROCESS, 0);
-  return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0;
+  (void)syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 }  // namespace vernier

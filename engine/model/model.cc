@@ -102,6 +102,28 @@ FormatId PrecisionOf(const VariantWeights& variant) {
   return most;
 }
 
+// INVALID_ARGUMENT naming the first variant that asks for what the backend lacks.
+absl::Status CheckBackendHas(const std::vector<VariantSpec>& variants, const Backend& backend) {
+  const auto lacks = [&](const VariantSpec& variant, const char* key, const char* value,
+                         const std::string& known) {
+    return InvalidField({absl::StrCat("variant ", variant.name, ": ", key), value,
+                         absl::StrCat(known, " on this backend (", backend.Describe(), ")")});
+  };
+  for (const VariantSpec& variant : variants) {
+    if (!backend.HasActivations(variant.activations)) {
+      return lacks(variant, "activations", ActivationsName(variant.activations), "full");
+    }
+    if (backend.HasKvType(variant.kv)) continue;
+    std::vector<absl::string_view> known;
+    for (const KvTypeTraits& traits : kKvTypes) {
+      if (backend.HasKvType(traits.type)) known.push_back(traits.name);
+    }
+    return lacks(variant, "kv", KvTypeName(variant.kv),
+                 absl::StrCat("one of ", absl::StrJoin(known, ", ")));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::vector<const Weight*> WeightsOf(const VariantWeights& variant) {
@@ -204,27 +226,6 @@ absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {
   }
   if (std::none_of(variants.begin(), variants.end(), [](const auto& v) { return v.at_start; })) {
     return absl::InvalidArgumentError("no variant is loaded at the start");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckBackendHas(const std::vector<VariantSpec>& variants, const Backend& backend) {
-  const auto lacks = [&](const VariantSpec& variant, const char* key, const char* value,
-                         const std::string& known) {
-    return InvalidField({absl::StrCat("variant ", variant.name, ": ", key), value,
-                         absl::StrCat(known, " on this backend (", backend.Describe(), ")")});
-  };
-  for (const VariantSpec& variant : variants) {
-    if (!backend.HasActivations(variant.activations)) {
-      return lacks(variant, "activations", ActivationsName(variant.activations), "full");
-    }
-    if (backend.HasKvType(variant.kv)) continue;
-    std::vector<absl::string_view> known;
-    for (const KvTypeTraits& traits : kKvTypes) {
-      if (backend.HasKvType(traits.type)) known.push_back(traits.name);
-    }
-    return lacks(variant, "kv", KvTypeName(variant.kv),
-                 absl::StrCat("one of ", absl::StrJoin(known, ", ")));
   }
   return absl::OkStatus();
 }

@@ -163,9 +163,9 @@ using LoadProgressFunction = std::function<bool(const LoadProgress&)>;
 // contradicts, a rule set that leaves a weight without a format or a tokenizer larger than the
 // vocabulary; the same naming the file and the tensor for what a manifest beside the model
 // contradicts, and for a file that changes meanwhile; those of CheckVariants, and naming the first
-// variant whose KV type the backend lacks; CANCELLED when `progress` (null: none; called before the
-// first tensor and after each) returns false. A tokenizer or chat template that is missing or not
-// supported is no error: the reason is in the result.
+// variant whose KV type or activations the backend lacks; CANCELLED when `progress` (null: none;
+// called before the first tensor and after each) returns false. A tokenizer or chat template that
+// is missing or not supported is no error: the reason is in the result.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const std::string& path, const std::string& name,
                                                  const std::vector<VariantSpec>& variants,
                                                  Backend* backend,

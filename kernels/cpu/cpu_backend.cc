@@ -251,14 +251,15 @@ void CpuBackend::StoreKv(const AttentionInArgs& args, int64_t row) const {
   const KvTypeTraits& traits = TraitsOf(args.kv_type);
   const int64_t head_dim = args.shape.head_dim;
   const auto store = kernels_.store[static_cast<int>(args.kv_type)];
-  // Where the slot's part of a head begins; its scale is stored, the inverse returned.
+  // Where the slot's part of a head begins; its scale, where the type has one, is stored, and its
+  // inverse returned.
   const auto begin = [&](int value, int head, const float* from, float* inverse) {
     uint8_t* to =
         cache().head(slot / kBlockTokens, args.layer, value, head, args.shape, args.kv_type);
-    const KvScale scale = KvScaleOf(args.kv_type, kernels_.largest(from, head_dim));
-    *inverse = scale.inverse;
     if (traits.scale_bytes > 0) {
+      const KvScale scale = KvScaleOf(args.kv_type, kernels_.largest(from, head_dim));
       KvCache::scales(to, args.shape, args.kv_type)[offset] = scale.scale;
+      *inverse = scale.inverse;
     }
     return to;
   };

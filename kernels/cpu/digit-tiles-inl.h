@@ -128,8 +128,8 @@ inline void ScaleStep(const StepTiles<Scales>& t, const int32_t (*words)[kTileWo
   const float* x_scales = t.x_scales + step * StepScales<kLineRows>();
   VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
     VERNIER_UNROLL for (int m = 0; m < kDigitLines; ++m) {
-      AddStepSums<kLineRows>(HighWords(words[i], m), LowWords(words[i], m), t.scales[i], step,
-                             x_scales + m, totals[i][m]);
+      AddStepSums(HighWords(words[i], m), LowWords(words[i], m), t.scales[i], step, x_scales + m,
+                  totals[i][m]);
     }
   }
 }
@@ -158,13 +158,13 @@ void MultiplyBySteps(const DigitProduct& p, int64_t group, const uint8_t* const 
                      const Scales (&scales)[kDigitPanels], int64_t begin, int64_t end) {
   const DigitGroup whole = {p, group * kDigitLines, 0};
   GroupTotals<kLineRows> totals;
-  LoadTotals<kDigitPanels, kDigitLines, kLineRows>(whole, begin, totals);
+  LoadTotals(whole, begin, totals);
   AddStepTiles<kLineRows, Scales>({whole.x() + begin * kDigitTile,
                                    {w[0], w[1]},
                                    {scales[0], scales[1]},
                                    XScales<kLineRows>(p, whole.line, begin)},
                                   end - begin, totals);
-  StoreTotals<Scales, kDigitPanels, kDigitLines, kLineRows>(whole, end, totals);
+  StoreTotals<Scales>(whole, end, totals);
 }
 
 template <int kLineRows>

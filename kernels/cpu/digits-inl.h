@@ -263,8 +263,7 @@ struct WideInt8Kernel {
       quads[i] = {p.panels[group.first + i].codes};
     }
     DigitTotals<kPanels, kLines, 1> totals;
-    ForTotals<kPanels, kLines, 1>(group, totals,
-                                  [](__m512& total, int, int64_t) { total = _mm512_setzero_ps(); });
+    ForTotals(group, totals, [](__m512& total, int, int64_t) { total = _mm512_setzero_ps(); });
     for (int64_t first = 0; first < p.x.steps; first += kBlockSteps) {
       const int64_t end = EndOfRun(p, first, kBlockSteps);
       DigitSums<kLines, kPanels> sums;
@@ -278,7 +277,7 @@ struct WideInt8Kernel {
         }
       }
     }
-    ForTotals<kPanels, kLines, 1>(group, totals, [&](const __m512& total, int panel, int64_t row) {
+    ForTotals(group, totals, [&](const __m512& total, int panel, int64_t row) {
       _mm512_storeu_ps(SumsOf(p, panel, row),
                        _mm512_mul_ps(total, _mm512_set1_ps(p.x.scales[row])));
     });
@@ -292,7 +291,7 @@ struct WideInt8Kernel {
 template <int kPanels, int kLines, int kLineRows>
 inline void LoadTotals(const DigitGroup& group, int64_t begin,
                        DigitTotals<kPanels, kLines, kLineRows>& totals) {
-  ForTotals<kPanels, kLines, kLineRows>(group, totals, [&](__m512& total, int panel, int64_t row) {
+  ForTotals(group, totals, [&](__m512& total, int panel, int64_t row) {
     total = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(group.p, panel, row));
   });
 }
@@ -300,15 +299,14 @@ template <class Scales, int kPanels, int kLines, int kLineRows>
 inline void StoreTotals(const DigitGroup& group, int64_t end,
                         DigitTotals<kPanels, kLines, kLineRows>& totals) {
   const DigitProduct& p = group.p;
-  ForTotals<kPanels, kLines, kLineRows>(
-      group, totals, [&](const __m512& total, int panel, int64_t row) {
-        float scale = 1;
-        if (end == p.x.steps) {
-          if constexpr (kLineRows == 1) scale = p.x.scales[row];
-          if constexpr (Scales::kAny) scale /= kNf4CodeScale;
-        }
-        _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, _mm512_set1_ps(scale)));
-      });
+  ForTotals(group, totals, [&](const __m512& total, int panel, int64_t row) {
+    float scale = 1;
+    if (end == p.x.steps) {
+      if constexpr (kLineRows == 1) scale = p.x.scales[row];
+      if constexpr (Scales::kAny) scale /= kNf4CodeScale;
+    }
+    _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, _mm512_set1_ps(scale)));
+  });
 }
 
 // Steps [begin, end) of some panels, whose sums so far lie in p.sums; `quads` and `scales` count
@@ -317,7 +315,7 @@ template <int kLineRows, int kLines, int kPanels, class Quads, class Scales>
 inline void AddSteps(const DigitGroup& group, const Quads* quads, const Scales* scales,
                      int64_t begin, int64_t end) {
   DigitTotals<kPanels, kLines, kLineRows> totals;
-  LoadTotals<kPanels, kLines, kLineRows>(group, begin, totals);
+  LoadTotals(group, begin, totals);
   const uint8_t* x = group.x() + begin * kDigitTile;
   for (int64_t step = 0; step < end - begin; ++step, x += kDigitTile) {
     DigitSums<kLines, kPanels> sums;
@@ -326,12 +324,11 @@ inline void AddSteps(const DigitGroup& group, const Quads* quads, const Scales* 
     const float* x_scales = XScales<kLineRows>(group.p, group.line, begin + step);
     VERNIER_UNROLL for (int i = 0; i < kPanels; ++i) {
       VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
-        AddStepSums<kLineRows>(sums.High(i, m), sums.Low(i, m), scales[i], step, x_scales + m,
-                               totals[i][m]);
+        AddStepSums(sums.High(i, m), sums.Low(i, m), scales[i], step, x_scales + m, totals[i][m]);
       }
     }
   }
-  StoreTotals<Scales, kPanels, kLines, kLineRows>(group, end, totals);
+  StoreTotals<Scales>(group, end, totals);
 }
 
 // ---- int8, one digit ----

@@ -116,6 +116,7 @@ struct TileKernels {
 // digit, and two rows take the place of one's two digits: a line. What is added in fp32, ascending,
 // is a product of as many columns as have one scale, kDigitBlock at most.
 inline constexpr int kDigitLines = 8;                            // lines of x in a group
+inline constexpr int kDigitGroupRows = 2 * kDigitLines;          // rows of a group, at most
 inline constexpr int kDigitCols = 64;                            // inputs of a step
 inline constexpr int kDigitTile = 2 * kDigitLines * kDigitCols;  // bytes of a group's step
 inline constexpr int kDigitPanels = 2;              // weight panels of one product, at most

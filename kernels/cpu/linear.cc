@@ -14,13 +14,11 @@ namespace {
 
 // All rows of x; whether vectors take them depends on their number, in all.
 DigitRows DigitsOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols) {
-  constexpr int64_t kMostRows = 2 * kDigitLines;  // of a group
-  static_assert(kMostRows % kChunk == 0);
+  static_assert(kDigitGroupRows % kChunk == 0);  // tiles stay aligned
   const int line_rows = runtime.activations == Activations::kInt8 ? 2 : 1;
   const int64_t steps = PaddedCols(cols) / kDigitCols;
   const int64_t lines = (num_rows + line_rows - 1) / line_rows;
-  const int64_t scales =
-      (num_rows + kMostRows - 1) / kMostRows * kMostRows * (line_rows == 1 ? 1 : steps);
+  const int64_t scales = CheckedRoundUp(num_rows, kDigitGroupRows) * (line_rows == 1 ? 1 : steps);
   return {.tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + scales),
           .scales = runtime.x_digits.data,
           .rows = num_rows,
@@ -175,7 +173,7 @@ int64_t LinearTileRows(const KernelTable& kernels, int64_t rows) {
 }
 
 int64_t LinearDigitRows(const KernelTable& kernels, int64_t rows) {
-  return kernels.digits == nullptr ? 0 : CheckedRoundUp(rows, 2 * kDigitLines);
+  return kernels.digits == nullptr ? 0 : CheckedRoundUp(rows, kDigitGroupRows);
 }
 
 // Two bytes an input and a float a row, or one byte and a sixteenth; for the whole, rows are

@@ -46,7 +46,7 @@ void MultiplyByDots(const KernelTable& kernels, const WeightUnit& unit, const Ro
 // x of a pass over a batch's weights stays in the second cache.
 constexpr int64_t kDigitPassBytes = 768 << 10;
 constexpr int64_t kPassUnit = kTileRows;  // whole groups, whatever the rows of a line
-static_assert(kPassUnit % (2 * kDigitLines) == 0);
+static_assert(kPassUnit % kDigitGroupRows == 0);
 
 void MultiplyByDigits(const DigitKernels& kernels, std::span<const WeightUnit> units,
                       const DigitRows& x, const UnitScratch& scratch, float* const* sums) {

@@ -1,4 +1,5 @@
 """The part of a README that a script writes: what stands between <!-- NAME:begin --> and <!-- NAME:end -->."""
+import csv
 import sys
 from pathlib import Path
 
@@ -15,3 +16,15 @@ def between(readme, name, table):
 
 def write_between(readme, name, table):
     Path(readme).write_text(between(readme, name, table))
+
+
+def publish(csv_path, render, name, readme=None):
+    """Prints what `render` makes of the file's rows, and writes it between the markers of `readme`, if given; ends the program where there
+    are no rows."""
+    rows = list(csv.DictReader(Path(csv_path).read_text().splitlines()))
+    if not rows:
+        sys.exit(f"{Path(sys.argv[0]).name}: no rows in {csv_path}")
+    table = render(rows)
+    print(table)
+    if readme is not None:
+        write_between(readme, name, table)

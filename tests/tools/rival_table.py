@@ -6,14 +6,13 @@ Usage: rival_table.py RIVALS.csv [README.md]
 Prints it, and puts it between <!-- rivals:begin --> and <!-- rivals:end --> of the README where one is given. Exit 1 when the rows or
 the markers are missing.
 """
-import csv
 import datetime
 import re
 import statistics
 import sys
 from pathlib import Path
 
-from markers import write_between
+from markers import publish
 
 # Who is held against whom: nearly the same bits a weight.
 PAIRS = [("fp16", "F16"), ("fp16 (int8 head)", "F16"), ("int8", "Q8_0"), ("int8 (int8 head)", "Q8_0"), ("nf4", "Q4_0"),
@@ -59,13 +58,7 @@ def render(rows):
 
 
 def main():
-    rows = list(csv.DictReader(Path(sys.argv[1]).read_text().splitlines()))
-    if not rows:
-        sys.exit(f"rival_table.py: no rows in {sys.argv[1]}")
-    table = render(rows)
-    print(table)
-    if len(sys.argv) >= 3:
-        write_between(sys.argv[2], "rivals", table)
+    publish(sys.argv[1], render, "rivals", *sys.argv[2:3])
 
 
 if __name__ == "__main__":

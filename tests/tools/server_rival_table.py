@@ -6,13 +6,11 @@ Usage: server_rival_table.py SERVER_RIVALS.csv THREADS CLIENTS [README.md]
 Prints it, and puts it between <!-- server_rivals:begin --> and <!-- server_rivals:end --> of the README where one is given. Exit 1 when
 rows or markers are missing.
 """
-import csv
 import datetime
 import statistics
 import sys
-from pathlib import Path
 
-from markers import write_between
+from markers import publish
 from rival_table import processor
 
 PAIRS = [("int8", "Q8_0"), ("nf4", "Q4_0")]
@@ -42,13 +40,7 @@ def render(rows, threads, clients):
 
 
 def main():
-    rows = list(csv.DictReader(Path(sys.argv[1]).read_text().splitlines()))
-    if not rows:
-        sys.exit(f"server_rival_table.py: no rows in {sys.argv[1]}")
-    table = render(rows, sys.argv[2], sys.argv[3])
-    print(table)
-    if len(sys.argv) >= 5:
-        write_between(sys.argv[4], "server_rivals", table)
+    publish(sys.argv[1], lambda rows: render(rows, sys.argv[2], sys.argv[3]), "server_rivals", *sys.argv[4:5])
 
 
 if __name__ == "__main__":
