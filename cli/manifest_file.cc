@@ -16,6 +16,7 @@
 #include "engine/golden.h"
 #include "engine/model/model.h"
 #include "kernels/make_backend.h"
+#include "kernels/quant_format.h"
 
 namespace vernier::cli {
 namespace {
@@ -34,11 +35,19 @@ absl::StatusOr<std::vector<int32_t>> PromptOf(const Model& model) {
   return ids;
 }
 
-absl::StatusOr<GoldenTokens> Record(const Checkpoint& checkpoint) {
+// What full precision and each quantized format draw; FAILED_PRECONDITION where the former has no
+// token that leads by enough. A format that has none is left out.
+absl::Status Record(const Checkpoint& checkpoint, Manifest* manifest) {
   auto backend = MakeBackend({.kind = "cpu"});
   if (!backend.ok()) return backend.status();
-  const auto model = LoadModelFrom(checkpoint, "golden", {DefaultVariant(FormatId::kF32)},
-                                   backend->get(), nullptr);
+  std::vector<VariantSpec> variants = {DefaultVariant(FormatId::kF32)};
+  std::vector<FormatId> quantized;
+  for (const QuantFormat& format : QuantFormats()) {
+    if (format.bits >= 16) continue;
+    variants.push_back(DefaultVariant(format.id));
+    quantized.push_back(format.id);
+  }
+  const auto model = LoadModelFrom(checkpoint, "golden", variants, backend->get(), nullptr);
   if (!model.ok()) return model.status();
   EngineOptions options;
   options.max_sequences = 1;
@@ -47,10 +56,21 @@ absl::StatusOr<GoldenTokens> Record(const Checkpoint& checkpoint) {
   const auto engine =
       Engine::Create(options, model->get(), backend->get(), nullptr, &SteadyClock());
   if (!engine.ok()) return engine.status();
-  absl::StatusOr<std::vector<int32_t>> prompt = PromptOf(**model);
+  const absl::StatusOr<std::vector<int32_t>> prompt = PromptOf(**model);
   if (!prompt.ok()) return prompt.status();
   const int64_t room = (*engine)->max_context() - static_cast<int64_t>(prompt->size());
-  return RecordGolden(engine->get(), **model, 0, *std::move(prompt), std::min(kGoldenTokens, room));
+  for (size_t i = 0; i < variants.size(); ++i) {
+    absl::StatusOr<GoldenTokens> tokens = RecordGolden(engine->get(), **model, static_cast<int>(i),
+                                                       *prompt, std::min(kGoldenTokens, room));
+    if (i > 0 && absl::IsFailedPrecondition(tokens.status())) continue;
+    if (!tokens.ok()) return tokens.status();
+    if (i == 0) {
+      manifest->golden = *std::move(tokens);
+    } else {
+      manifest->golden_formats[quantized[i - 1]] = *std::move(tokens);
+    }
+  }
+  return absl::OkStatus();
 }
 
 // Through a file beside it, so that none is ever half written.
@@ -74,9 +94,7 @@ absl::StatusOr<std::string> WriteManifest(const std::string& model, const Checkp
   absl::StatusOr<Manifest> manifest = checkpoint.MakeManifest();
   if (!manifest.ok()) return manifest.status();
   if (golden == Golden::kRecord) {
-    absl::StatusOr<GoldenTokens> tokens = Record(checkpoint);
-    if (!tokens.ok()) return tokens.status();
-    manifest->golden = *std::move(tokens);
+    if (absl::Status status = Record(checkpoint, &*manifest); !status.ok()) return status;
   }
   std::error_code error;
   const std::string path = std::filesystem::is_directory(model, error) ? ManifestPathOfFolder(model)

@@ -320,8 +320,9 @@ void DeviceEngine::Close(const SequenceEnd& end, const absl::Status& device) {
 }
 
 absl::Status DeviceEngine::NotLoaded(size_t variant) const {
-  return absl::FailedPreconditionError(
-      absl::StrCat("variant ", model_->variants[variant].name, " is not loaded"));
+  const Variant& held = model_->variants[variant];
+  return absl::FailedPreconditionError(absl::StrCat(
+      "variant ", held.name, held.failed ? " failed its self-test" : " is not loaded"));
 }
 
 bool DeviceEngine::Computes(int variant) const {
@@ -406,6 +407,7 @@ void DeviceEngine::PublishSnapshot() {
   const KvPool& pool = scheduler_.pool();
   for (size_t variant = 0; variant < snapshot.variants.size(); ++variant) {
     snapshot.variants[variant].loaded = model_->variants[variant].loaded;
+    snapshot.variants[variant].failed = model_->variants[variant].failed;
     snapshot.variants[variant].kv_blocks = pool.used(static_cast<int>(variant));
   }
   snapshot.kv_blocks_total = pool.total();

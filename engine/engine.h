@@ -66,6 +66,7 @@ class EngineObserver {
 
 struct VariantLoad {
   bool loaded = true;
+  bool failed = false;
   int64_t waiting = 0;  // submitted, no row planned yet (or preempted)
   int64_t running = 0;
   int64_t queued_prompt_tokens = 0;

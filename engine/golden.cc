@@ -103,17 +103,16 @@ absl::StatusOr<GoldenTokens> RecordGolden(Engine* engine, const Model& model, in
   return golden;
 }
 
-int GoldenVariant(const Model& model) {
-  int best = -1;
-  int most_bits = 0;
-  for (size_t i = 0; i < model.variants.size(); ++i) {
-    const int bits = FormatOf(model.variants[i].precision).bits;
-    if (!model.variants[i].loaded || bits < 16 || bits <= most_bits) continue;
-    if (TraitsOf(model.variants[i].kv).value_bytes < 2) continue;
-    most_bits = bits;
-    best = static_cast<int>(i);
+const GoldenTokens* GoldenOf(const Model& model, const VariantSpec& spec) {
+  if (TraitsOf(spec.kv).value_bytes < 2 || spec.activations != Activations::kFull) return nullptr;
+  if (std::all_of(spec.formats.begin(), spec.formats.end(),
+                  [](const FormatRule& rule) { return FormatOf(rule.format).bits >= 16; })) {
+    return model.golden.has_value() ? &*model.golden : nullptr;
   }
-  return best;
+  const FormatId format = spec.formats.back().format;
+  const auto recorded = model.golden_formats.find(format);
+  if (recorded == model.golden_formats.end()) return nullptr;
+  return spec.formats == DefaultVariant(format).formats ? &recorded->second : nullptr;
 }
 
 absl::Status CheckGolden(Engine* engine, const Model& model, int variant,

@@ -23,9 +23,10 @@ inline constexpr double kGoldenMargin = 0.1;
 absl::StatusOr<GoldenTokens> RecordGolden(Engine* engine, const Model& model, int variant,
                                           std::vector<int32_t> prompt, int64_t max_tokens);
 
-// The loaded variant of the most bits a weight; -1 when that is fewer than 16: quantized weights,
-// or a quantized KV cache, may rightly draw other tokens.
-int GoldenVariant(const Model& model);
+// What a variant of `spec` must draw: the model's golden tokens where every weight and the cache
+// have 16 bits or more, a format's where it is that format's DefaultVariant. Null where the
+// manifest has none for it: what is quantized in another way may rightly draw other tokens.
+const GoldenTokens* GoldenOf(const Model& model, const VariantSpec& spec);
 
 // Runs `golden` and compares. Waits for the engine. INVALID_ARGUMENT with both sequences when they
 // differ, and for ids outside of the vocabulary or more tokens than the context holds; the engine's

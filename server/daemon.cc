@@ -10,7 +10,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "engine/golden.h"
 #include "kernels/base/log.h"
 #include "kernels/quant_format.h"
 #include "server/config_flags.h"
@@ -26,6 +25,7 @@
 #include "server/model_control.h"
 #include "server/process_stats.h"
 #include "server/replies.h"
+#include "server/self_test.h"
 #include "server/server_state.h"
 #include "server/shadow.h"
 
@@ -112,8 +112,8 @@ class RealDaemon : public Daemon {
   void SetHealth(bool serving);
   std::string RenderPage(PageFormat format, int64_t connections);
   v1::Model Describe() const;
-  // Before anybody is served; a request of it counts in the metrics as any other.
-  absl::Status TestGolden();
+  // Before anybody is served. An error where no variant is left.
+  absl::Status TestVariants();
   void MakeModelControl();
   void WatchGpu();
   void OnGpuEvent(const GpuEvent& event);
@@ -256,7 +256,7 @@ absl::Status RealDaemon::Load(std::unique_ptr<Backend> backend,
   }
   engine_ = *std::move(engine);
   sample_peak();
-  if (absl::Status status = TestGolden(); !status.ok()) return status;
+  if (absl::Status status = TestVariants(); !status.ok()) return status;
   if (absl::Status status = OpenExperiments(); !status.ok()) {
     return absl::FailedPreconditionError(status.message());
   }
@@ -265,21 +265,20 @@ absl::Status RealDaemon::Load(std::unique_ptr<Backend> backend,
   return absl::OkStatus();
 }
 
-absl::Status RealDaemon::TestGolden() {
-  if (!model_->golden.has_value()) return absl::OkStatus();
-  const int variant = GoldenVariant(*model_);
-  if (variant < 0) {
-    Log(LogLevel::kWarning,
-        "the manifest's golden tokens are not checked: no variant has 16 bits a weight");
-    return absl::OkStatus();
+absl::Status RealDaemon::TestVariants() {
+  absl::Status first_failure;
+  for (size_t i = 0; i < config_.variants.size(); ++i) {
+    if (!model_->variants[i].loaded) continue;
+    absl::Status status =
+        SelfTest(config_.variants[i], static_cast<int>(i), engine_.get(), model_.get());
+    if (!model_->variants[i].failed && !status.ok()) return status;
+    first_failure.Update(status);
   }
-  if (absl::Status status = CheckGolden(engine_.get(), *model_, variant, *model_->golden);
-      !status.ok()) {
-    return absl::Status(status.code(), absl::StrCat(config_.model_path, ": ", status.message()));
-  }
-  Log(LogLevel::kInfo, absl::StrCat("variant ", model_->variants[variant].name, " draws the ",
-                                    model_->golden->tokens.size(), " golden tokens"));
-  return absl::OkStatus();
+  const bool any = std::any_of(model_->variants.begin(), model_->variants.end(),
+                               [](const Variant& variant) -> bool { return variant.loaded; });
+  if (any) return absl::OkStatus();
+  return absl::Status(first_failure.code(),
+                      absl::StrCat(config_.model_path, ": ", first_failure.message()));
 }
 
 absl::Status RealDaemon::OpenExperiments() {

@@ -257,7 +257,8 @@ void Metrics::SetGauges(const GaugeInputs& inputs) {
     v.kv_usage->Set(static_cast<double>(load.kv_blocks) / total);
     waiting += load.waiting;
     running += load.running;
-    const size_t state = !load.loaded          ? 5
+    const size_t state = load.failed           ? 4
+                         : !load.loaded        ? 5
                          : !engine.device.ok() ? 4
                          : inputs.draining     ? 2
                          : inputs.ready        ? 1

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kernels/base/log.h"
+#include "server/self_test.h"
 
 namespace vernier {
 namespace {
@@ -24,7 +25,9 @@ ModelControl::ModelControl(ModelControlOptions options, Model* model, Engine* en
       health_(health),
       metrics_(metrics),
       loader_(options_.model_path, options_.specs, model, packer_.get()),
-      worker_(std::make_unique<TaskPool>(1)) {}
+      worker_(std::make_unique<TaskPool>(1)) {
+  loader_.Settle();  // variants may have failed since the model was loaded
+}
 
 ModelControl::~ModelControl() {
   stopping_ = true;
@@ -95,7 +98,12 @@ absl::Status ModelControl::Load(int variant, const LoadProgressFunction& go_on) 
     loader_.Settle();
     return status;
   }
-  Renew(variant, true);
+  // A request that comes meanwhile is served: the door opens with the weights.
+  const absl::Status tested =
+      SelfTest(options_.specs[static_cast<size_t>(variant)], variant, engine_, model_);
+  Renew(variant, tested.ok());
+  if (absl::IsInvalidArgument(tested)) return absl::FailedPreconditionError(tested.message());
+  if (!tested.ok()) return tested;
   Log(LogLevel::kInfo,
       absl::StrCat("loaded variant ", held.name, ", ", Mebibytes(held.own_bytes), " of its own"));
   return absl::OkStatus();

@@ -109,7 +109,7 @@ v1::Variant DescribeVariant(const Model& model, int variant, v1::VariantState st
   out.set_precision(FormatOf(from.precision).name);
   out.set_kv_type(KvTypeName(from.kv));
   out.set_activations(ActivationsName(from.activations));
-  out.set_state(from.loaded ? state : v1::UNLOADED);
+  out.set_state(from.failed ? v1::FAILED : from.loaded ? state : v1::UNLOADED);
   *out.mutable_memory() = MemoryOf(model, variant);
   out.set_load_seconds(from.load_seconds);
   // A tied lm_head in another format than the embedding is a second tensor.

@@ -123,7 +123,7 @@ absl::StatusOr<std::vector<int32_t>> ReadTokens(const JsonFields& fields, absl::
   return ids;
 }
 
-absl::Status ReadGolden(const Json& entry, const std::string& where, Manifest* manifest) {
+absl::StatusOr<GoldenTokens> ReadGolden(const Json& entry, const std::string& where) {
   if (!entry.is_object()) return absl::InvalidArgumentError(where + " is not an object");
   if (absl::Status status = CheckKeys(entry, where, {"prompt", "tokens", "least_margin"});
       !status.ok()) {
@@ -136,8 +136,27 @@ absl::Status ReadGolden(const Json& entry, const std::string& where, Manifest* m
   if (!tokens.ok()) return tokens.status();
   const absl::StatusOr<double> margin = fields.Number("least_margin", 0, 1e6);
   if (!margin.ok()) return margin.status();
-  manifest->golden = GoldenTokens{*std::move(prompt), *std::move(tokens), *margin};
+  return GoldenTokens{*std::move(prompt), *std::move(tokens), *margin};
+}
+
+absl::Status ReadGoldenFormats(const Json& entries, const std::string& where, Manifest* manifest) {
+  if (!entries.is_object()) return absl::InvalidArgumentError(where + " is not an object");
+  for (const auto& [name, entry] : entries.items()) {
+    const absl::StatusOr<FormatId> format = ParseFormat(name);
+    if (!format.ok() || FormatOf(*format).bits >= 16) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, " has a key ", name, ", which is no quantized format"));
+    }
+    absl::StatusOr<GoldenTokens> golden = ReadGolden(entry, absl::StrCat(where, ".", name));
+    if (!golden.ok()) return golden.status();
+    manifest->golden_formats[*format] = *std::move(golden);
+  }
   return absl::OkStatus();
+}
+
+OrderedJson RenderGolden(const GoldenTokens& golden) {
+  return {
+      {"prompt", golden.prompt}, {"tokens", golden.tokens}, {"least_margin", golden.least_margin}};
 }
 
 // INVALID_ARGUMENT naming the first name that is there twice.
@@ -163,8 +182,8 @@ std::string Xxh3Text(uint64_t xxh3) { return absl::StrFormat("%016x", xxh3); }
 absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string& file) {
   const absl::StatusOr<Json> json = ParseJsonObject(text, file);
   if (!json.ok()) return json.status();
-  if (absl::Status status =
-          CheckKeys(*json, file, {"vernier_manifest", "files", "tensors", "golden"});
+  if (absl::Status status = CheckKeys(
+          *json, file, {"vernier_manifest", "files", "tensors", "golden", "golden_formats"});
       !status.ok()) {
     return status;
   }
@@ -197,7 +216,13 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view text, const std::string
     return status;
   }
   if (const Json* golden = fields.Find("golden"); golden != nullptr) {
-    if (absl::Status status = ReadGolden(*golden, file + ": golden", &manifest); !status.ok()) {
+    absl::StatusOr<GoldenTokens> tokens = ReadGolden(*golden, file + ": golden");
+    if (!tokens.ok()) return tokens.status();
+    manifest.golden = *std::move(tokens);
+  }
+  if (const Json* formats = fields.Find("golden_formats"); formats != nullptr) {
+    if (absl::Status status = ReadGoldenFormats(*formats, file + ": golden_formats", &manifest);
+        !status.ok()) {
       return status;
     }
   }
@@ -226,10 +251,9 @@ std::string RenderManifest(const Manifest& manifest) {
                        {"bytes", tensor.bytes},
                        {"xxh3", Xxh3Text(tensor.xxh3)}});
   }
-  if (manifest.golden.has_value()) {
-    json["golden"] = {{"prompt", manifest.golden->prompt},
-                      {"tokens", manifest.golden->tokens},
-                      {"least_margin", manifest.golden->least_margin}};
+  if (manifest.golden.has_value()) json["golden"] = RenderGolden(*manifest.golden);
+  for (const auto& [format, golden] : manifest.golden_formats) {
+    json["golden_formats"][FormatOf(format).name] = RenderGolden(golden);
   }
   return json.dump(1, ' ', /*ensure_ascii=*/true, OrderedJson::error_handler_t::replace) + "\n";
 }

@@ -5,20 +5,24 @@
 //    "files": [{"path": "config.json", "size": 654, "sha256": "<64 hex digits>"}, ...],
 //    "tensors": [{"name": "embed", "file": "model.safetensors", "bytes": 131072,
 //                 "xxh3": "<16 hex digits>"}, ...],
-//    "golden": {"prompt": [1, 403], "tokens": [407, 261], "least_margin": 0.42}}
+//    "golden": {"prompt": [1, 403], "tokens": [407, 261], "least_margin": 0.42},
+//    "golden_formats": {"int8": {"prompt": ..., "tokens": ..., "least_margin": ...}, ...}}
 // "files" are all that Vernier reads of the model, by their plain names. "tensors" are those it
 // uses, by their canonical names; "xxh3" is XXH3's 64 bits over the tensor's bytes in the order in
-// which they are read (a part of a fused tensor: its own bytes alone). "golden" may be missing. The
+// which they are read (a part of a fused tensor: its own bytes alone). "golden" is what weights of
+// 16 bits and more draw, "golden_formats" what a quantized format draws; both may be missing. The
 // file is hostile: no other key is known, and no name in it is ever opened.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/quant_format.h"
 
 namespace vernier {
 
@@ -50,6 +54,7 @@ struct Manifest {
   std::vector<ManifestFile> files;
   std::vector<ManifestTensor> tensors;
   std::optional<GoldenTokens> golden;
+  std::map<FormatId, GoldenTokens> golden_formats;  // of fewer than 16 bits
   bool operator==(const Manifest&) const = default;
 };
 

@@ -297,6 +297,7 @@ absl::StatusOr<std::unique_ptr<Model>> LoadModelFrom(const Checkpoint& checkpoin
   if (const Manifest* manifest = checkpoint.manifest(); manifest != nullptr) {
     model->integrity = Integrity::kManifest;
     model->golden = manifest->golden;
+    model->golden_formats = manifest->golden_formats;
   }
 
   AccountMemory(model.get());

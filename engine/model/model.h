@@ -29,6 +29,7 @@ namespace vernier {
 struct FormatRule {
   std::string pattern;
   FormatId format = FormatId::kF16;
+  bool operator==(const FormatRule&) const = default;
 };
 
 struct VariantSpec {
@@ -98,6 +99,7 @@ struct Variant : VariantWeights {
   KvType kv = KvType::kF16;
   Activations activations = Activations::kFull;
   Renewed<bool> loaded = true;        // false: requests for it are refused
+  Renewed<bool> failed = false;       // it drew other tokens than its manifest says: not loaded
   Renewed<int64_t> own_bytes = 0;     // packed weights and vectors that no other variant uses
   Renewed<int64_t> shared_bytes = 0;  // that others use too
   // Of the second tensor of a tied lm_head whose format is not the embedding's; part of the above.
@@ -124,7 +126,9 @@ struct Model {
   bool source_is_quantized = false;
   std::string weights_sha256;  // 64 hex digits, over the weight files in order
   Integrity integrity = Integrity::kStructureOnly;
-  std::optional<GoldenTokens> golden;  // of the manifest; not checked here, see engine/golden.h
+  // Of the manifest; not checked here, see engine/golden.h.
+  std::optional<GoldenTokens> golden;
+  std::map<FormatId, GoldenTokens> golden_formats;
   ModelConfig config;
   std::vector<TensorInfo> tensors;       // of the weight files
   Rotary rotary;                         // inverse_frequencies null when positions are learned

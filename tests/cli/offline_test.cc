@@ -208,6 +208,8 @@ TEST(InspectCommandTest, AManifestIsWrittenAndThenCompared) {
   EXPECT_EQ(inspect({"--write-manifest", "--golden"}).exit_code, 0);
   manifest = nlohmann::json::parse(std::ifstream(path));
   EXPECT_GE(manifest["golden"]["tokens"].size(), 1u);
+  EXPECT_GE(manifest["golden_formats"]["int8"]["tokens"].size(), 1u);
+  EXPECT_EQ(manifest["golden_formats"]["nf4"]["prompt"], manifest["golden"]["prompt"]);
   EXPECT_EQ(inspect({"--digest"}).exit_code, 0);
   EXPECT_EQ(inspect({"--golden"}).exit_code, 64);
   std::filesystem::remove_all(folder);

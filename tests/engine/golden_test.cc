@@ -31,7 +31,6 @@ TEST_F(GoldenTest, WhatIsRecordedIsDrawnAgain) {
   ASSERT_TRUE(golden.ok()) << golden.status();
   EXPECT_FALSE(golden->tokens.empty());
   EXPECT_GE(golden->least_margin, kGoldenMargin);
-  EXPECT_EQ(GoldenVariant(*running_.model), 0);
   for (int i = 0; i < 2; ++i) {
     const absl::Status again = CheckGolden(running_.engine.get(), *running_.model, 0, *golden);
     EXPECT_TRUE(again.ok()) << again;
@@ -56,18 +55,31 @@ TEST_F(GoldenTest, WhatTheModelCannotTakeIsRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(Record({}).status()));
 }
 
-TEST_F(GoldenTest, QuantizedWeightsAreNotHeldToIt) {
+TEST(GoldenOfTest, EachIsHeldToWhatItsWeightsMustDraw) {
   Model model;
-  model.variants.resize(3);
-  model.variants[0].precision = FormatId::kNf4;
-  model.variants[1].precision = model.variants[2].precision = FormatId::kInt8;
-  EXPECT_EQ(GoldenVariant(model), -1);
-  model.variants[1].precision = model.variants[2].precision = FormatId::kF16;
-  EXPECT_EQ(GoldenVariant(model), 1);
-  model.variants[2].precision = FormatId::kF32;
-  EXPECT_EQ(GoldenVariant(model), 2);
-  model.variants[2].kv = KvType::kInt8;
-  EXPECT_EQ(GoldenVariant(model), 1);
+  EXPECT_EQ(GoldenOf(model, DefaultVariant(FormatId::kF32)), nullptr);
+  model.golden = GoldenTokens{{1}, {2}, 1};
+  model.golden_formats[FormatId::kInt8] = {{1}, {3}, 1};
+  for (const FormatId full : {FormatId::kF32, FormatId::kF16, FormatId::kBF16}) {
+    EXPECT_EQ(GoldenOf(model, DefaultVariant(full)), &*model.golden);
+  }
+  EXPECT_EQ(GoldenOf(model, DefaultVariant(FormatId::kInt8)),
+            &model.golden_formats[FormatId::kInt8]);
+  EXPECT_EQ(GoldenOf(model, DefaultVariant(FormatId::kNf4)), nullptr) << "none was recorded";
+}
+
+TEST(GoldenOfTest, WhatIsQuantizedInAnotherWayMayDrawOtherTokens) {
+  Model model;
+  model.golden = GoldenTokens{{1}, {2}, 1};
+  model.golden_formats[FormatId::kInt8] = {{1}, {3}, 1};
+  for (const char* name : {"fp16+kv8", "int8+kv8", "int8+a8"}) {
+    EXPECT_EQ(GoldenOf(model, *ParseVariant(name)), nullptr) << name;
+  }
+  VariantSpec spec = DefaultVariant(FormatId::kInt8);
+  spec.formats.front().format = FormatId::kInt8;  // lm_head
+  EXPECT_EQ(GoldenOf(model, spec), nullptr);
+  spec.formats.back().format = FormatId::kF16;
+  EXPECT_EQ(GoldenOf(model, spec), nullptr) << "one weight of fewer bits";
 }
 
 }  // namespace

@@ -116,13 +116,15 @@ TEST_F(DaemonTest, F46WhatTheManifestContradictsEndsWith65) {
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.Wait(), 0);
 
-  // Tokens that this model does not draw.
+  // Tokens that neither variant draws: none is left.
   manifest->golden = GoldenTokens{{1, 403, 407}, {5, 5, 5, 5}, 0.5};
+  manifest->golden_formats[FormatId::kNf4] = *manifest->golden;
   write();
   const Ended wrong = Run(Serving(folder));
   EXPECT_EQ(wrong.code, 65);
   EXPECT_EQ(wrong.output, "");
   EXPECT_THAT(wrong.errors, HasSubstr("golden tokens: variant fp16 draws ["));
+  EXPECT_THAT(wrong.errors, HasSubstr("golden tokens: variant nf4 draws ["));
   EXPECT_THAT(wrong.errors, HasSubstr("the manifest says [5, 5, 5, 5] with margins of at least"));
 
   manifest->tensors[3].xxh3 ^= 1;

@@ -5,8 +5,11 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <fstream>
 #include <thread>
 
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/manifest.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/host_memory.h"
 #include "tests/engine/faulty_backend.h"
@@ -22,6 +25,16 @@ using testing::GoldenRun;
 using testing::GoldenRuns;
 using ::testing::HasSubstr;
 using testing::IdsRequest;
+
+int VariantHealth(const testing::RunningDaemon& running, const std::string& variant) {
+  const auto health = grpc::health::v1::Health::NewStub(running.channel);
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  grpc::health::v1::HealthCheckResponse reply;
+  request.set_service("vernier.v1.Inference/" + variant);
+  EXPECT_TRUE(health->Check(&context, request, &reply).ok());
+  return reply.status();
+}
 
 // The suite's daemon has no admin listener: one of its own.
 class ModelControlEndToEndTest : public ::testing::Test {
@@ -81,15 +94,7 @@ class ModelControlEndToEndTest : public ::testing::Test {
     EXPECT_TRUE(running_.models->GetModel(&context, {}, &model).ok());
     return model;
   }
-  static int HealthOf(const std::string& variant) {
-    const auto health = grpc::health::v1::Health::NewStub(running_.channel);
-    grpc::ClientContext context;
-    grpc::health::v1::HealthCheckRequest request;
-    grpc::health::v1::HealthCheckResponse reply;
-    request.set_service("vernier.v1.Inference/" + variant);
-    EXPECT_TRUE(health->Check(&context, request, &reply).ok());
-    return reply.status();
-  }
+  static int HealthOf(const std::string& variant) { return VariantHealth(running_, variant); }
 
   static inline std::unique_ptr<testing::StoryModel> model_;
   static inline testing::RunningDaemon running_;
@@ -149,6 +154,60 @@ TEST_F(ModelControlEndToEndTest, ACompareOfAllIsOfThoseThatAreLoaded) {
   const grpc::Status status = running_.evaluation->Compare(&context, request, &reply);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(reply.results_size(), 3);
+}
+
+// F55: the others are ready, and its reason is where its users, its metrics and its log are.
+TEST(SelfTestEndToEndTest, F55AVariantThatDrawsOtherTokensIsNotServed) {
+  const testing::StoryModel model;
+  const auto checkpoint = Checkpoint::Open(model.path(), ManifestUse::kIgnore);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  absl::StatusOr<Manifest> manifest = (*checkpoint)->MakeManifest();
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  const GoldenRun right = GoldenRuns().front();
+  manifest->golden = GoldenTokens{{right.prompt.begin(), right.prompt.end()},
+                                  {right.output.begin(), right.output.begin() + 4},
+                                  0.5};
+  manifest->golden_formats[FormatId::kInt8] = GoldenTokens{{1, 403, 407}, {5, 5, 5, 5}, 0.5};
+  std::ofstream(ManifestPathOfFolder(model.path())) << RenderManifest(*manifest);
+  ServerConfig config = testing::StoryConfig(model.path());
+  config.admin = "127.0.0.1:0";
+  testing::RunningDaemon running = testing::StartDaemon(config);
+  ASSERT_NE(running.daemon, nullptr);
+
+  grpc::ClientContext context;
+  v1::Model described;
+  ASSERT_TRUE(running.models->GetModel(&context, {}, &described).ok());
+  for (const v1::Variant& variant : described.variants()) {
+    SCOPED_TRACE(variant.name());
+    const bool failed = variant.name() == "int8";
+    EXPECT_EQ(variant.state(), failed ? v1::FAILED : v1::READY);
+    v1::GenerateRequest request = IdsRequest(GoldenRuns().front().prompt, 4);
+    request.set_variant(variant.name());
+    const auto [status, reply] = testing::Generate(running, request);
+    EXPECT_EQ(status.error_code(),
+              failed ? grpc::StatusCode::FAILED_PRECONDITION : grpc::StatusCode::OK);
+    EXPECT_EQ(status.error_message(), failed ? "variant int8 failed its self-test" : "");
+    const testing::MetricsPage page(running.daemon->RenderPage());
+    EXPECT_EQ(page.Sum("vernier_variant_state",
+                       {"variant=\"" + variant.name() + "\"", failed ? "\"failed\"" : "\"ready\""}),
+              1);
+    EXPECT_EQ(VariantHealth(running, variant.name()),
+              failed ? grpc::health::v1::HealthCheckResponse::NOT_SERVING
+                     : grpc::health::v1::HealthCheckResponse::SERVING);
+  }
+
+  const auto control = v1::ModelControl::NewStub(testing::Connect(running.daemon->admin_address()));
+  grpc::ClientContext loading;
+  v1::LoadVariantRequest again;
+  again.set_variant("int8");
+  const auto reader = control->LoadVariant(&loading, again);
+  v1::LoadVariantProgress progress;
+  while (reader->Read(&progress)) {
+  }
+  const grpc::Status status = reader->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("the manifest says [5, 5, 5, 5]"));
+  running.daemon->Stop();
 }
 
 // F54: others get what they always get while a variant comes and goes.

@@ -18,7 +18,9 @@ Manifest Example() {
                     {"model.safetensors", 1234, std::string(64, '0')}},
           .tensors = {{"embed", "model.safetensors", 512, 0x0123456789abcdef},
                       {"final_norm.weight", "model.safetensors", 32, 0}},
-          .golden = GoldenTokens{{1, 403}, {407, 261}, 0.25}};
+          .golden = GoldenTokens{{1, 403}, {407, 261}, 0.25},
+          .golden_formats = {{FormatId::kInt8, {{1}, {407}, 0.5}},
+                             {FormatId::kNf4, {{1, 403}, {407, 5}, 0.125}}}};
 }
 
 std::string Refusal(const std::string& text) {
@@ -31,6 +33,7 @@ TEST(ManifestTest, WhatIsWrittenIsReadBack) {
   Manifest manifest = Example();
   EXPECT_EQ(*ParseManifest(RenderManifest(manifest), "m.json"), manifest);
   manifest.golden.reset();
+  manifest.golden_formats.clear();
   EXPECT_EQ(*ParseManifest(RenderManifest(manifest), "m.json"), manifest);
   EXPECT_THAT(RenderManifest(manifest), HasSubstr("\"xxh3\": \"0123456789abcdef\""));
   EXPECT_THAT(RenderManifest(manifest), HasSubstr("\"xxh3\": \"0000000000000000\""));
@@ -87,6 +90,11 @@ TEST(ManifestTest, EachFieldIsCheckedByName) {
       {"/golden/tokens", {1, "a"}, "golden: tokens is [1,\"a\"]"},
       {"/golden/tokens", {1, 1ll << 31}, "golden: tokens is [1,2147483648]"},
       {"/golden/least_margin", -1, "golden: least_margin is -1"},
+      {"/golden_formats", 5, "m.json: golden_formats is not an object"},
+      {"/golden_formats/int4", Json::object(), "golden_formats has a key int4, which is no quan"},
+      {"/golden_formats/fp16", Json::object(), "golden_formats has a key fp16, which is no quan"},
+      {"/golden_formats/nf4", Json::object(), "golden_formats.nf4: prompt is not there"},
+      {"/golden_formats/nf4/tokens", {-1}, "golden_formats.nf4: tokens is [-1]"},
       {"/signature", "x", "m.json has an unknown key signature"},
   };
   for (const auto& one : cases) {

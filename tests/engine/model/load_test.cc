@@ -362,11 +362,13 @@ TEST_F(LoadTest, TheModelSaysWhatItWasComparedWith) {
   ASSERT_TRUE(without.ok()) << without.status();
   EXPECT_STREQ(IntegrityName((*without)->integrity), "structure only");
   EXPECT_FALSE((*without)->golden.has_value());
-  checkpoint_.manifest_mutable = Manifest{.golden = GoldenTokens{{1}, {2}, 0.5}};
+  checkpoint_.manifest_mutable = Manifest{.golden = GoldenTokens{{1}, {2}, 0.5},
+                                          .golden_formats = {{FormatId::kInt8, {{1}, {3}, 0.5}}}};
   const auto with = LoadFormats({FormatId::kF16});
   ASSERT_TRUE(with.ok()) << with.status();
   EXPECT_STREQ(IntegrityName((*with)->integrity), "manifest");
   EXPECT_EQ((*with)->golden, checkpoint_.manifest_mutable->golden);
+  EXPECT_EQ((*with)->golden_formats, checkpoint_.manifest_mutable->golden_formats);
 }
 
 TEST_F(LoadTest, F50FilesThatChangeMeanwhileAreRefused) {
