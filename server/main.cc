@@ -1,6 +1,8 @@
 // vernierd: reads its configuration, binds, loads, serves until a signal, drains, ends.
+#include <fcntl.h>
 #include <google/protobuf/stubs/logging.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -82,9 +84,22 @@ bool RaiseDescriptorLimit(int64_t needed) {
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= static_cast<rlim_t>(needed);
 }
 
+// Standard descriptors that were closed become ones that take nothing: else the next file or socket
+// that is opened would be written to as standard error.
+void HoldStandardDescriptors() {
+  int opened = 0;
+  while (opened >= 0 && opened <= STDERR_FILENO) opened = open("/dev/null", O_RDONLY);
+  if (opened > STDERR_FILENO) close(opened);
+}
+
+// These never wait for a reader, who may be gone.
 int Fail(int code, absl::string_view message) {
-  std::fprintf(stderr, "vernierd: %s\n", std::string(message).c_str());
+  WriteWithoutWaiting(STDERR_FILENO, absl::StrCat("vernierd: ", message, "\n"));
   return code;
+}
+void Announce(const std::string& line) {
+  if (WriteWithoutWaiting(STDOUT_FILENO, line + "\n")) return;
+  Log(LogLevel::kWarning, absl::StrCat("standard output does not take \"", line, "\""));
 }
 
 // The engine is gone and its requests have been told so: leave, whatever else still hangs.
@@ -138,8 +153,7 @@ int Serve(const ServerConfig& config, Signals* signals) {
     }
     return Fail(ExitCodeOfLoad(status), status.message());
   }
-  std::printf("%s\n", (*daemon)->ReadyLine().c_str());
-  std::fflush(stdout);
+  Announce((*daemon)->ReadyLine());
   signals->WaitForFirst();
   Log(LogLevel::kInfo, "draining");
   (*daemon)->Drain([signals] { return signals->count() > 1; });
@@ -149,6 +163,7 @@ int Serve(const ServerConfig& config, Signals* signals) {
 }
 
 int Main(int argc, char** argv) {
+  HoldStandardDescriptors();
   Signals signals;
   // It would write a line of its own for each malformed request.
   google::protobuf::SetLogHandler(nullptr);

@@ -102,13 +102,8 @@ row_drain() { # R4: SIGTERM with a running stream: it finishes, exit 0
   [ $client_status = 0 ] && [ $daemon_status = 0 ]
 }
 
-row_scrape() { # R8: scrapes at 20 a second beside 64 silent connections, and a stream in each precision
-  start_daemon
-  local variant
-  for variant in fp16 int8 nf4; do
-    "$bin/vernier" --server "$address" generate --variant $variant --max-tokens 600 --ignore-eos --raw "a story" >/dev/null 2>&1 &
-  done
-  local figure; figure=$(python3 - "$http" <<'PYTHON'
+scrapes() { # prints what 200 scrapes at 20 a second took, beside 64 silent connections
+  $client_cpus python3 - "$http" <<'PYTHON'
 import socket, sys, time
 host, port = sys.argv[1].rsplit(":", 1)
 silent, times = [], []
@@ -136,10 +131,58 @@ for i in range(200):
 def shares(values):
     values.sort()
     return f"median {values[len(values) // 2] * 1e3:.1f} ms, p99 {values[int(len(values) * 0.99) - 1] * 1e3:.1f} ms"
-print(f"{shares(times)}; the scraper's own wake-ups: {shares(late)}")
+print(f"200 scrapes at 20 a second beside 64 silent connections: {shares(times)}; the scraper's own wake-ups: {shares(late)}")
 PYTHON
-)
-  record scrape "200 scrapes beside 64 silent connections and three streams, scraper on the same $(nproc) cores: $figure"
+}
+
+row_scrape() { # R8: and a stream in each precision
+  start_daemon
+  local variant
+  for variant in fp16 int8 nf4; do
+    "$bin/vernier" --server "$address" generate --variant $variant --max-tokens 600 --ignore-eos --raw "a story" >/dev/null 2>&1 &
+  done
+  record scrape "beside three streams, $(nproc) cores: $(scrapes)"
+}
+
+row_scrape_load() { # R8: while ten times as many requests come as can be served
+  start_under_load "$stories"
+  local shape=(--prompt-tokens 64 --output-tokens 32 --warmup 0)
+  load scrape_capacity run "${shape[@]}" --concurrency 32 --requests 100000 --seconds 10
+  local rate; rate=$(figure scrape_capacity 'round(10 * r[0]["figures"]["completed"] / r[0]["figures"]["seconds"])')
+  load scrape_load run "${shape[@]}" --rate "$rate" --requests 10000000 --seconds 25 &
+  local client=$!
+  sleep 5
+  local figure; figure=$(scrapes)
+  wait $client
+  record scrape_load "$rate requests a second, ten times the capacity, $(figure scrape_load '"%.0f %% refused" % (100 * r[0]["figures"]["refused"] / r[0]["figures"]["sent"])'); $figure"
+}
+
+row_seccomp() { # F61: the server's whole suite under the profile; what is allowed besides is what the tests themselves do
+  local out; out=$(mktemp)
+  local build; build=$(realpath "$bin")
+  VERNIER_TEST_DATA=$PWD/tests/data VERNIER_MODELS=$PWD/models VERNIER_BIN=$build python3 tests/tools/under_seccomp.py \
+    --allow clone,wait4,kill,sendfile,fchmodat,chmod deploy/seccomp/vernierd.json "$build/server_test" >"$out" 2>&1 || true
+  record seccomp "$(grep -c '^\[       OK' "$out") of $(grep -c '^\[ RUN' "$out") tests of the server pass under deploy/seccomp/vernierd.json; $("$python" tests/deploy/seccomp_test.py 2>&1 | sed -n 's/^Ran \([0-9]*\) tests.*/seccomp_test: \1 tests/p')"
+  grep -q '^\[  PASSED' "$out" && ! grep -q '^\[  FAILED' "$out"
+}
+
+row_restart() { # F69: SIGKILL under load, then another on the same port: what clients are told, and how soon it is ready
+  local model times="" told=0 i began port; model=${SOAK_MODEL:-$(deploy/fetch_model.sh)}
+  launch --model "$model" --variants fp16,int8,nf4 --listen 127.0.0.1:0 --http 127.0.0.1:0
+  port=$address
+  for i in $(seq 10); do
+    "$bin/vernier" --server "$address" generate --max-tokens 2000 --ignore-eos --raw "a story" >/dev/null 2>"$reports/restart.txt" &
+    local client=$! status=0
+    sleep 1
+    kill -KILL $daemon_pid
+    wait $client || status=$?
+    [ "$status" = 0 ] || ! grep -q UNAVAILABLE "$reports/restart.txt" || told=$((told + 1))
+    began=$(date +%s%N)
+    launch --model "$model" --variants fp16,int8,nf4 --listen "$port" --http 127.0.0.1:0
+    times="$times $(( ($(date +%s%N) - began) / 1000000 ))"
+  done
+  record restart "$told of 10 clients told UNAVAILABLE; ready again, SmolLM2 in three variants, page cache warm: $(tr ' ' '\n' <<<"$times" | sed '/^$/d' | sort -n | awk '{ t[NR] = $1 } END { printf "median %.2f s, most %.2f s", t[int((NR + 1) / 2)] / 1000, t[NR] / 1000 }')"
+  [ "$told" = 10 ]
 }
 
 row_integrity() { # R11: a flipped bit anywhere in the weights, and a file that ends early, are refused (exit 65)

@@ -126,6 +126,16 @@ class ChartTest(unittest.TestCase):
             base = render(Path(folder))
         self.assertEqual(*(comparable(named(objects, "Deployment")[0]) for objects in (chart, base)))
 
+    @unittest.skipUnless(renders(), "no kubectl to render the component with")
+    def test_a_seccomp_profile_is_the_component(self):
+        chart = self.render({"seccomp": {"localhostProfile": "vernierd.json"}})
+        with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
+            (Path(folder) / "kustomization.yaml").write_text(json.dumps({"resources": ["../../deploy/kustomize/base"],
+                                                                         "components": ["../../deploy/kustomize/components/seccomp"]}))
+            base = render(Path(folder))
+        self.assertEqual(*(comparable(named(objects, "Deployment")[0]) for objects in (chart, base)))
+        self.assertEqual(restricted(named(chart, "Deployment")[0]["spec"]["template"]["spec"]), [])
+
     def test_a_claim_for_experiments_is_one_pods(self):
         for wrong in ({"rollout": "RollingUpdate"}, {"rollout": "Recreate", "replicas": 2}):
             with self.assertRaisesRegex(ValueError, "experiments.claim needs replicas 1"):

@@ -105,6 +105,8 @@ class ImageTest(unittest.TestCase):
     def test_the_compose_file_mounts_what_is_there_and_hardens_the_daemon(self):
         services = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]
         for service in services.values():
+            for option in service.get("security_opt", []):
+                self.assertTrue(not option.startswith("seccomp:") or (ROOT / "docker" / option.split(":", 1)[1]).exists(), option)
             for volume in service["volumes"]:
                 source = volume.split(":")[0]
                 self.assertTrue(source.startswith("${MODEL") or (ROOT / "docker" / source).exists(), source)

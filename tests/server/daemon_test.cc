@@ -43,6 +43,20 @@ class TemporaryFile {
   const std::string path_;
 };
 
+// A pipe that nobody reads, and its path for others.
+std::string FullPipe(int (&ends)[2]) {
+  EXPECT_EQ(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+  const std::string page(4096, 'x');
+  while (write(ends[1], page.data(), page.size()) > 0) {
+  }
+  return absl::StrCat("/proc/", getpid(), "/fd/", ends[1]);
+}
+
+std::string DescriptorOf(const ChildProcess& daemon, int descriptor) {
+  return std::filesystem::read_symlink(absl::StrCat("/proc/", daemon.pid(), "/fd/", descriptor))
+      .string();
+}
+
 class DaemonTest : public ::testing::Test {
  protected:
   struct Ended {
@@ -304,12 +318,8 @@ TEST_F(DaemonTest, F23TooFewDescriptorsAreExit71) {
 }
 
 TEST_F(DaemonTest, F53ALogThatTakesNothingDoesNotHoldUpServing) {
-  int full[2];  // a pipe that nobody reads
-  ASSERT_EQ(pipe2(full, O_CLOEXEC | O_NONBLOCK), 0);
-  const std::string page(4096, 'x');
-  while (write(full[1], page.data(), page.size()) > 0) {
-  }
-  const std::string blocked = absl::StrCat("/proc/", getpid(), "/fd/", full[1]);
+  int full[2];
+  const std::string blocked = FullPipe(full);
   for (const std::string& where : {std::string("/dev/full"), std::string("&-"), blocked}) {
     std::vector<std::string> arguments = Serving(model_);
     arguments.insert(arguments.begin(),
@@ -324,6 +334,30 @@ TEST_F(DaemonTest, F53ALogThatTakesNothingDoesNotHoldUpServing) {
     const auto scraped = testing::MetricsPage::Scrape(AddressIn(ready, "http="));
     EXPECT_GE(scraped.Sum("vernier_log_dropped_total"), 1);
     EXPECT_EQ(scraped.Sum("vernier_grpc_connections"), 1);
+    // What is opened later must not become standard error.
+    EXPECT_EQ(DescriptorOf(daemon, STDERR_FILENO) == "/dev/null", where == "&-");
+    daemon.Signal(SIGTERM);
+    EXPECT_EQ(daemon.Wait(), 0);
+  }
+  close(full[0]);
+  close(full[1]);
+}
+
+TEST_F(DaemonTest, F53StandardOutputThatTakesNothingHoldsUpNeitherServingNorTheEnd) {
+  int full[2];
+  const std::string blocked = FullPipe(full);
+  for (const std::string& where : {std::string("/dev/full"), std::string("&-"), blocked}) {
+    SCOPED_TRACE(where);
+    std::vector<std::string> arguments = Serving(model_);
+    arguments.insert(arguments.begin(),
+                     {"/bin/sh", "-c", absl::StrCat("exec \"$0\" \"$@\" 2>&1 1>", where)});
+    ChildProcess daemon(arguments);
+    std::string line;
+    do {
+      line = daemon.ReadLine();  // of its log
+    } while (!line.empty() && !absl::StrContains(line, "ready grpc="));
+    EXPECT_THAT(line, HasSubstr("standard output does not take \\\"ready grpc="));
+    EXPECT_EQ(DescriptorOf(daemon, STDOUT_FILENO) == "/dev/null", where == "&-");
     daemon.Signal(SIGTERM);
     EXPECT_EQ(daemon.Wait(), 0);
   }

@@ -58,7 +58,9 @@ class ChildProcess {
     return line;
   }
   pid_t pid() const { return pid_; }
-  void Signal(int signal) const { kill(pid_, signal); }
+  void Signal(int signal) const {
+    if (pid_ > 0) kill(pid_, signal);  // -1 is every process there is
+  }
   // The exit code; 128 and the signal that killed it. -1: it never started.
   int Wait() {
     if (pid_ <= 0) return -1;

@@ -10,14 +10,16 @@ from markers import write_between
 ROOT = Path(__file__).resolve().parents[2]
 GOALS = [  # goal, what is asked, rows of tests/soak.sh
     ("R4", "200 rolling restarts under load without a failed call", ["rollout", "drain"]),
-    ("R8", "scrape p99 of at most 5 ms at 20 a second beside 64 silent connections", ["scrape", "silent"]),
+    ("R8", "scrape p99 of at most 5 ms at 20 a second beside 64 silent connections", ["scrape", "scrape_load", "silent"]),
     ("R11", "1,000 of 1,000 flipped bits and every truncation refused", ["integrity"]),
     ("R15", "compressed: CPU at most 40 MB, CUDA at most 250 MB without cuBLASLt; nothing writable, no shell", ["image"]),
     ("R16", "objects valid on two Kubernetes versions, Helm as kustomize, every alert fires and clears, every panel finds data", ["manifests"]),
     ("F22", "100,000 streams reset: health calls within 50 ms, others' calls go on", ["rapid_reset"]),
     ("F24", "messages that inflate to 256 MiB: UNIMPLEMENTED, at most 2 MiB", ["bomb"]),
     ("F33", "certificates changed under load: in use within 60 s, no failed call", ["rotate"]),
+    ("F61", "the server's suite passes under its seccomp profile", ["seccomp"]),
     ("F68", "SIGTERM: readiness off within 100 ms, streams end or are told UNAVAILABLE, exit 0", ["stop"]),
+    ("F69", "SIGKILL under load: clients see UNAVAILABLE; ready within the start-up goal, 2 s", ["restart"]),
     ("R17", "every code of the contract, and whether a retry is right", ["contract"]),
 ]
 

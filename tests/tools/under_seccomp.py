@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Runs a program under a seccomp profile of the OCI's form, as a container runtime does: `under_seccomp.py PROFILE PROGRAM ARG...`.
+"""Runs a program under a seccomp profile of the OCI's form, as a container runtime does:
+`under_seccomp.py [--allow NAME,...] PROFILE PROGRAM ARG...`. --allow adds what a test program does besides what it tests.
 
 x86-64 alone. Of the form it knows what `deploy/seccomp/vernierd.json` uses: names, args with SCMP_CMP_EQ and SCMP_CMP_MASKED_EQ,
 SCMP_ACT_ALLOW and SCMP_ACT_ERRNO with errnoRet; whatever else it finds it refuses. Names that this kernel's headers lack are left out.
 Filters: https://www.kernel.org/doc/html/latest/userspace-api/seccomp_filter.html
 """
+import argparse
 import ctypes
 import json
 import os
@@ -72,9 +74,16 @@ def compile_profile(profile):
 
 
 def main():
-    if len(sys.argv) < 3:
-        sys.exit("usage: under_seccomp.py PROFILE PROGRAM ARG...")
-    steps = compile_profile(json.loads(Path(sys.argv[1]).read_text()))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--allow", default="", metavar="NAME,...")
+    parser.add_argument("profile", type=Path)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    if not arguments.command:
+        parser.error("no PROGRAM")
+    profile = json.loads(arguments.profile.read_text())
+    profile["syscalls"].insert(0, {"names": arguments.allow.split(","), "action": "SCMP_ACT_ALLOW"})
+    steps = compile_profile(profile)
     code = b"".join(struct.pack("HBBI", *step) for step in steps)
     held = ctypes.create_string_buffer(code, len(code))
 
@@ -86,7 +95,7 @@ def main():
     for call in ((PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)):
         if libc.prctl(*call) != 0:
             sys.exit(f"under_seccomp.py: prctl: {os.strerror(ctypes.get_errno())}")
-    os.execv(sys.argv[2], sys.argv[2:])
+    os.execv(arguments.command[0], arguments.command)
 
 
 if __name__ == "__main__":
