@@ -16,7 +16,6 @@
 #include "engine/golden.h"
 #include "engine/model/model.h"
 #include "kernels/make_backend.h"
-#include "kernels/quant_format.h"
 
 namespace vernier::cli {
 namespace {
