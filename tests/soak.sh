@@ -352,6 +352,13 @@ row_cancels() { # F29: 10,000 cancels at random times, 64 at once
   holds "$(metric vernier_pod_kv_cache_usage_ratio) == 0 and $(metric vernier_pod_requests_running) == 0"
 }
 
+row_vanish() { # F28: clients reset and cables pulled in every phase of a request
+  local figure status=0
+  figure=$("$python" tests/soak_vanish.py "$bin/vernierd" "${SOAK_MODEL:-$(deploy/fetch_model.sh)}") || status=$?
+  record vanish "${figure:-failed}"
+  return $status
+}
+
 row_flood() { # F66: a tenant with 1 request/s alone, then beside one that sends 50
   start_under_load "$stories" "admission: {max_requests: 256, tenant: {max_requests: 192}}" "engine: {max_sequences: 32}"
   load flood_alone run --tenants victim --rate 1 --prompt-tokens 200 --output-tokens 40 --seconds "$seconds" --warmup 2
