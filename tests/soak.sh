@@ -290,6 +290,11 @@ row_rapid_reset() { # F22: 100,000 streams opened and reset, without a proxy; he
   transport rapid_reset "$address" "$daemon_pid"
 }
 
+row_slow_reader() { # F27: streams that nobody reads
+  start_under_load "$(smollm2)"
+  transport slow_reader "$address" "$http" "$daemon_pid"
+}
+
 row_bomb() { # F24: messages that inflate to 256 MiB are refused packed
   start_under_load "$stories"
   transport bomb "$address" "$daemon_pid"

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # of handshakes that are to fail
@@ -49,8 +50,8 @@ def rss_mib(pid):
     return int(re.search(r"RssAnon:\s*(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
-def channel(address, credentials=None):
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0), ("grpc.max_send_message_length", -1)]
+def channel(address, credentials=None, *more):
+    options = [*more, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0), ("grpc.max_send_message_length", -1)]
     return grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
 
 
@@ -161,6 +162,65 @@ def bomb(address, pid):
                 thread.join()
     print(f"{len(codes)} messages of 256 MiB, gzip and deflate, 4 at once: {told(codes)}; RssAnon at most {most[0] - before:+.1f} MiB")
     return set(codes) == {grpc.StatusCode.UNIMPLEMENTED} and most[0] - before <= 2
+
+
+def slow_reader(address, http, pid, readers=4):
+    """F27: streams whose clients read one message and then none, beside one that is read."""
+    def page():
+        with urllib.request.urlopen(f"http://{http}/metrics", timeout=10) as reply:
+            return reply.read().decode()
+
+    def ended(reason):
+        found = re.findall(rf'^vernier_requests_total{{.*finished_reason="{reason}".*}} (\S+)$', page(), re.M)
+        return sum(map(float, found))
+
+    def gaps_beside(seconds):
+        gaps = []
+        with channel(address) as own:
+            call = own.unary_stream(STREAM)(request(4000), timeout=600)
+            next(call)
+            began = last = time.monotonic()
+            while last - began < seconds:
+                next(call)
+                gaps.append(-last + (last := time.monotonic()))
+            call.cancel()
+        return 1e3 * percentile(gaps, 0.5), 1e3 * percentile(gaps, 0.99)
+
+    gaps_beside(3)
+    # Beside as many that are read: each row of a step has its price, whoever reads it.
+    sampling = common_pb2.SamplingParams(max_tokens=4000, ignore_eos=True, logprobs=20)
+    message = inference_pb2.GenerateRequest(token_ids=common_pb2.TokenIds(ids=[1]), sampling=sampling).SerializeToString()
+    with beside(lambda stopping: read_until(address, readers, message, stopping)):
+        time.sleep(1)
+        alone = gaps_beside(15)
+    before, counted = rss_mib(pid), ended("slow_consumer")
+    with contextlib.ExitStack() as stack:
+        # A window of 64 KiB that stays so: else the client's library takes megabytes for a reader who may come.
+        small = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65535))
+        calls = [stack.enter_context(channel(address, None, *small)).unary_stream(STREAM)(message, timeout=600) for _ in range(readers)]
+        for call in calls:
+            next(call)
+        began, most, left, watched = time.monotonic(), 0, None, []
+        with beside(lambda stopping: watched.extend(gaps_beside(15))):
+            while time.monotonic() - began < 60 and left is None:
+                most = max(most, rss_mib(pid))
+                left = time.monotonic() - began if ended("slow_consumer") - counted == readers else None
+                time.sleep(0.2)
+        codes = [code_of(lambda call=call: list(call)) for call in calls]
+    print(f"{readers} streams that nobody reads, 20 log-probabilities a token: {told(codes)}, counted as slow_consumer after "
+          f"{'never' if left is None else f'{left:.1f} s'}, RssAnon at most {most - before:+.1f} MiB; another stream's gaps p50 and p99 "
+          f"{watched[0]:.1f} and {watched[1]:.1f} ms beside them, {alone[0]:.1f} and {alone[1]:.1f} ms beside as many that are read")
+    return set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED} and left is not None and most - before <= 8
+
+
+def read_until(address, readers, message, stopping):
+    with contextlib.ExitStack() as stack:
+        calls = [stack.enter_context(channel(address)).unary_stream(STREAM)(message, timeout=600) for _ in range(readers)]
+        while not stopping.is_set():
+            for call in calls:
+                next(call)
+        for call in calls:
+            call.cancel()
 
 
 def told(codes):
@@ -327,7 +387,7 @@ def stop(daemon, model, slow_model):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=["rapid_reset", "bomb", "rotate", "stop"])
+    parser.add_argument("case", choices=["rapid_reset", "bomb", "rotate", "slow_reader", "stop"])
     parser.add_argument("arguments", nargs="*")
     given = parser.parse_args()
     sys.exit(0 if globals()[given.case](*given.arguments) else 1)
