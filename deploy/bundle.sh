@@ -5,6 +5,7 @@
 # glibc 2.36 or newer; the CUDA module also wants an NVIDIA driver. --without-cublas leaves out libcublasLt.so.13 (540 MB)
 # for machines that have it.
 set -euo pipefail
+shopt -s nullglob  # no module: nothing in lib/ yet
 cd "$(dirname "$0")/.."
 
 preset=cuda
