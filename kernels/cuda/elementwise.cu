@@ -2,6 +2,7 @@
 // launch for few. Rows whose width divides by 4 move four values at a time.
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/int8_rows.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/weight_decode.cuh"
 
@@ -51,6 +52,7 @@ __device__ void Normalize(const DeviceNorm& norm, int64_t size, float* values, f
 __global__ void __launch_bounds__(kNormThreads) AddNormKernel(const AddNormParameters p) {
   extern __shared__ float values[];
   __shared__ float reduced[kWarpLanes];
+  __shared__ uint32_t magnitudes[kWarpLanes];
   AwaitKernelAhead();
   const int64_t hidden = p.hidden;
   const int64_t row = p.chosen == nullptr ? blockIdx.x : p.chosen[blockIdx.x];
@@ -70,8 +72,21 @@ __global__ void __launch_bounds__(kNormThreads) AddNormKernel(const AddNormParam
   } else {
     for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) values[i] = residual[i];
   }
-  if (p.x.data == nullptr) return;
+  if (p.x.data == nullptr && p.int8.codes == nullptr) return;
   Normalize(p.norm, hidden, values, reduced);
+  if (p.int8.codes != nullptr) {
+    uint32_t largest = 0;
+    for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) {
+      largest = max(largest, MagnitudeOf(values[i]));
+    }
+    const Int8Scale scale = Int8ScaleOf(ReduceBlock(largest, magnitudes, Larger()));
+    if (threadIdx.x == 0) p.int8.scales[blockIdx.x] = scale.scale;
+    int8_t* const codes = p.int8.codes + static_cast<int64_t>(blockIdx.x) * hidden;
+    for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) {
+      codes[Int8XPosition(i)] = static_cast<int8_t>(Int8CodeOf(values[i], scale.inverse));
+    }
+    return;
+  }
   const int64_t x = static_cast<int64_t>(blockIdx.x) * p.x.stride;
   for (int64_t i = threadIdx.x; i < hidden; i += blockDim.x) {
     Store(p.x.data, p.x.type, x + i, values[i]);
@@ -84,6 +99,7 @@ constexpr int kMostQuads = 8;  // of a thread: rows up to 4 * 8 * 512
 template <int kQuads>
 __global__ void __launch_bounds__(kNormThreads) AddRmsNormKernel(const AddNormParameters p) {
   __shared__ float reduced[kWarpLanes];
+  __shared__ uint32_t magnitudes[kWarpLanes];
   const int64_t quads = p.hidden / 4;
   AllowKernelBehind();
   float4 weights[kQuads];
@@ -94,7 +110,7 @@ __global__ void __launch_bounds__(kNormThreads) AddRmsNormKernel(const AddNormPa
   }
   AwaitKernelAhead();
   const int64_t row = p.chosen == nullptr ? blockIdx.x : p.chosen[blockIdx.x];
-  float4 values[kQuads];
+  float4 values[kQuads] = {};
   float squares = 0;
 #pragma unroll
   for (int j = 0; j < kQuads; ++j) {
@@ -111,6 +127,24 @@ __global__ void __launch_bounds__(kNormThreads) AddRmsNormKernel(const AddNormPa
   }
   squares = ReduceBlock(squares, reduced, Add());
   const float scale = 1 / sqrtf(squares / static_cast<float>(p.hidden) + p.norm.epsilon);
+  if (p.int8.codes != nullptr) {
+    uint32_t largest = 0;
+#pragma unroll
+    for (int j = 0; j < kQuads; ++j) {
+      if (threadIdx.x + j * kNormThreads >= quads) break;
+      const float4 w = weights[j], v = values[j];
+      values[j] = {v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w};
+      largest = max(largest, MagnitudeOf(values[j]));
+    }
+    const Int8Scale int8 = Int8ScaleOf(ReduceBlock(largest, magnitudes, Larger()));
+    if (threadIdx.x == 0) p.int8.scales[blockIdx.x] = int8.scale;
+    int8_t* const codes = p.int8.codes + static_cast<int64_t>(blockIdx.x) * p.hidden;
+#pragma unroll
+    for (int j = 0; j < kQuads; ++j) {
+      StoreInt8Quad(codes, threadIdx.x + j * kNormThreads, quads, values[j], int8.inverse);
+    }
+    return;
+  }
 #pragma unroll
   for (int j = 0; j < kQuads; ++j) {
     const int64_t quad = threadIdx.x + j * kNormThreads;
@@ -118,6 +152,25 @@ __global__ void __launch_bounds__(kNormThreads) AddRmsNormKernel(const AddNormPa
     const float4 w = weights[j], v = values[j];
     Store4(p.x.data, p.x.type, static_cast<int64_t>(blockIdx.x) * p.x.stride + quad * 4,
            {v.x * scale * w.x, v.y * scale * w.y, v.z * scale * w.z, v.w * scale * w.w});
+  }
+}
+
+// A block of threads a row, which is read twice.
+__global__ void __launch_bounds__(kNormThreads)
+    RoundToInt8Kernel(const Matrix from, const Int8Rows to, int64_t width) {
+  __shared__ uint32_t magnitudes[kWarpLanes];
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x, first = row * from.stride, quads = width / 4;
+  uint32_t largest = 0;
+  for (int64_t quad = threadIdx.x; quad < quads; quad += kNormThreads) {
+    largest = max(largest, MagnitudeOf(Load4(from.data, from.type, first + quad * 4)));
+  }
+  const Int8Scale scale = Int8ScaleOf(ReduceBlock(largest, magnitudes, Larger()));
+  if (threadIdx.x == 0) to.scales[row] = scale.scale;
+  for (int64_t begin = 0; begin < quads; begin += kNormThreads) {  // whole warps
+    const int64_t quad = begin + threadIdx.x;
+    const float4 v = quad < quads ? Load4(from.data, from.type, first + quad * 4) : float4{};
+    StoreInt8Quad(to.codes + row * width, quad, quads, v, scale.inverse);
   }
 }
 
@@ -277,9 +330,9 @@ dim3 RowsAndColumns(int rows, int64_t columns) {
 }
 
 bool PlainRms(const AddNormParameters& p) {
-  return p.x.data != nullptr && !p.norm.centered && p.norm.bias == nullptr && p.y_bias == nullptr &&
-         p.post_norm.weight == nullptr && p.hidden % 4 == 0 &&
-         p.hidden <= 4 * kMostQuads * kNormThreads;
+  return (p.x.data != nullptr || p.int8.codes != nullptr) && !p.norm.centered &&
+         p.norm.bias == nullptr && p.y_bias == nullptr && p.post_norm.weight == nullptr &&
+         p.hidden % 4 == 0 && p.hidden <= 4 * kMostQuads * kNormThreads;
 }
 
 }  // namespace
@@ -305,6 +358,11 @@ cudaError_t LaunchAddNorm(const AddNormParameters& p, int rows, cudaStream_t str
       AddNormKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   if (error != cudaSuccess) return error;
   return LaunchAfter(AddNormKernel, dim3(rows), kNormThreads, bytes, stream, p);
+}
+
+cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t width, int rows,
+                              cudaStream_t stream) {
+  return LaunchAfter(RoundToInt8Kernel, dim3(rows), kNormThreads, 0, stream, from, to, width);
 }
 
 cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream) {

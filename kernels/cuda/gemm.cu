@@ -6,8 +6,11 @@ namespace vernier::cuda {
 namespace {
 
 bool Valid(const GemmProblem& problem) {
+  const bool int8_x = problem.activation == Activation::kInt8;
   return problem.rows > 0 && problem.outputs > 0 && problem.inputs > 0 &&
-         problem.inputs % kRecordCols == 0;
+         problem.inputs % kRecordCols == 0 &&
+         (!int8_x ||
+          (problem.encoding == PackedEncoding::kInt8 && problem.inputs <= kMostInt8Inputs));
 }
 
 // Up to 16 rows the small kernel is the faster one (`gemm_bench --tune`, H200), except for 9 rows
@@ -17,7 +20,7 @@ bool ForRows16(const GemmProblem& problem) {
   constexpr int kLongInputs = 8192;
   const bool is_long =
       problem.encoding == PackedEncoding::kNf4 && problem.inputs >= kLongInputs && problem.rows > 8;
-  return problem.rows <= kRows16Tokens && !is_long;
+  return problem.rows <= kRows16Tokens && !is_long && problem.activation != Activation::kInt8;
 }
 
 }  // namespace
@@ -34,7 +37,7 @@ int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {
   const auto add = [&](const GemmPlan& plan) {
     if (plan.cluster > 0 && count < capacity) plans[count++] = plan;
   };
-  if (problem.rows <= kRows16Tokens) add(PlanRows16(problem));
+  if (problem.rows <= kRows16Tokens && problem.activation != Activation::kInt8) add(PlanRows16(problem));
   for (const WideTile& tile : kWideTiles) add(PlanWide(problem, tile));
   return count;
 }

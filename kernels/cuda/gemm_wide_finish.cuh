@@ -14,10 +14,12 @@ namespace vernier::cuda {
 
 struct WideArguments {
   const float* row_scales;
+  const float* x_scales;  // int8 x
   void* y;
   uint8_t* workspace;
   int rows;
   int outputs;
+  int row_records;  // of the weight
   int token_tiles;
   WideSchedule schedule;
   Nf4Codebook codebook;
@@ -46,14 +48,26 @@ __device__ inline void SyncSome(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+// Four sums of a lane, which move together.
+template <class Sum>
+struct QuadOf {
+  using Type = float4;
+};
+template <>
+struct QuadOf<int32_t> {
+  using Type = int4;
+};
+
 // What one warpgroup does with its sums of 64 outputs.
 template <class Shape>
 struct Finisher {
   using Scalar = typename Shape::Scalar;
   static constexpr int kShareTokens = Shape::kTokens / Shape::kSlices;
   static constexpr int kQuads = kShareTokens / 8;  // four sums each, a lane
-  using Sums = float[Shape::kSums];
-  using Share = float[kQuads * 4];
+  using Sum = typename Shape::Sum;
+  using Quad = typename QuadOf<Sum>::Type;
+  using Sums = Sum[Shape::kSums];
+  using Share = Sum[kQuads * 4];
 
   const WideArguments& args;
   uint8_t* shared;
@@ -97,7 +111,7 @@ struct Finisher {
     const auto place = [&](int from, int ahead, int quad) {
       const int chunk =
           (from * kOthers + ahead - 1) * kShareChunks + quad * kWarpgroupThreads + thread();
-      return reinterpret_cast<float4*>(
+      return reinterpret_cast<Quad*>(
           shared + Places<Shape>::Staging(group * kPieces + chunk / 8, chunk % 8));
     };
     SyncSlices();  // what was in the staging area has been read
@@ -106,7 +120,7 @@ struct Finisher {
       const int ahead = (to - slice) & kOthers;
 #pragma unroll
       for (int i = 0; i < kQuads; ++i) {
-        const float* const d = sums + (to * kQuads + i) * 4;
+        const Sum* const d = sums + (to * kQuads + i) * 4;
         if (ahead > 0) {
           *place(slice, ahead, i) = {d[0], d[1], d[2], d[3]};
         } else {
@@ -126,7 +140,7 @@ struct Finisher {
     SyncSlices();  // what follows uses the same area
   }
 
-  static __device__ void Add(const float4& part, int quad, Share& sums) {
+  static __device__ void Add(const Quad& part, int quad, Share& sums) {
     sums[4 * quad] += part.x;
     sums[4 * quad + 1] += part.y;
     sums[4 * quad + 2] += part.z;
@@ -134,10 +148,10 @@ struct Finisher {
   }
 
   // Where pair `of` leaves its part of a tile: it has one at most.
-  __device__ float4* PartOf(int of) const {
+  __device__ Quad* PartOf(int of) const {
     uint8_t* const block = args.workspace + kCounterBytes +
                            static_cast<int64_t>(of * kPairBlocks + rank) * kMaxPartialBytes;
-    return reinterpret_cast<float4*>(block) + place() * kQuads * kWarpgroupThreads + thread();
+    return reinterpret_cast<Quad*>(block) + place() * kQuads * kWarpgroupThreads + thread();
   }
   __device__ int* CounterOf(int owner) const {
     return reinterpret_cast<int*>(args.workspace) + (owner * kPairBlocks + rank) * kMaxWarpgroups +
@@ -145,11 +159,11 @@ struct Finisher {
   }
 
   __device__ void LeavePart(int tile, const Share& sums) const {
-    float4* const part = PartOf(pair);
+    Quad* const part = PartOf(pair);
 #pragma unroll
     for (int i = 0; i < kQuads; ++i) {
       __stcg(part + i * kWarpgroupThreads,
-             make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
+             Quad{sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]});
     }
     SyncWarpgroup();
     if (thread() == 0) {
@@ -175,16 +189,15 @@ struct Finisher {
     constexpr int kAtOnce = Shape::kTokens == 256 ? 16 : 8;
     constexpr int kPart = std::min(kQuads, kAtOnce);  // quads of one part
     constexpr int kParts = kAtOnce / kPart;
-    const float4 none = {0, 0, 0, 0};
+    const Quad none = {0, 0, 0, 0};
 #pragma unroll 1
     for (int of = first; of < pair; of += kParts) {
 #pragma unroll
       for (int begin = 0; begin < kQuads; begin += kPart) {
-        float4 parts[kParts][kPart];
+        Quad parts[kParts][kPart];
 #pragma unroll
         for (int i = 0; i < kParts * kPart; ++i) {
-          const float4* const part =
-              PartOf(of + i / kPart) + (begin + i % kPart) * kWarpgroupThreads;
+          const Quad* const part = PartOf(of + i / kPart) + (begin + i % kPart) * kWarpgroupThreads;
           (&parts[0][0])[i] = of + i / kPart < pair ? __ldcg(part) : none;
         }
 #pragma unroll
@@ -192,6 +205,16 @@ struct Finisher {
         asm volatile("" ::: "memory");
       }
     }
+  }
+
+  // Of token `token` and the next.
+  __device__ float2 XScales(int token) const {
+    return {token < args.rows ? args.x_scales[token] : 0,
+            token + 1 < args.rows ? args.x_scales[token + 1] : 0};
+  }
+  static __device__ float Result(Sum sum, float output_scale, float x_scale) {
+    if constexpr (Shape::kInt8X) return static_cast<float>(sum) * output_scale * x_scale;
+    return sum * output_scale;
   }
 
   // Rounds the sums and writes them: through shared memory, as a lane's lie scattered in y.
@@ -215,12 +238,17 @@ struct Finisher {
       SyncWarpgroup();  // what was in the staging area has been read
 #pragma unroll
       for (int token = 0; token < kTurn; token += 8) {
-        const float* const d = sums + (turn + token) / 2;
+        const Sum* const d = sums + (turn + token) / 2;
+        float2 scales = {1, 1};  // of the lane's two tokens
+        if constexpr (Shape::kInt8X) {
+          scales = XScales(first_token + turn + token + lane % 4 * 2);
+        }
         const int row = token + lane % 8;
         const int chunk = (thread() / 32 * 2 + lane / 8 % 2) ^ row % 8;
         StoreMatrix2Transposed(
             SharedAddress(shared + Places<Shape>::Staging(place() * kPieces + row, chunk)),
-            PackPair<Scalar>(d[0] * low, d[1] * low), PackPair<Scalar>(d[2] * high, d[3] * high));
+            PackPair<Scalar>(Result(d[0], low, scales.x), Result(d[1], low, scales.y)),
+            PackPair<Scalar>(Result(d[2], high, scales.x), Result(d[3], high, scales.y)));
       }
       SyncWarpgroup();
       const int tokens = min(kTurn, args.rows - first_token - turn);

@@ -7,11 +7,18 @@
 namespace vernier::cuda {
 namespace {
 
+enum class Operands : uint8_t { kNf4, kInt8, kInt8ByInt8 };  // of int8 x the last
+
+Operands OperandsOf(const GemmProblem& problem) {
+  if (problem.activation == Activation::kInt8) return Operands::kInt8ByInt8;
+  return problem.encoding == PackedEncoding::kNf4 ? Operands::kNf4 : Operands::kInt8;
+}
+
 // What a tile costs, in ns: a unit; the beginning and the end; each further pair that has a part of
 // a tile; each tile that a pair ends. Written by tests/bench/gemm_costs.py from `gemm_bench --tune`
 // on an H200.
 struct TileCost {
-  PackedEncoding encoding;
+  Operands operands;
   int tokens;
   int slices;
   int unit_ns;
@@ -20,24 +27,32 @@ struct TileCost {
   int tile_ns;
 };
 constexpr TileCost kTileCosts[] = {
-    {PackedEncoding::kNf4, 256, 1, 769, 4789, 1609, 3459},
-    {PackedEncoding::kNf4, 128, 1, 831, 6235, 1203, 12291},
-    {PackedEncoding::kNf4, 64, 2, 261, 6363, 306, 2031},
-    {PackedEncoding::kNf4, 64, 1, 520, 5875, 517, 0},
-    {PackedEncoding::kNf4, 32, 4, 90, 6046, 594, 1855},
-    {PackedEncoding::kNf4, 32, 2, 193, 5593, 179, 1944},
-    {PackedEncoding::kNf4, 32, 1, 407, 4848, 320, 0},
-    {PackedEncoding::kNf4, 16, 1, 371, 4412, 167, 0},
-    {PackedEncoding::kInt8, 256, 1, 769, 4372, 2042, 5746},
-    {PackedEncoding::kInt8, 128, 1, 796, 4179, 1795, 7973},
-    {PackedEncoding::kInt8, 64, 2, 246, 4944, 1002, 3218},
-    {PackedEncoding::kInt8, 64, 1, 514, 4660, 918, 0},
-    {PackedEncoding::kInt8, 32, 4, 90, 4063, 3586, 4135},
-    {PackedEncoding::kInt8, 32, 2, 279, 4550, 441, 1853},
-    {PackedEncoding::kInt8, 32, 1, 561, 460, 907, 0},
-    {PackedEncoding::kInt8, 16, 1, 334, 5022, 515, 2856},
+    {Operands::kNf4, 256, 1, 769, 4789, 1609, 3459},
+    {Operands::kNf4, 128, 1, 831, 6235, 1203, 12291},
+    {Operands::kNf4, 64, 2, 261, 6363, 306, 2031},
+    {Operands::kNf4, 64, 1, 520, 5875, 517, 0},
+    {Operands::kNf4, 32, 4, 90, 6046, 594, 1855},
+    {Operands::kNf4, 32, 2, 193, 5593, 179, 1944},
+    {Operands::kNf4, 32, 1, 407, 4848, 320, 0},
+    {Operands::kNf4, 16, 1, 371, 4412, 167, 0},
+    {Operands::kInt8, 256, 1, 769, 4372, 2042, 5746},
+    {Operands::kInt8, 128, 1, 796, 4179, 1795, 7973},
+    {Operands::kInt8, 64, 2, 246, 4944, 1002, 3218},
+    {Operands::kInt8, 64, 1, 514, 4660, 918, 0},
+    {Operands::kInt8, 32, 4, 90, 4063, 3586, 4135},
+    {Operands::kInt8, 32, 2, 279, 4550, 441, 1853},
+    {Operands::kInt8, 32, 1, 561, 460, 907, 0},
+    {Operands::kInt8, 16, 1, 334, 5022, 515, 2856},
+    {Operands::kInt8ByInt8, 256, 1, 769, 4372, 2042, 5746},
+    {Operands::kInt8ByInt8, 128, 1, 796, 4179, 1795, 7973},
+    {Operands::kInt8ByInt8, 64, 2, 246, 4944, 1002, 3218},
+    {Operands::kInt8ByInt8, 64, 1, 514, 4660, 918, 0},
+    {Operands::kInt8ByInt8, 32, 4, 90, 4063, 3586, 4135},
+    {Operands::kInt8ByInt8, 32, 2, 279, 4550, 441, 1853},
+    {Operands::kInt8ByInt8, 32, 1, 561, 460, 907, 0},
+    {Operands::kInt8ByInt8, 16, 1, 334, 5022, 515, 2856},
 };
-static_assert(std::size(kTileCosts) == 2 * std::size(kWideTiles));
+static_assert(std::size(kTileCosts) == 3 * std::size(kWideTiles));
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -53,7 +68,7 @@ WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan) {
   const int64_t tiles = CeilDivide(problem.outputs, PairOutputs(PlanTile(plan))) *
                         CeilDivide(problem.rows, plan.tile_tokens);
   WideSchedule schedule;
-  schedule.tile_units = static_cast<int>(RecordBlocks(problem.inputs));
+  schedule.tile_units = static_cast<int>(CeilDivide(problem.inputs, BlockCols(problem.activation)));
   schedule.units = static_cast<int>(tiles * schedule.tile_units);
   schedule.pairs = plan.clusters;
   return schedule;
@@ -75,7 +90,7 @@ namespace {
 int64_t NanosecondsOf(const GemmProblem& problem, const GemmPlan& plan) {
   const TileCost& cost =
       *std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCost& row) {
-        return row.encoding == problem.encoding && row.tokens == plan.tile_tokens &&
+        return row.operands == OperandsOf(problem) && row.tokens == plan.tile_tokens &&
                row.slices == plan.slices;
       });
   const WideSchedule schedule = ScheduleOf(problem, plan);

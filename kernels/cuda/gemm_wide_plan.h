@@ -1,7 +1,8 @@
 // Which tile gemm_wide multiplies a problem with, and who multiplies what: pure, no CUDA.
 //
-// Tiles and their columns, in blocks of 64, form one line: tile 0's blocks, tile 1's, and so on.
-// Each pair of multiprocessors takes an equal run of that line (stream-K), whatever tiles it cuts.
+// Tiles and their columns, in blocks of 64 (128 of int8 x), form one line: tile 0's blocks, tile
+// 1's, and so on. Each pair of multiprocessors takes an equal run of that line (stream-K), whatever
+// tiles it cuts.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ inline constexpr WideTile kWideTiles[] = {{16, 1, 4}, {32, 1, 4}, {32, 2, 4},  {
 inline constexpr int kPairBlocks = 2;  // blocks of threads that share a tile of x
 inline constexpr int kMaxPairs = 66;   // of multiprocessors: an H100 or H200 has 132
 inline constexpr int kMaxWarpgroups = 4;
-inline constexpr int kMaxPartialBytes = 256 * 128 * 4;  // fp32 sums of a block's share of a tile
+inline constexpr int kMaxPartialBytes = 256 * 128 * 4;  // 4-byte sums of a block's share of a tile
 // The workspace: counters, [pair][block][warpgroup]; then parts of tiles, [pair][block].
 inline constexpr int kCounterBytes = 4096;
 static_assert(kMaxPairs * kPairBlocks * kMaxWarpgroups * 4 <= kCounterBytes);
@@ -36,9 +37,9 @@ VERNIER_HOST_DEVICE constexpr int PairOutputs(const WideTile& tile) {
   return kPairBlocks * BlockOutputs(tile);
 }
 
-// The line of units, and how it is cut. A unit is 64 columns of a tile.
+// The line of units, and how it is cut. A unit is a block of columns of a tile.
 struct WideSchedule {
-  int tile_units = 0;  // a tile: columns / 64
+  int tile_units = 0;  // a tile: columns / BlockCols
   int units = 0;       // in all
   int pairs = 0;
 

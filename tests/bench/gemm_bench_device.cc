@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/pack_device.h"
 #include "tests/bench/gemm_bench_kernels.h"
@@ -32,6 +33,7 @@ constexpr int64_t kRotatedBytes = 256ll << 20;  // of weights: over 4 x the 60 M
 constexpr int64_t kReadBytes = 2ll << 30;
 constexpr size_t kWorkspaceBytes = 64ull << 20;
 constexpr int kLaunchesPerGraph = 64;
+constexpr int kLeastCublasInt8Rows = 32;
 
 // ---- Memory and random data ----
 
@@ -54,7 +56,7 @@ BufferPointer NewBuffer(int64_t bytes) { return std::make_unique<DeviceBuffer>(b
 
 // ---- Error against the reference, in double, from the canonical form ----
 
-double RelativeError(const CanonicalWeight& weight, const void* x, const void* y, int rows,
+double RelativeError(const CanonicalWeight& weight, const GivenX& x, const void* y, int rows,
                      bool bf16) {
   const BufferPointer squares = NewBuffer(16);
   BENCH_CHECK(cudaMemset(squares->data, 0, 16));
@@ -134,16 +136,22 @@ struct Activations {
         bf16(is_bf16),
         y_bytes(2ll * row_count * shape.outputs),
         x(NewBuffer(2ll * row_count * shape.inputs)),
-        y(NewBuffer(y_bytes)),
+        y(NewBuffer(2 * y_bytes)),  // cuBLASLt's int32
+        codes(NewBuffer(static_cast<int64_t>(row_count) * shape.inputs)),
+        scales(NewBuffer(row_count * 4ll)),
         workspace(NewBuffer(cuda::kGemmWorkspaceBytes)) {
     BENCH_CHECK(cudaMemset(workspace->data, 0, static_cast<size_t>(cuda::kGemmWorkspaceBytes)));
     FillScalars(x->data, static_cast<int64_t>(rows) * shape.inputs, 1, bf16);
+    const cuda::Matrix from{x->data, bf16 ? cuda::Scalar::kBF16 : cuda::Scalar::kF16, shape.inputs};
+    BENCH_CHECK(cuda::LaunchRoundToInt8(from, {codes->as<int8_t>(), scales->as<float>()},
+                                        shape.inputs, rows, nullptr));
   }
   int rows;
   bool bf16;
   int64_t y_bytes;
   BufferPointer x;
   BufferPointer y;
+  BufferPointer codes, scales;  // x as int8
   BufferPointer workspace;
 };
 
@@ -155,7 +163,9 @@ class OurGemm {
     using cuda::PackedEncoding;
     const bool nf4 = format == GemmFormat::kNf4;
     problem_.encoding = nf4 ? PackedEncoding::kNf4 : PackedEncoding::kInt8;
-    problem_.activation = activations.bf16 ? cuda::Activation::kBF16 : cuda::Activation::kF16;
+    problem_.activation = int8_x()           ? cuda::Activation::kInt8
+                          : activations.bf16 ? cuda::Activation::kBF16
+                                             : cuda::Activation::kF16;
     problem_.rows = activations.rows;
     problem_.outputs = shape.outputs;
     problem_.inputs = shape.inputs;
@@ -188,14 +198,15 @@ class OurGemm {
   const cuda::GemmProblem& problem() const { return problem_; }
   void set_plan(const cuda::GemmPlan& plan) { plan_ = plan; }
   int copies() const { return copies_; }
+  bool int8_x() const { return format_ == GemmFormat::kInt8A8; }
   double weight_bytes() const {
-    return static_cast<double>(bytes_) +
-           (format_ == GemmFormat::kInt8 ? 4.0 * shape_.outputs : 0.0);
+    return static_cast<double>(bytes_) + (format_ == GemmFormat::kNf4 ? 0.0 : 4.0 * shape_.outputs);
   }
 
   void operator()(int copy, cudaStream_t stream) const {
     cuda::GemmOperands operands;
-    operands.x = activations_.x->data;
+    operands.x = int8_x() ? activations_.codes->data : activations_.x->data;
+    operands.x_scales = activations_.scales->as<float>();
     operands.weight = records_->as<uint8_t>() + copy * bytes_;
     operands.row_scales = scales_->as<float>();
     operands.y = activations_.y->data;
@@ -218,10 +229,12 @@ class OurGemm {
     timing->bits_equal = results[0] == results[1];
     const CanonicalWeight canonical = {format_ == GemmFormat::kNf4, codes_->as<uint8_t>(),
                                        scales_->as<float>(), shape_.outputs, shape_.inputs};
-    timing->error = RelativeError(canonical, activations_.x->data, activations_.y->data,
-                                  activations_.rows, activations_.bf16);
+    const GivenX x = int8_x() ? GivenX{activations_.codes->data, activations_.scales->as<float>()}
+                              : GivenX{activations_.x->data, nullptr};
+    const bool bf16 = activations_.bf16 && !int8_x();
+    timing->error = RelativeError(canonical, x, activations_.y->data, activations_.rows, bf16);
     // y is rounded once (half a unit at most); the codes of NF4 are rounded in the table.
-    const double unit = activations_.bf16 ? 0x1p-8 : 0x1p-11;
+    const double unit = bf16 ? 0x1p-8 : 0x1p-11;
     const double code = activations_.bf16 ? 1.56e-3 : 1.64e-4;
     timing->error_limit = unit + (format_ == GemmFormat::kNf4 ? code : 0);
     timing->weight_bytes = weight_bytes();
@@ -241,24 +254,35 @@ class OurGemm {
 
 class CublasGemm {
  public:
-  CublasGemm(const GemmShape& shape, const Activations& activations, int candidates)
-      : activations_(activations), bytes_(2ll * shape.outputs * shape.inputs) {
+  // Of 16 bits, or of int8 to int32.
+  CublasGemm(const GemmShape& shape, const Activations& activations, GemmFormat format,
+             int candidates)
+      : activations_(activations),
+        int8_(format == GemmFormat::kInt8A8),
+        bytes_((int8_ ? 1ll : 2ll) * shape.outputs * shape.inputs) {
     copies_ = CopiesOf(bytes_);
     weights_ = NewBuffer(bytes_ * copies_);
-    FillScalars(weights_->data, bytes_ / 2 * copies_, 4, activations.bf16);
+    if (int8_) {
+      FillBytes(weights_->as<uint8_t>(), bytes_ * copies_, 4, false);
+    } else {
+      FillScalars(weights_->data, bytes_ / 2 * copies_, 4, activations.bf16);
+    }
     workspace_ = NewBuffer(kWorkspaceBytes);
-    const cudaDataType type = activations.bf16 ? CUDA_R_16BF : CUDA_R_16F;
+    const cudaDataType type = int8_ ? CUDA_R_8I : activations.bf16 ? CUDA_R_16BF : CUDA_R_16F;
+    const cudaDataType y_type = int8_ ? CUDA_R_32I : type;
     const uint64_t n = static_cast<uint64_t>(shape.outputs);
     const uint64_t k = static_cast<uint64_t>(shape.inputs);
     const uint64_t m = static_cast<uint64_t>(activations.rows);
     const cublasOperation_t transpose = CUBLAS_OP_T;
     BENCH_CHECK(cublasLtCreate(&handle_));
-    BENCH_CHECK(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    BENCH_CHECK(cublasLtMatmulDescCreate(&operation_,
+                                         int8_ ? CUBLAS_COMPUTE_32I : CUBLAS_COMPUTE_32F,
+                                         int8_ ? CUDA_R_32I : CUDA_R_32F));
     BENCH_CHECK(cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
                                                sizeof(transpose)));
     BENCH_CHECK(cublasLtMatrixLayoutCreate(&w_, type, k, n, static_cast<int64_t>(k)));
     BENCH_CHECK(cublasLtMatrixLayoutCreate(&x_, type, k, m, static_cast<int64_t>(k)));
-    BENCH_CHECK(cublasLtMatrixLayoutCreate(&y_, type, n, m, static_cast<int64_t>(n)));
+    BENCH_CHECK(cublasLtMatrixLayoutCreate(&y_, y_type, n, m, static_cast<int64_t>(n)));
     cublasLtMatmulPreference_t preference = nullptr;
     BENCH_CHECK(cublasLtMatmulPreferenceCreate(&preference));
     BENCH_CHECK(cublasLtMatmulPreferenceSetAttribute(preference,
@@ -287,8 +311,11 @@ class CublasGemm {
 
   void operator()(int copy, cudaStream_t stream) const {
     const float one = 1, zero = 0;
+    const int32_t whole_one = 1;
     const char* w = weights_->as<char>() + copy * bytes_;
-    BENCH_CHECK(cublasLtMatmul(handle_, operation_, &one, w, w_, activations_.x->data, x_, &zero,
+    const void* scale = int8_ ? static_cast<const void*>(&whole_one) : &one;
+    const void* x = int8_ ? activations_.codes->data : activations_.x->data;
+    BENCH_CHECK(cublasLtMatmul(handle_, operation_, scale, w, w_, x, x_, &zero,
                                activations_.y->data, y_, activations_.y->data, y_,
                                &results_[chosen_].algo, workspace_->data, kWorkspaceBytes, stream));
   }
@@ -315,6 +342,7 @@ class CublasGemm {
 
  private:
   const Activations& activations_;
+  bool int8_;
   int64_t bytes_;
   int copies_ = 0;
   size_t chosen_ = 0;
@@ -329,13 +357,15 @@ class CublasGemm {
 struct Contest {
   Contest(const GemmShape& shape, int rows, const GemmOptions& options)
       : activations(shape, rows, options.bf16),
-        cublas(shape, activations, options.cublas_candidates),
+        cublas(shape, activations, GemmFormat::kInt8, options.cublas_candidates),
         nf4(shape, GemmFormat::kNf4, activations),
-        int8(shape, GemmFormat::kInt8, activations) {}
+        int8(shape, GemmFormat::kInt8, activations),
+        int8_a8(shape, GemmFormat::kInt8A8, activations) {}
   Activations activations;
   CublasGemm cublas;
   OurGemm nf4;
   OurGemm int8;
+  OurGemm int8_a8;
 };
 
 int LaunchesOf(int copies) { return (kLaunchesPerGraph + copies - 1) / copies * copies; }
@@ -382,6 +412,7 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   GemmMeasurement out;
   contest.nf4.Validate(&out.nf4, stream.stream);
   contest.int8.Validate(&out.int8, stream.stream);
+  contest.int8_a8.Validate(&out.int8_a8, stream.stream);
   out.cublas_first_us = contest.cublas.Choose(stream.stream);
   out.cublas.weight_bytes = contest.cublas.weight_bytes();
   const auto capture = [&](const auto& gemm) {
@@ -390,10 +421,24 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   const std::unique_ptr<Graph> cublas = capture(contest.cublas);
   const std::unique_ptr<Graph> nf4 = capture(contest.nf4);
   const std::unique_ptr<Graph> int8 = capture(contest.int8);
-  Replay({cublas.get(), nf4.get(), int8.get()}, options.replays, stream.stream);
+  const std::unique_ptr<Graph> int8_a8 = capture(contest.int8_a8);
+  std::vector<Graph*> graphs = {cublas.get(), nf4.get(), int8.get(), int8_a8.get()};
+  std::unique_ptr<CublasGemm> whole;
+  std::unique_ptr<Graph> cublas_int8;
+  if (rows >= kLeastCublasInt8Rows) {
+    whole = std::make_unique<CublasGemm>(shape, contest.activations, GemmFormat::kInt8A8,
+                                         options.cublas_candidates);
+    whole->Choose(stream.stream);
+    out.cublas_int8.weight_bytes = whole->weight_bytes();
+    cublas_int8 = capture(*whole);
+    graphs.push_back(cublas_int8.get());
+  }
+  Replay(graphs, options.replays, stream.stream);
   Summarize(cublas.get(), &out.cublas);
   Summarize(nf4.get(), &out.nf4);
   Summarize(int8.get(), &out.int8);
+  Summarize(int8_a8.get(), &out.int8_a8);
+  if (cublas_int8 != nullptr) Summarize(cublas_int8.get(), &out.cublas_int8);
   return out;
 }
 
@@ -436,6 +481,7 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
     out.cublas.weight_bytes += contest.cublas.weight_bytes();
     out.nf4.weight_bytes += contest.nf4.weight_bytes();
     out.int8.weight_bytes += contest.int8.weight_bytes();
+    out.int8_a8.weight_bytes += contest.int8_a8.weight_bytes();
   }
   const auto capture = [&](auto member) {
     const Launch layer = [&, member](int index, cudaStream_t s) {
@@ -449,10 +495,12 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
   const std::unique_ptr<Graph> cublas = capture(&Contest::cublas);
   const std::unique_ptr<Graph> nf4 = capture(&Contest::nf4);
   const std::unique_ptr<Graph> int8 = capture(&Contest::int8);
-  Replay({cublas.get(), nf4.get(), int8.get()}, options.replays, stream.stream);
+  const std::unique_ptr<Graph> int8_a8 = capture(&Contest::int8_a8);
+  Replay({cublas.get(), nf4.get(), int8.get(), int8_a8.get()}, options.replays, stream.stream);
   Summarize(cublas.get(), &out.cublas);
   Summarize(nf4.get(), &out.nf4);
   Summarize(int8.get(), &out.int8);
+  Summarize(int8_a8.get(), &out.int8_a8);
   return out;
 }
 
