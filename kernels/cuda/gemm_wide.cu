@@ -10,8 +10,9 @@
 //           +---------+        copies, so that each has few and computes little.
 // clang-format on
 //
-// All tiles' columns form one line, of which every pair multiplies an equal run (gemm_wide_plan.h):
-// all multiprocessors work, whatever the shape. gemm_wide_finish.cuh adds the parts of a tile.
+// Pairs multiply whole tiles in turns, then equal runs of a line of all columns of the tiles that
+// are left (gemm_wide_plan.h): all multiprocessors work, whatever the shape. gemm_wide_finish.cuh
+// adds the parts of a tile.
 //
 // To 64 tokens, NF4: the sums of a block of 64 columns are made from the bare codes and multiplied
 // by absmax as they are added (exact, one fused multiply-add a sum). While one warpgroup decodes,
@@ -48,24 +49,20 @@ namespace {
 template <class Shape>
 struct Cursor {
   const WideArguments& args;
-  int rank;   // in the pair
-  int first;  // of the units that are left, [first, end)
-  int end;
-  int blocks = 0;      // left of the piece
-  int tile_begin = 0;  // unit
-  int record = 0;      // row of them
+  int rank;  // in the pair
+  WideRun run;
+  int blocks = 0;  // left of the piece
+  int record = 0;  // row of them
   int block = 0;
   int token = 0;
 
   __device__ void Begin() {
-    const WidePiece piece = LastPiece(args.schedule, first, end);
-    const int row_tile = piece.tile / args.token_tiles;
+    const WidePiece piece = run.Next();
+    const TilePlace at = args.schedule.PlaceOf(piece.tile);
     blocks = piece.blocks;
-    tile_begin = piece.tile * args.schedule.tile_units;
-    record = (row_tile * kPairBlocks + rank) * Shape::kRecords;
+    record = (at.row * kPairBlocks + rank) * Shape::kRecords;
     block = piece.first_block;
-    token = (piece.tile - row_tile * args.token_tiles) * Shape::kTokens +
-            rank * (Shape::kTokens / kPairBlocks);
+    token = at.token * Shape::kTokens + rank * (Shape::kTokens / kPairBlocks);
   }
   __device__ bool done() const { return blocks == 0; }
   __device__ int stage_blocks() const { return min(Shape::kStageBlocks, blocks); }
@@ -73,9 +70,7 @@ struct Cursor {
     const int passed = stage_blocks();
     blocks -= passed;
     block += passed;
-    if (blocks > 0) return;
-    end = max(first, tile_begin);
-    if (end > first) Begin();
+    if (blocks == 0 && !run.done()) Begin();
   }
 };
 
@@ -266,8 +261,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   const int lane = threadIdx.x % 32;
   const int pair = blockIdx.x / kPairBlocks;
   const int rank = blockIdx.x % kPairBlocks;
-  const int first_unit = args.schedule.first_unit(pair);
-  const int last_unit = args.schedule.first_unit(pair + 1);
+  WideRun run(args.schedule, pair);
   asm volatile("griddepcontrol.launch_dependents;");
   if (threadIdx.x == Shape::kMultipliers) {
     for (int i = 0; i < Shape::kRing; ++i) {
@@ -282,7 +276,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   if (warp >= Shape::kWarpgroups * 4) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Shape::kCopyRegisters));
     const Copier<Shape> copier = {&weight, &x, base, warp % 4};
-    Cursor<Shape> cursor = {args, rank, first_unit, last_unit};
+    Cursor<Shape> cursor = {args, rank, run};
     cursor.Begin();
     if (lane == 0) copier.BeginWeights(cursor);
     __syncwarp();
@@ -312,12 +306,11 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     reader.block = reader.slice;
     const Finisher<Shape> finisher = {args, shared, pair, rank, warpgroup, group, reader.slice};
 #pragma unroll 1
-    for (int end = last_unit; end > first_unit;) {
-      const WidePiece piece = LastPiece(args.schedule, first_unit, end);
+    while (!run.done()) {
+      const WidePiece piece = run.Next();
       typename Shape::Sum sums[Shape::kSums] = {};
       Multiplier<Shape>{reader, sums}.Run(piece.blocks);
       finisher.Finish(piece, sums);
-      end -= piece.blocks;
     }
     __syncwarp();
   }
@@ -437,7 +430,6 @@ cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
                               problem.rows,
                               problem.outputs,
                               static_cast<int>(RecordBlocks(problem.inputs)),
-                              (problem.rows + plan.tile_tokens - 1) / plan.tile_tokens,
                               ScheduleOf(problem, plan),
                               {}};
   if (problem.activation == Activation::kInt8) {

@@ -20,27 +20,9 @@ struct WideArguments {
   int rows;
   int outputs;
   int row_records;  // of the weight
-  int token_tiles;
   WideSchedule schedule;
   Nf4Codebook codebook;
 };
-
-// What a pair multiplies without a break: columns of one tile.
-struct WidePiece {
-  int tile;
-  int first_block;
-  int blocks;
-};
-
-// The last piece of the units [first, end): a run is multiplied from its end to its beginning.
-__device__ inline WidePiece LastPiece(const WideSchedule& schedule, int first, int end) {
-  WidePiece piece;
-  piece.tile = (end - 1) / schedule.tile_units;
-  const int begin = max(first, piece.tile * schedule.tile_units);
-  piece.first_block = begin - piece.tile * schedule.tile_units;
-  piece.blocks = end - begin;
-  return piece;
-}
 
 // Barriers of the block: 0 has all, 1 all that multiply, then one a warpgroup, then one a group of
 // outputs with its slices.
@@ -168,13 +150,13 @@ struct Finisher {
     SyncWarpgroup();
     if (thread() == 0) {
       __threadfence();
-      atomicAdd(CounterOf(args.schedule.pair_of((tile + 1) * args.schedule.tile_units - 1)), 1);
+      atomicAdd(CounterOf(args.schedule.last_pair_of(tile)), 1);
     }
     __syncwarp();
   }
 
   __device__ void AddParts(int tile, Share& sums) const {
-    const int first = args.schedule.pair_of(tile * args.schedule.tile_units);
+    const int first = args.schedule.first_pair_of(tile);
     if (thread() == 0) {
       int* const counter = CounterOf(pair);
       int count = 0;
@@ -207,10 +189,25 @@ struct Finisher {
     }
   }
 
-  // Of token `token` and the next.
-  __device__ float2 XScales(int token) const {
-    return {token < args.rows ? args.x_scales[token] : 0,
-            token + 1 < args.rows ? args.x_scales[token + 1] : 0};
+  // The scales of the rows of x, lane l with those of tokens l, l + 32, and so on: all loads at
+  // once, as each wait takes as long as one.
+  static constexpr int kXScales = Shape::kInt8X ? (kShareTokens + 31) / 32 : 1;
+  using XScales = float[kXScales];
+  __device__ void LoadXScales(int first_token, XScales& scales) const {
+    if constexpr (Shape::kInt8X) {
+#pragma unroll
+      for (int i = 0; i < kXScales; ++i) {
+        const int token = first_token + i * 32 + thread() % 32;
+        scales[i] = token < args.rows ? args.x_scales[token] : 0;
+      }
+    }
+  }
+  // Of the two tokens that this lane has of the eight from `token`, which is known when compiled.
+  __device__ float2 XScalesOf(const XScales& scales, int token) const {
+    if constexpr (!Shape::kInt8X) return {1, 1};
+    const int from = token % 32 + thread() % 4 * 2;
+    return {__shfl_sync(~0u, scales[token / 32], from),
+            __shfl_sync(~0u, scales[token / 32], from + 1)};
   }
   static __device__ float Result(Sum sum, float output_scale, float x_scale) {
     if constexpr (Shape::kInt8X) return static_cast<float>(sum) * output_scale * x_scale;
@@ -223,9 +220,11 @@ struct Finisher {
     constexpr int kPieces = kStagingPieces / Shape::kWarpgroups;
     constexpr int kTurn = std::min(kShareTokens, kPieces);  // tokens at once
     const int lane = thread() % 32;
-    const int first_output =
-        ((tile / args.token_tiles * kPairBlocks + rank) * Shape::kGroups + group) * kGroupRows;
-    const int first_token = tile % args.token_tiles * Shape::kTokens + slice * kShareTokens;
+    const TilePlace at = args.schedule.PlaceOf(tile);
+    const int first_output = ((at.row * kPairBlocks + rank) * Shape::kGroups + group) * kGroupRows;
+    const int first_token = at.token * Shape::kTokens + slice * kShareTokens;
+    XScales x_scales;
+    LoadXScales(first_token, x_scales);
     float low = 1 / Nf4Multiplier<Scalar>::kValue;
     float high = low;
     if constexpr (!Shape::Decoder::kHasTable) {
@@ -239,10 +238,7 @@ struct Finisher {
 #pragma unroll
       for (int token = 0; token < kTurn; token += 8) {
         const Sum* const d = sums + (turn + token) / 2;
-        float2 scales = {1, 1};  // of the lane's two tokens
-        if constexpr (Shape::kInt8X) {
-          scales = XScales(first_token + turn + token + lane % 4 * 2);
-        }
+        const float2 scales = XScalesOf(x_scales, turn + token);
         const int row = token + lane % 8;
         const int chunk = (thread() / 32 * 2 + lane / 8 % 2) ^ row % 8;
         StoreMatrix2Transposed(
@@ -252,11 +248,15 @@ struct Finisher {
       }
       SyncWarpgroup();
       const int tokens = min(kTurn, args.rows - first_token - turn);
-      for (int i = thread(); i < tokens * 8; i += kWarpgroupThreads) {
-        const int row = i / 8;
+      constexpr int kCopies = (kTurn * 8 + kWarpgroupThreads - 1) / kWarpgroupThreads;
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) {
+        const int chunk = i * kWarpgroupThreads + thread();
+        const int row = chunk / 8;
+        if (row >= tokens) break;
         CopyOut(*reinterpret_cast<const uint4*>(
-                    shared + Places<Shape>::Staging(place() * kPieces + row, i % 8 ^ row % 8)),
-                first_token + turn + row, first_output + i % 8 * 8);
+                    shared + Places<Shape>::Staging(place() * kPieces + row, chunk % 8 ^ row % 8)),
+                first_token + turn + row, first_output + chunk % 8 * 8);
       }
     }
   }

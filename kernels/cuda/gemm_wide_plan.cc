@@ -62,15 +62,29 @@ const WideTile& PlanTile(const GemmPlan& plan) {
   });
 }
 
+// Of all tiles.
+int64_t UnitsOf(const WideSchedule& schedule) {
+  return int64_t{schedule.row_tiles} * schedule.token_tiles * schedule.tile_units;
+}
+
 }  // namespace
 
 WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan) {
-  const int64_t tiles = CeilDivide(problem.outputs, PairOutputs(PlanTile(plan))) *
-                        CeilDivide(problem.rows, plan.tile_tokens);
   WideSchedule schedule;
+  schedule.row_tiles = static_cast<int>(CeilDivide(problem.outputs, PairOutputs(PlanTile(plan))));
+  schedule.token_tiles = static_cast<int>(CeilDivide(problem.rows, plan.tile_tokens));
   schedule.tile_units = static_cast<int>(CeilDivide(problem.inputs, BlockCols(problem.activation)));
-  schedule.units = static_cast<int>(tiles * schedule.tile_units);
   schedule.pairs = plan.clusters;
+  const int tiles = schedule.row_tiles * schedule.token_tiles;
+  // The line costs a pair the parts of tiles that it leaves and adds, about as much as this many
+  // units (8B shapes at 2,048 rows, H200).
+  constexpr int64_t kLineUnits = 4;
+  const int left = tiles % schedule.pairs;
+  const int idle = left > 0 ? schedule.pairs - left : 0;  // pairs, were the last turn a whole one
+  const bool whole = int64_t{idle} * schedule.tile_units <= kLineUnits * schedule.pairs;
+  schedule.first_left = whole ? tiles : tiles - left;
+  schedule.units = (tiles - schedule.first_left) * schedule.tile_units;
+  schedule.sharers = std::clamp(schedule.units, 1, schedule.pairs);
   return schedule;
 }
 
@@ -80,7 +94,9 @@ GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile) {
   plan.tile_tokens = tile.tokens;
   plan.slices = tile.slices;
   plan.cluster = kPairBlocks;
-  plan.clusters = std::min(kMaxPairs, ScheduleOf(problem, plan).units);
+  plan.clusters = 1;
+  plan.clusters =
+      static_cast<int>(std::min<int64_t>(kMaxPairs, UnitsOf(ScheduleOf(problem, plan))));
   return plan;
 }
 
@@ -94,7 +110,7 @@ int64_t NanosecondsOf(const GemmProblem& problem, const GemmPlan& plan) {
                row.slices == plan.slices;
       });
   const WideSchedule schedule = ScheduleOf(problem, plan);
-  const int64_t units = CeilDivide(schedule.units, schedule.pairs);
+  const int64_t units = CeilDivide(UnitsOf(schedule), schedule.pairs);
   const int64_t parts = CeilDivide(schedule.tile_units, units);
   const int64_t tiles = CeilDivide(units, schedule.tile_units);
   return units * cost.unit_ns + cost.ends_ns + (parts - 1) * cost.part_ns +

@@ -55,9 +55,12 @@ class LayerRunner {
   // Notes the first error.
   void Check(cudaError_t error, const char* what);
   Matrix InX(Scalar type, int64_t width) const { return {workspace_.x.as<void>(), type, width}; }
+  Int8Rows Int8InX() const { return {workspace_.x.as<int8_t>(), workspace_.x_scales.as<float>()}; }
   KvLayer CacheOf(int layer, const AttentionShape& shape, KvType type) const;
-  // x = norm(residual) in the type that a weight wants, with what waits to be added.
+  // x = norm(residual) in the type that a weight wants, or as int8, with what waits to be added.
   Matrix Normalize(const Norm& norm, Scalar type);
+  Int8Rows NormalizeToInt8(const Norm& norm);
+  void AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8);
   // y of each weight on `norm(residual)`; `y` [weights]. One product where they lie together.
   void Project(const Norm& norm, std::span<const Linear* const> linears, std::span<Matrix> y);
   void AddLater(const ResidualArgs& args, const Matrix& input);
