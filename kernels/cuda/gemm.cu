@@ -20,7 +20,7 @@ bool ForRows16(const GemmProblem& problem) {
   constexpr int kLongInputs = 8192;
   const bool is_long =
       problem.encoding == PackedEncoding::kNf4 && problem.inputs >= kLongInputs && problem.rows > 8;
-  return problem.rows <= kRows16Tokens && !is_long && problem.activation != Activation::kInt8;
+  return problem.rows <= kRows16Tokens && !is_long;
 }
 
 }  // namespace
@@ -28,7 +28,9 @@ bool ForRows16(const GemmProblem& problem) {
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan) {
   if (!Valid(problem)) return cudaErrorInvalidValue;
   *plan = ForRows16(problem) ? PlanRows16(problem) : PlanWide(problem);
-  return plan->cluster > 0 ? cudaSuccess : cudaErrorInvalidValue;
+  // Rows of x too long for shared memory.
+  if (plan->cluster == 0) *plan = PlanWide(problem);
+  return cudaSuccess;
 }
 
 int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {
@@ -37,7 +39,7 @@ int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {
   const auto add = [&](const GemmPlan& plan) {
     if (plan.cluster > 0 && count < capacity) plans[count++] = plan;
   };
-  if (problem.rows <= kRows16Tokens && problem.activation != Activation::kInt8) add(PlanRows16(problem));
+  if (problem.rows <= kRows16Tokens) add(PlanRows16(problem));
   for (const WideTile& tile : kWideTiles) add(PlanWide(problem, tile));
   return count;
 }

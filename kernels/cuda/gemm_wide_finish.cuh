@@ -30,16 +30,6 @@ __device__ inline void SyncSome(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// Four sums of a lane, which move together.
-template <class Sum>
-struct QuadOf {
-  using Type = float4;
-};
-template <>
-struct QuadOf<int32_t> {
-  using Type = int4;
-};
-
 // What one warpgroup does with its sums of 64 outputs.
 template <class Shape>
 struct Finisher {
@@ -47,7 +37,7 @@ struct Finisher {
   static constexpr int kShareTokens = Shape::kTokens / Shape::kSlices;
   static constexpr int kQuads = kShareTokens / 8;  // four sums each, a lane
   using Sum = typename Shape::Sum;
-  using Quad = typename QuadOf<Sum>::Type;
+  using Quad = typename Shape::Decoder::Quad;  // of sums
   using Sums = Sum[Shape::kSums];
   using Share = Sum[kQuads * 4];
 

@@ -6,25 +6,13 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <functional>
 #include <memory>
 
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/pack_device.h"
+#include "tests/bench/gemm_bench_graphs.h"
 #include "tests/bench/gemm_bench_kernels.h"
-
-#define BENCH_CHECK(call)                                               \
-  do {                                                                  \
-    const auto bench_error = (call);                                    \
-    if (static_cast<int>(bench_error) != 0) {                           \
-      std::fprintf(stderr, "%s:%d: error %d: %s\n", __FILE__, __LINE__, \
-                   static_cast<int>(bench_error), #call);               \
-      std::exit(1);                                                     \
-    }                                                                   \
-  } while (false)
 
 namespace vernier::bench {
 namespace {
@@ -65,64 +53,6 @@ double RelativeError(const CanonicalWeight& weight, const GivenX& x, const void*
   double host[2];
   BENCH_CHECK(cudaMemcpy(host, squares->data, 16, cudaMemcpyDeviceToHost));
   return std::sqrt(host[0] / host[1]);
-}
-
-// ---- Timing ----
-
-using Launch = std::function<void(int copy, cudaStream_t stream)>;
-
-struct Graph {
-  cudaGraphExec_t executable = nullptr;
-  int launches = 0;
-  std::vector<double> us;  // a launch, each replay
-
-  ~Graph() {
-    if (executable != nullptr) cudaGraphExecDestroy(executable);
-  }
-};
-
-std::unique_ptr<Graph> Capture(const Launch& launch, int copies, int launches,
-                               cudaStream_t stream) {
-  auto graph = std::make_unique<Graph>();
-  graph->launches = launches;
-  cudaGraph_t captured = nullptr;
-  BENCH_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < launches; ++i) launch(i % copies, stream);
-  BENCH_CHECK(cudaStreamEndCapture(stream, &captured));
-  BENCH_CHECK(cudaGraphInstantiate(&graph->executable, captured, 0));
-  BENCH_CHECK(cudaGraphDestroy(captured));
-  return graph;
-}
-
-// Replays the graphs in turn, so that all see the same clocks.
-void Replay(const std::vector<Graph*>& graphs, int replays, cudaStream_t stream) {
-  cudaEvent_t begin, end;
-  BENCH_CHECK(cudaEventCreate(&begin));
-  BENCH_CHECK(cudaEventCreate(&end));
-  constexpr int kWarmUps = 2;
-  for (int i = 0; i < kWarmUps + replays; ++i) {
-    for (Graph* graph : graphs) {
-      BENCH_CHECK(cudaEventRecord(begin, stream));
-      BENCH_CHECK(cudaGraphLaunch(graph->executable, stream));
-      BENCH_CHECK(cudaEventRecord(end, stream));
-      BENCH_CHECK(cudaEventSynchronize(end));
-      float ms = 0;
-      BENCH_CHECK(cudaEventElapsedTime(&ms, begin, end));
-      if (i >= kWarmUps) graph->us.push_back(ms * 1e3 / graph->launches);
-    }
-  }
-  BENCH_CHECK(cudaEventDestroy(begin));
-  BENCH_CHECK(cudaEventDestroy(end));
-}
-
-void Summarize(Graph* graph, GemmTiming* timing) {
-  std::sort(graph->us.begin(), graph->us.end());
-  const auto at = [&](double share) {
-    return graph->us[static_cast<size_t>(share * static_cast<double>(graph->us.size() - 1))];
-  };
-  timing->us = at(0.5);
-  timing->us_low = at(0.1);
-  timing->us_high = at(0.9);
 }
 
 // ---- Contestants: each owns its weights and knows how to launch with copy number i ----
@@ -415,30 +345,25 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   contest.int8_a8.Validate(&out.int8_a8, stream.stream);
   out.cublas_first_us = contest.cublas.Choose(stream.stream);
   out.cublas.weight_bytes = contest.cublas.weight_bytes();
-  const auto capture = [&](const auto& gemm) {
-    return Capture(std::cref(gemm), gemm.copies(), LaunchesOf(gemm.copies()), stream.stream);
+  std::vector<Timed> timed;
+  const auto add = [&](const auto& gemm, GemmTiming* timing) {
+    timed.push_back(
+        {Capture(std::cref(gemm), gemm.copies(), LaunchesOf(gemm.copies()), stream.stream),
+         timing});
   };
-  const std::unique_ptr<Graph> cublas = capture(contest.cublas);
-  const std::unique_ptr<Graph> nf4 = capture(contest.nf4);
-  const std::unique_ptr<Graph> int8 = capture(contest.int8);
-  const std::unique_ptr<Graph> int8_a8 = capture(contest.int8_a8);
-  std::vector<Graph*> graphs = {cublas.get(), nf4.get(), int8.get(), int8_a8.get()};
-  std::unique_ptr<CublasGemm> whole;
-  std::unique_ptr<Graph> cublas_int8;
+  add(contest.cublas, &out.cublas);
+  add(contest.nf4, &out.nf4);
+  add(contest.int8, &out.int8);
+  add(contest.int8_a8, &out.int8_a8);
+  std::unique_ptr<CublasGemm> cublas_int8;
   if (rows >= kLeastCublasInt8Rows) {
-    whole = std::make_unique<CublasGemm>(shape, contest.activations, GemmFormat::kInt8A8,
-                                         options.cublas_candidates);
-    whole->Choose(stream.stream);
-    out.cublas_int8.weight_bytes = whole->weight_bytes();
-    cublas_int8 = capture(*whole);
-    graphs.push_back(cublas_int8.get());
+    cublas_int8 = std::make_unique<CublasGemm>(shape, contest.activations, GemmFormat::kInt8A8,
+                                               options.cublas_candidates);
+    cublas_int8->Choose(stream.stream);
+    out.cublas_int8.weight_bytes = cublas_int8->weight_bytes();
+    add(*cublas_int8, &out.cublas_int8);
   }
-  Replay(graphs, options.replays, stream.stream);
-  Summarize(cublas.get(), &out.cublas);
-  Summarize(nf4.get(), &out.nf4);
-  Summarize(int8.get(), &out.int8);
-  Summarize(int8_a8.get(), &out.int8_a8);
-  if (cublas_int8 != nullptr) Summarize(cublas_int8.get(), &out.cublas_int8);
+  TimeInTurn(timed, options.replays, stream.stream);
   return out;
 }
 
@@ -483,24 +408,21 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
     out.int8.weight_bytes += contest.int8.weight_bytes();
     out.int8_a8.weight_bytes += contest.int8_a8.weight_bytes();
   }
-  const auto capture = [&](auto member) {
+  std::vector<Timed> timed;
+  const auto add = [&](auto member, GemmTiming* timing) {
     const Launch layer = [&, member](int index, cudaStream_t s) {
       for (const std::unique_ptr<Contest>& contest : contests) {
         const auto& gemm = (*contest).*member;
         gemm(index % gemm.copies(), s);
       }
     };
-    return Capture(layer, kLayersPerGraph, kLayersPerGraph, stream.stream);
+    timed.push_back({Capture(layer, kLayersPerGraph, kLayersPerGraph, stream.stream), timing});
   };
-  const std::unique_ptr<Graph> cublas = capture(&Contest::cublas);
-  const std::unique_ptr<Graph> nf4 = capture(&Contest::nf4);
-  const std::unique_ptr<Graph> int8 = capture(&Contest::int8);
-  const std::unique_ptr<Graph> int8_a8 = capture(&Contest::int8_a8);
-  Replay({cublas.get(), nf4.get(), int8.get(), int8_a8.get()}, options.replays, stream.stream);
-  Summarize(cublas.get(), &out.cublas);
-  Summarize(nf4.get(), &out.nf4);
-  Summarize(int8.get(), &out.int8);
-  Summarize(int8_a8.get(), &out.int8_a8);
+  add(&Contest::cublas, &out.cublas);
+  add(&Contest::nf4, &out.nf4);
+  add(&Contest::int8, &out.int8);
+  add(&Contest::int8_a8, &out.int8_a8);
+  TimeInTurn(timed, options.replays, stream.stream);
   return out;
 }
 
