@@ -291,17 +291,46 @@ __global__ void ActivateKernel(const ActivateParameters p) {
   }
 }
 
+__device__ float4 Gate4(const ActivateParameters& p, int64_t row, int64_t i) {
+  const float4 up = Load4(p.up.data, p.up.type, row * p.up.stride + i);
+  const float4 gate = Load4(p.gate.data, p.gate.type, row * p.gate.stride + i);
+  return {Act(p.kind, gate.x) * up.x, Act(p.kind, gate.y) * up.y, Act(p.kind, gate.z) * up.z,
+          Act(p.kind, gate.w) * up.w};
+}
+
 // Four values a thread, without biases.
 __global__ void GateKernel(const ActivateParameters p) {
   AwaitKernelAhead();
   const int64_t row = blockIdx.x;
   const int64_t i = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * 4;
   if (i >= p.width) return;
-  const float4 up = Load4(p.up.data, p.up.type, row * p.up.stride + i);
-  const float4 gate = Load4(p.gate.data, p.gate.type, row * p.gate.stride + i);
-  Store4(p.out.data, p.out.type, row * p.out.stride + i,
-         {Act(p.kind, gate.x) * up.x, Act(p.kind, gate.y) * up.y, Act(p.kind, gate.z) * up.z,
-          Act(p.kind, gate.w) * up.w});
+  Store4(p.out.data, p.out.type, row * p.out.stride + i, Gate4(p, row, i));
+}
+
+// A block of threads a row, which it holds in registers until its largest magnitude is known.
+constexpr int kMostGateQuads = 16;  // of a thread
+
+template <int kQuads>
+__global__ void __launch_bounds__(kNormThreads) GateToInt8Kernel(const ActivateParameters p) {
+  __shared__ uint32_t magnitudes[kWarpLanes];
+  AwaitKernelAhead();
+  const int64_t row = blockIdx.x, quads = p.width / 4;
+  float4 values[kQuads] = {};
+  uint32_t largest = 0;
+#pragma unroll
+  for (int j = 0; j < kQuads; ++j) {
+    const int64_t quad = threadIdx.x + j * kNormThreads;
+    if (quad >= quads) break;
+    values[j] = Gate4(p, row, quad * 4);
+    largest = max(largest, MagnitudeOf(values[j]));
+  }
+  const Int8Scale scale = Int8ScaleOf(ReduceBlock(largest, magnitudes, Larger()));
+  if (threadIdx.x == 0) p.int8.scales[row] = scale.scale;
+#pragma unroll
+  for (int j = 0; j < kQuads; ++j) {
+    StoreInt8Quad(p.int8.codes + row * p.width, threadIdx.x + j * kNormThreads, quads, values[j],
+                  scale.inverse);
+  }
 }
 
 __global__ void LogitsKernel(const LogitsParameters p) {
@@ -333,6 +362,11 @@ bool PlainRms(const AddNormParameters& p) {
   return (p.x.data != nullptr || p.int8.codes != nullptr) && !p.norm.centered &&
          p.norm.bias == nullptr && p.y_bias == nullptr && p.post_norm.weight == nullptr &&
          p.hidden % 4 == 0 && p.hidden <= 4 * kMostQuads * kNormThreads;
+}
+
+bool GatesQuads(const ActivateParameters& p) {
+  return p.gate.data != nullptr && p.gate_bias == nullptr && p.up_bias == nullptr &&
+         p.width % 4 == 0;
 }
 
 }  // namespace
@@ -373,10 +407,22 @@ cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream)
                      shared_values * static_cast<int64_t>(sizeof(float)), stream, p);
 }
 
+bool ActivatesToInt8(const ActivateParameters& p) {
+  return GatesQuads(p) && p.width % 16 == 0 && p.width <= 4 * kMostGateQuads * kNormThreads;
+}
+
 cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream) {
-  const bool quads =
-      p.gate.data != nullptr && p.gate_bias == nullptr && p.up_bias == nullptr && p.width % 4 == 0;
-  if (!quads) {
+  if (p.int8.codes != nullptr) {
+    const dim3 grid(rows);
+    if (p.width <= 4 * 2 * kNormThreads) {
+      return LaunchAfter(GateToInt8Kernel<2>, grid, kNormThreads, 0, stream, p);
+    }
+    if (p.width <= 4 * 7 * kNormThreads) {  // 14,336
+      return LaunchAfter(GateToInt8Kernel<7>, grid, kNormThreads, 0, stream, p);
+    }
+    return LaunchAfter(GateToInt8Kernel<kMostGateQuads>, grid, kNormThreads, 0, stream, p);
+  }
+  if (!GatesQuads(p)) {
     return LaunchAfter(ActivateKernel, RowsAndColumns(rows, p.width), kThreads, 0, stream, p);
   }
   const dim3 grid(rows, static_cast<unsigned>((p.width / 4 + kThreads - 1) / kThreads));

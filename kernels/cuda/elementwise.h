@@ -72,7 +72,10 @@ struct ActivateParameters {
   Matrix gate, up;  // gate.data null: no gate
   const float *gate_bias = nullptr, *up_bias = nullptr;
   Matrix out;
+  Int8Rows int8;  // instead, where ActivatesToInt8
 };
+// Whether what `p` reads can be left as int8: a gate, no biases, rows that a block can hold.
+bool ActivatesToInt8(const ActivateParameters& p);
 cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream);
 
 // logits = soft_cap tanh((y + bias) / soft_cap), or y + bias; y may be the logits themselves.

@@ -15,8 +15,8 @@ Operands OperandsOf(const GemmProblem& problem) {
 }
 
 // What a tile costs, in ns: a unit; the beginning and the end; each further pair that has a part of
-// a tile; each tile that a pair ends. Written by tests/bench/gemm_costs.py from `gemm_bench --tune`
-// on an H200.
+// a tile; each further tile that a pair has a piece of. Written by tests/bench/gemm_costs.py from
+// `gemm_bench --tune` on an H200.
 struct TileCost {
   Operands operands;
   int tokens;
@@ -110,9 +110,11 @@ int64_t NanosecondsOf(const GemmProblem& problem, const GemmPlan& plan) {
                row.slices == plan.slices;
       });
   const WideSchedule schedule = ScheduleOf(problem, plan);
-  const int64_t units = CeilDivide(UnitsOf(schedule), schedule.pairs);
-  const int64_t parts = CeilDivide(schedule.tile_units, units);
-  const int64_t tiles = CeilDivide(units, schedule.tile_units);
+  const int64_t turns = CeilDivide(schedule.first_left, schedule.pairs);
+  const int64_t run = CeilDivide(schedule.units, schedule.sharers);  // of the line, a pair
+  const int64_t units = turns * schedule.tile_units + run;
+  const int64_t parts = run > 0 ? CeilDivide(schedule.tile_units, run) : 1;
+  const int64_t tiles = turns + (run > 0 ? 1 : 0);
   return units * cost.unit_ns + cost.ends_ns + (parts - 1) * cost.part_ns +
          (tiles - 1) * cost.tile_ns;
 }

@@ -66,8 +66,10 @@ absl::Status LayerRunner::Run(std::span<const Call> calls, const DeviceBatch& ba
   status_ = absl::OkStatus();
   batch_ = batch;
   waiting_ = {};
-  for (const Call& call : calls) {
-    std::visit([this](const auto& each) { Do(each); }, call);
+  hidden_is_int8_ = false;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    next_ = i + 1 < calls.size() ? &calls[i + 1] : nullptr;
+    std::visit([this](const auto& each) { Do(each); }, calls[i]);
     if (!status_.ok()) return status_;
   }
   AddNow();
@@ -216,7 +218,9 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
   const Scalar type = Multiplier::InputOf(weight);
   const Matrix y{workspace_.y.as<void>(), Multiplier::OutputOf(weight, type), weight.rows};
   if (TakesInt8(args.linear, weight)) {
-    Check(LaunchRoundToInt8(input, Int8InX(), input.stride, batch_.rows, stream_), "rounding");
+    if (input.data != nullptr) {
+      Check(LaunchRoundToInt8(input, Int8InX(), input.stride, batch_.rows, stream_), "rounding");
+    }
     Check(multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.rows), "an int8 product");
   } else {
     Matrix x = input;
@@ -254,19 +258,26 @@ void LayerRunner::Do(const MlpInArgs& args) {
   const size_t first = args.gate.weight == nullptr ? 1 : 0;
   Project(args.norm, std::span(linears).subspan(first), std::span(y).subspan(first));
   hidden_type_ = InputOf(args.up);
-  Check(LaunchActivate({.kind = GatingOf(args.activation),
-                        .width = width,
-                        .gate = y[0],
-                        .up = y[1],
-                        .gate_bias = ValuesOf(args.gate.bias),
-                        .up_bias = ValuesOf(args.up.bias),
-                        .out = {workspace_.hidden.as<void>(), hidden_type_, width}},
-                       batch_.rows, stream_),
-        "the activation");
+  ActivateParameters p{.kind = GatingOf(args.activation),
+                       .width = width,
+                       .gate = y[0],
+                       .up = y[1],
+                       .gate_bias = ValuesOf(args.gate.bias),
+                       .up_bias = ValuesOf(args.up.bias),
+                       .out = {workspace_.hidden.as<void>(), hidden_type_, width}};
+  hidden_is_int8_ = ActivatesToInt8(p) && HiddenGoesToInt8();
+  if (hidden_is_int8_) p.int8 = Int8InX();
+  Check(LaunchActivate(p, batch_.rows, stream_), "the activation");
+}
+
+bool LayerRunner::HiddenGoesToInt8() const {
+  const auto* out = next_ == nullptr ? nullptr : std::get_if<MlpOutCall>(next_);
+  return out != nullptr && TakesInt8(out->args.linear, DeviceWeightOf(*out->args.linear.weight));
 }
 
 void LayerRunner::Do(const MlpOutCall& call) {
-  AddLater(call.args, {workspace_.hidden.as<void>(), hidden_type_, call.args.linear.weight->cols});
+  void* const hidden = hidden_is_int8_ ? nullptr : workspace_.hidden.as<void>();
+  AddLater(call.args, {hidden, hidden_type_, call.args.linear.weight->cols});
 }
 
 void LayerRunner::Do(const LmHeadArgs& args) {
