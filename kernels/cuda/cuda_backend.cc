@@ -54,6 +54,9 @@ class CudaBackend final : public Backend {
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override {
     return store_->CreateVector(values);
   }
+  bool HasActivations(Activations activations, FormatId format) const override {
+    return activations == Activations::kFull || format == FormatId::kInt8;
+  }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
 

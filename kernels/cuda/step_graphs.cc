@@ -25,7 +25,9 @@ class Fingerprint {
   void Mix(const Vector* vector) {
     Mix(vector == nullptr ? nullptr : static_cast<const void*>(vector->values.get()));
   }
-  void Mix(const Linear& linear) { Mix(linear.weight), Mix(linear.bias); }
+  void Mix(const Linear& linear) {
+    Mix(linear.weight), Mix(linear.bias), Mix(uint64_t(linear.activations));
+  }
   void Mix(const Norm& norm) {
     Mix(uint64_t(norm.kind)), Mix(norm.weight), Mix(norm.bias), Mix(norm.epsilon);
   }

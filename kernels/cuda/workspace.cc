@@ -109,8 +109,9 @@ uint8_t* Staging::Take(int64_t bytes) {
 
 int64_t Workspace::bytes() const {
   int64_t total = 0;
-  for (const DeviceBuffer* buffer : {&residual, &x, &y, &query, &attention, &hidden, &logits[0],
-                                     &logits[1], &adjusted, &partials, &step, &calls, &results}) {
+  for (const DeviceBuffer* buffer :
+       {&residual, &x, &x_scales, &y, &query, &attention, &hidden, &logits[0], &logits[1],
+        &adjusted, &partials, &step, &calls, &results}) {
     total += buffer->bytes();
   }
   return total;
@@ -143,6 +144,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const Wanted wanted[] = {
       {&w.residual, "the residual", rows * plan.hidden * 4},
       {&w.x, "inputs of products", std::max(rows, logit_rows) * inputs * 4},
+      {&w.x_scales, "scales of inputs", std::max(rows, logit_rows) * 4},
       {&w.y, "results of products", std::max(rows * outputs * 4, logit_bytes)},
       {&w.query, "queries", rows * query * 4},
       {&w.attention, "attention", rows * query * 4},
