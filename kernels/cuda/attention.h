@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device_types.h"
+#include "kernels/cuda/kv_layer.h"
 
 namespace vernier::cuda {
 
@@ -24,22 +25,26 @@ struct AttentionParameters {
   Matrix out;                    // [rows, heads * head_dim]
 };
 
-// Keys that a warp of the decode kernel reads at once are a block of the cache.
-inline constexpr int kDecodeWarps = 4;
-inline constexpr int kLeastSplitKeys = kDecodeWarps * kSlotsPerBlock;
 inline constexpr int kMostHeadDim = 256;
+inline constexpr int kDecodeHeads = 8;  // of a group, that a block of threads attends with
 
-// How decode's keys are cut: split s of a row has keys [s, s + 1) * keys.
+// Blocks of threads that a run of keys takes in decode.
+constexpr int DecodeTiles(const HeadShape& shape) {
+  const int group = shape.num_heads / shape.num_kv_heads;
+  return shape.num_kv_heads * ((group + kDecodeHeads - 1) / kDecodeHeads);
+}
+
+// How decode's keys are cut: StepArrays::runs begin at multiples of `keys`.
 struct DecodeSplit {
-  int keys = kLeastSplitKeys;  // a multiple of kLeastSplitKeys
-  int splits = 1;              // enough for the longest context
-  // [decode rows][splits][heads][2 + head_dim]: largest score (base 2), sum, unnormalized values.
+  int keys = 0;  // a multiple of kLeastRunKeys of decode_plan.h
+  int runs = 0;  // padding included
+  // [partial][heads][2 + head_dim]: largest score (base 2), sum, unnormalized values.
   float* partials = nullptr;
 };
 
 // True where the tensor cores' kernels take a shape: head_dim 64, 96, 128 or 256, at most 64 heads
-// to a key-value head, a cache of 16 bits.
-bool HasTensorKernels(const HeadShape& shape, Scalar cache);
+// to a key-value head, a cache of 8 or 16 bits.
+bool HasTensorKernels(const HeadShape& shape, KvCode cache);
 
 // REQUIRES: HasTensorKernels.
 cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split, int decode_rows,

@@ -54,6 +54,7 @@ class CudaBackend final : public Backend {
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override {
     return store_->CreateVector(values);
   }
+  bool HasKvType(KvType) const override { return true; }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
 

@@ -50,8 +50,19 @@ struct DeviceNorm {
 // Rows that each hold the one new token of a sequence; a context of 0 is padding.
 struct DecodeRow {
   int32_t row = 0;
-  int32_t first_block = 0;  // into StepArrays::blocks
-  int32_t context = 0;      // keys that the row may see, its own included
+  int32_t first_block = 0;    // into StepArrays::blocks
+  int32_t context = 0;        // keys that the row may see, its own included
+  int32_t first_partial = 0;  // what its runs of keys leave, to be merged
+  int32_t partials = 0;       // 0: its one run leaves the result itself
+};
+
+// A run of keys of a decode row; a context of 0 is padding, behind all others.
+struct DecodeRun {
+  int32_t row = 0;
+  int32_t first_block = 0;  // of the row, into StepArrays::blocks
+  int32_t context = 0;      // of the row
+  int32_t first_key = 0;    // a multiple of the keys of a run
+  int32_t partial = -1;     // -1: the run is all of the row
 };
 
 // Consecutive rows of one sequence that are attended together.
@@ -69,19 +80,10 @@ struct StepArrays {
   const int32_t* slots = nullptr;       // [rows]
   const int32_t* logit_rows = nullptr;  // [logit rows]
   const DecodeRow* decode = nullptr;    // [decode rows]
+  const DecodeRun* runs = nullptr;      // [DecodeSplit::runs]
   const PrefillTile* tiles = nullptr;   // [tiles]
   const int32_t* blocks = nullptr;
 };
-
-// One layer of the paged cache: [block][K|V][kv_head][kBlockTokens][head_dim] of `type`, blocks
-// `block_bytes` apart.
-struct KvLayer {
-  uint8_t* data = nullptr;
-  int64_t block_bytes = 0;
-  Scalar type = Scalar::kF16;
-};
-
-inline constexpr int kSlotsPerBlock = 32;  // kBlockTokens of backend.h
 
 // Of the door's AttentionShape.
 struct HeadShape {

@@ -25,11 +25,18 @@ HeadShape ShapeOf(const AttentionShape& shape) {
   return {shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.scale, shape.window};
 }
 
-// REQUIRES: HasKvType.
-Scalar ScalarOf(KvType type) {
-  VERNIER_CHECK(TraitsOf(type).scale_bytes == 0);
-  if (type == KvType::kF32) return Scalar::kF32;
-  return type == KvType::kF16 ? Scalar::kF16 : Scalar::kBF16;
+KvCode CodeOf(KvType type) {
+  switch (type) {
+    case KvType::kF32:
+      return KvCode::kF32;
+    case KvType::kF16:
+      return KvCode::kF16;
+    case KvType::kBF16:
+      return KvCode::kBF16;
+    case KvType::kInt8:
+      return KvCode::kInt8;
+  }
+  return KvCode::kF32;
 }
 
 Gating GatingOf(ActivationKind kind) {
@@ -132,7 +139,7 @@ KvLayer LayerRunner::CacheOf(int layer, const AttentionShape& shape, KvType type
   VERNIER_CHECK(layer >= 0 && layer < workspace_.plan.num_layers);
   VERNIER_CHECK(KvHeadBytes(shape, type) <= KvHeadBytes(shape, workspace_.plan.widest_kv));
   return {workspace_.kv.as<uint8_t>() + KvBlockBytes(layer, shape, type), workspace_.kv_block_bytes,
-          ScalarOf(type)};
+          CodeOf(type)};
 }
 
 void LayerRunner::Do(const AttentionInArgs& args) {
@@ -170,7 +177,7 @@ void LayerRunner::Do(const AttentionArgs& args) {
       .cache = CacheOf(args.layer, args.shape, args.kv_type),
       .query = workspace_.query.as<float>(),
       .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()}};
-  if (!HasTensorKernels(p.shape, p.cache.type)) {
+  if (!HasTensorKernels(p.shape, p.cache.code)) {
     Check(LaunchAttentionPlain(p, batch_.decode_rows, batch_.tiles, batch_.tile_rows, stream_),
           "attention");
     return;

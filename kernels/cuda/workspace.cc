@@ -1,11 +1,13 @@
 #include "kernels/cuda/workspace.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/logit_rows.h"
 
@@ -13,7 +15,7 @@ namespace vernier::cuda {
 namespace {
 
 constexpr int64_t kAlignment = 256;
-constexpr int64_t kMostPartials = 8192;  // splits of all rows of a step, for 132 multiprocessors
+constexpr int64_t kMostPartials = 8192;  // runs of all rows of a step, where rows are fewer
 constexpr int64_t kBlockTableBytes = 64 << 20;
 constexpr int64_t kCallBytes = 16 << 20;
 constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
@@ -21,12 +23,17 @@ constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return (value + by - 1) / by; }
 constexpr int64_t RoundUp(int64_t value, int64_t to) { return DivideUp(value, to) * to; }
 
+// Runs are rounded up to a power of two, so that few graphs serve all lengths.
+int64_t RunBytes(int64_t rows) {
+  return 2 * std::max(rows, kMostPartials) * static_cast<int64_t>(sizeof(DecodeRun));
+}
+
 int64_t StepBytes(const WorkspacePlan& plan) {
   const int64_t rows = RoundUp(plan.max_rows, kRowPadding);
   const int64_t a_row = 3 * 4 + static_cast<int64_t>(sizeof(DecodeRow) + sizeof(PrefillTile));
   const int64_t tables = rows * DivideUp(plan.max_context, kBlockTokens) * 4;
-  return rows * a_row + RoundUp(plan.max_logit_rows, kRowPadding) * 4 +
-         std::min(tables, kBlockTableBytes) + 8 * kAlignment;
+  return rows * a_row + RoundUp(plan.max_logit_rows, kRowPadding) * 4 + RunBytes(plan.max_rows) +
+         std::min(tables, kBlockTableBytes) + 9 * kAlignment;
 }
 
 // Places arrays one after the other in pinned memory and knows where they will be on the device.
@@ -58,7 +65,6 @@ struct Rows {
   std::vector<DecodeRow> decode;
   std::vector<PrefillTile> tiles;
   int tile_rows = 0;
-  int longest = 1;  // context of a decode row
 };
 
 Rows SortRows(const Batch& batch, const HeadShape& shape) {
@@ -67,8 +73,8 @@ Rows SortRows(const Batch& batch, const HeadShape& shape) {
   for (const SequenceRows& sequence : batch.sequences) {
     if (sequence.num_rows == 1) {
       const int context = batch.positions[sequence.first_row] + 1;
-      rows.decode.push_back({sequence.first_row, sequence.first_block, context});
-      rows.longest = std::max(rows.longest, context);
+      rows.decode.push_back(
+          {.row = sequence.first_row, .first_block = sequence.first_block, .context = context});
       continue;
     }
     for (int done = 0; done < sequence.num_rows; done += most) {
@@ -79,16 +85,6 @@ Rows SortRows(const Batch& batch, const HeadShape& shape) {
     }
   }
   return rows;
-}
-
-// Splits by position alone while they fit; then wider ones, the same for every row of the step. A
-// power of two of them, so that few graphs serve all lengths.
-DecodeSplit SplitFor(int decode_rows, int longest, const Workspace& workspace) {
-  DecodeSplit split{.partials = workspace.partials.as<float>()};
-  for (split.keys = kLeastSplitKeys;; split.keys *= 2) {
-    for (split.splits = 1; split.splits * split.keys < longest;) split.splits *= 2;
-    if (split.splits == 1 || int64_t{split.splits} * decode_rows <= kMostPartials) return split;
-  }
 }
 
 }  // namespace
@@ -134,7 +130,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const int64_t logit_bytes = logit_rows * plan.vocab * 4;
   const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
   const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
-  const int64_t decode_rows = std::max<int64_t>(rows, kMostPartials);
+  const int64_t partials = std::max<int64_t>(rows, kMostPartials);
   struct Wanted {
     DeviceBuffer* buffer;
     const char* what;
@@ -150,7 +146,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
       {&w.logits[0], "logits", logit_bytes},
       {&w.logits[1], "reference logits", logit_bytes},
       {&w.adjusted, "logits after penalties", logit_bytes},
-      {&w.partials, "split attention", decode_rows * shape.num_heads * (shape.head_dim + 2) * 4},
+      {&w.partials, "split attention", partials * shape.num_heads * (shape.head_dim + 2) * 4},
       {&w.step, "the arrays of a step", StepBytes(plan)},
       {&w.calls, "arguments of sampling", kCallBytes},
       {&w.results, "results of sampling", 2 * score_bytes},
@@ -182,19 +178,23 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
 absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_rows,
                                         cudaStream_t stream, Workspace* workspace) {
   const AttentionShape& shape = workspace->plan.attention;
-  const Rows sorted = SortRows(batch, {.num_heads = shape.num_heads,
-                                       .num_kv_heads = shape.num_kv_heads,
-                                       .head_dim = shape.head_dim});
+  const HeadShape heads{
+      .num_heads = shape.num_heads, .num_kv_heads = shape.num_kv_heads, .head_dim = shape.head_dim};
+  Rows sorted = SortRows(batch, heads);
+  const DecodePlan plan = PlanDecode(DecodeTiles(heads), kMostPartials, std::span(sorted.decode));
   DeviceBatch out{.rows = rows,
                   .logit_rows = logit_rows,
                   .tiles = static_cast<int>(sorted.tiles.size()),
                   .tile_rows = sorted.tile_rows};
   out.decode_rows = static_cast<int>(sorted.decode.size()) + rows - batch.num_rows;
-  out.split = SplitFor(out.decode_rows, sorted.longest, *workspace);
+  out.split = {.keys = plan.keys,
+               .runs = static_cast<int>(std::bit_ceil(plan.runs.size())),
+               .partials = workspace->partials.as<float>()};
   const int64_t most = (3 * rows + logit_rows) * int64_t{4} +
                        out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +
+                       out.split.runs * static_cast<int64_t>(sizeof(DecodeRun)) +
                        out.tiles * static_cast<int64_t>(sizeof(PrefillTile)) +
-                       static_cast<int64_t>(batch.blocks.size_bytes()) + 8 * kAlignment;
+                       static_cast<int64_t>(batch.blocks.size_bytes()) + 9 * kAlignment;
   uint8_t* host = workspace->staging.Take(most);
   if (host == nullptr) {
     // Earlier passes of this step are still to be read: wait for them.
@@ -218,6 +218,7 @@ absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_
   out.arrays.logit_rows = packer.Add(batch.logit_rows, logit_rows, 0);
   out.arrays.decode =
       packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow());
+  out.arrays.runs = packer.Add(std::span<const DecodeRun>(plan.runs), out.split.runs, DecodeRun());
   out.arrays.tiles = packer.Add(std::span<const PrefillTile>(sorted.tiles), out.tiles, {});
   out.arrays.blocks = packer.Add(batch.blocks, static_cast<int64_t>(batch.blocks.size()), 0);
   const cudaError_t error =
