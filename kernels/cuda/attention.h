@@ -34,11 +34,13 @@ constexpr int DecodeTiles(const HeadShape& shape) {
   return shape.num_kv_heads * ((group + kDecodeHeads - 1) / kDecodeHeads);
 }
 
-// How decode's keys are cut: StepArrays::runs begin at multiples of `keys`.
+// The rows with one new token, and how their keys are shared out in layers of one window.
 struct DecodeSplit {
-  int keys = 0;  // a multiple of kLeastRunKeys of decode_plan.h
-  int runs = 0;  // padding included
-  // [partial][heads][2 + head_dim]: largest score (base 2), sum, unnormalized values.
+  int window = 0;                       // 0: none
+  const DecodeRow* rows = nullptr;      // [decode rows]
+  const DecodeShare* shares = nullptr;  // [kDecodeBlocks] of decode_plan.h
+  // [kDecodeBlocks][kPartialsPerBlock][kDecodeHeads][2 + head_dim]: largest score (base 2), sum,
+  // unnormalized values.
   float* partials = nullptr;
 };
 
@@ -53,8 +55,14 @@ cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
 int PrefillTileRows(const HeadShape& shape);
 cudaError_t LaunchPrefill(const AttentionParameters& p, int tiles, cudaStream_t stream);
 
+struct PlainRows {
+  const DecodeRow* decode = nullptr;  // [decode_rows]
+  int decode_rows = 0;
+  int tiles = 0;
+  int tile_rows = 0;  // of the largest
+};
 // Both kinds of rows of any shape. REQUIRES: head_dim <= kMostHeadDim.
-cudaError_t LaunchAttentionPlain(const AttentionParameters& p, int decode_rows, int tiles,
-                                 int tile_rows, cudaStream_t stream);
+cudaError_t LaunchAttentionPlain(const AttentionParameters& p, const PlainRows& rows,
+                                 cudaStream_t stream);
 
 }  // namespace vernier::cuda

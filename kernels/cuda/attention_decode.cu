@@ -1,7 +1,7 @@
-// Rows with one new token. As many blocks of threads as fit at once share all runs of keys of a
-// step, one tile of heads each, in turns. Each of four warps takes every fourth block of the cache
-// and keeps a ring of copies under way, into its next runs too; at the end of a run the warps'
-// results are merged in order, and those of the runs of a row by a second kernel.
+// Rows with one new token. As many blocks of threads as fit at once have equal shares of all keys,
+// and take them in turns, a row's for one tile of heads each. Each of four warps takes every fourth
+// block of the cache and keeps a ring of copies under way, into its next turns too; at the end of a
+// turn the warps' results are merged in order, and those of a row that was cut by a second kernel.
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/decode_tile.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -26,39 +26,61 @@ struct DecodeLayout {
   static constexpr int kBarriers = kParts + kDecodeWarps * kDecodeHeads * kPartStride * 4;
   static constexpr int kBytes = kBarriers + kDecodeWarps * kSlots * kBarrierBytes;
   static constexpr int kFit = kSharedBytes / (kBytes + kBlockOverheadBytes);
-  static constexpr int kBlocks = kFit < 3 ? kFit : 3;  // of threads on a multiprocessor
+  static constexpr int kBlocks = kFit < 2 ? kFit : 2;  // of threads on a multiprocessor
 };
 
-// What a block of threads does in one turn: a run of keys for the heads of a tile.
+// What a block of threads does in one turn: keys of a row for the heads of a tile.
 struct Work {
-  DecodeRun run;
-  int begin;  // keys that are visible
+  int row;          // of q and of the result
+  int first_block;  // of the row's, into StepArrays::blocks
+  int begin;        // keys in sight
   int end;
   int kv_head;
   int first_head;
   int heads;
+  int partial;  // -1: these are all keys of the row
 };
 
-// Unit `unit` of a step's line of runs and tiles of heads; false behind the last.
-__device__ bool WorkAt(const AttentionParameters& p, const DecodeSplit& split, int unit,
-                       Work* work) {
-  const int group = p.shape.num_heads / p.shape.num_kv_heads;
-  const int group_tiles = (group + kDecodeHeads - 1) / kDecodeHeads;
-  const int tiles = p.shape.num_kv_heads * group_tiles;
-  const int run = unit / tiles, tile = unit % tiles;
-  if (run >= split.runs) return false;
-  work->run = p.step.runs[run];
-  const int context = work->run.context;
-  if (context == 0) return false;
-  const int oldest = p.shape.window > 0 ? max(0, context - p.shape.window) : 0;
-  work->begin = max(work->run.first_key, oldest);
-  work->end = min(work->run.first_key + split.keys, context);
-  work->kv_head = tile / group_tiles;
-  const int first_in_group = tile % group_tiles * kDecodeHeads;
-  work->first_head = work->kv_head * group + first_in_group;
-  work->heads = min(kDecodeHeads, group - first_in_group);
-  return true;
-}
+// The turns of a block of threads.
+class Share {
+ public:
+  __device__ Share(const AttentionParameters& p, const DecodeSplit& split)
+      : p_(p), split_(split), share_(split.shares[blockIdx.x]) {}
+
+  __device__ bool Next(Work* work) {
+    if (share_.groups == 0) return false;
+    const DecodeRow row = split_.rows[share_.row];
+    const int of_row = GroupsOf(row), groups = min(share_.groups, of_row - share_.group);
+    const int first_key = (row.first_group + share_.group) * kGroupKeys;
+    const int oldest = p_.shape.window > 0 ? max(0, row.context - p_.shape.window) : 0;
+    const int group = p_.shape.num_heads / p_.shape.num_kv_heads;
+    const int group_tiles = (group + kDecodeHeads - 1) / kDecodeHeads;
+    work->row = row.row;
+    work->first_block = row.first_block;
+    work->begin = max(first_key, oldest);
+    work->end = min(first_key + groups * kGroupKeys, row.context);
+    work->kv_head = share_.tile / group_tiles;
+    const int first_in_group = share_.tile % group_tiles * kDecodeHeads;
+    work->first_head = work->kv_head * group + first_in_group;
+    work->heads = min(kDecodeHeads, group - first_in_group);
+    const int own_partial = kPartialsPerBlock * static_cast<int>(blockIdx.x);
+    work->partial = groups == of_row ? -1 : is_first_ ? own_partial : own_partial + 1;
+    is_first_ = false;
+    share_.groups -= groups;
+    share_.group = 0;  // what is cut short ends the share
+    if (++share_.tile == p_.shape.num_kv_heads * group_tiles) {
+      share_.tile = 0;
+      ++share_.row;
+    }
+    return true;
+  }
+
+ private:
+  const AttentionParameters& p_;
+  const DecodeSplit& split_;
+  DecodeShare share_;
+  bool is_first_ = true;
+};
 
 // What a warp reads next: of every fourth block of its runs the keys, then the values.
 template <class Codes, int kHeadDim>
@@ -69,7 +91,7 @@ class Feed {
       Kv::kScaled ? KvCode::kInt8 : (std::is_same_v<Codes, __half> ? KvCode::kF16 : KvCode::kBF16);
 
   __device__ Feed(const AttentionParameters& p, const DecodeSplit& split)
-      : p_(p), split_(split), unit_(blockIdx.x) {
+      : p_(p), share_(p, split) {
     Open();
   }
 
@@ -103,33 +125,38 @@ class Feed {
     if (values_) return;
     block_ += kDecodeWarps;
     if (block_ * kSlotsPerBlock >= work_.end) {
-      unit_ += gridDim.x;
       Open();
     } else if (block_ == first_ + kWarpLanes * kDecodeWarps) {
       LookUp();
     }
   }
 
-  // The next run that has a block for this warp, from unit_ on.
+  // The next turn that has a block for this warp.
   __device__ void Open() {
-    for (;; unit_ += gridDim.x) {
-      done_ = !WorkAt(p_, split_, unit_, &work_);
+    do {
+      done_ = !share_.Next(&work_);
       if (done_) return;
       block_ = work_.begin / kSlotsPerBlock + static_cast<int>(threadIdx.x) / kWarpLanes;
-      if (block_ * kSlotsPerBlock < work_.end) break;
-    }
+    } while (block_ * kSlotsPerBlock >= work_.end);
     LookUp();
+    // q is read when the turn begins.
+    const int line = static_cast<int>(threadIdx.x) % kWarpLanes * kLineValues;
+    if (line < work_.heads * kHeadDim) {
+      const int64_t head = static_cast<int64_t>(work_.row) * p_.shape.num_heads + work_.first_head;
+      asm volatile("prefetch.global.L1 [%0];" ::"l"(p_.query + head * kHeadDim + line));
+    }
   }
 
   __device__ void LookUp() {
     first_ = block_;
     const int own = block_ + static_cast<int>(threadIdx.x) % kWarpLanes * kDecodeWarps;
-    ids_ = own * kSlotsPerBlock < work_.end ? p_.step.blocks[work_.run.first_block + own] : 0;
+    ids_ = own * kSlotsPerBlock < work_.end ? p_.step.blocks[work_.first_block + own] : 0;
   }
 
+  static constexpr int kLineValues = 32;  // of a line of 128 bytes
+
   const AttentionParameters& p_;
-  const DecodeSplit& split_;
-  int unit_;
+  Share share_;
   Work work_;
   bool done_ = false;
   bool values_ = false;
@@ -196,8 +223,8 @@ __device__ void ClearSlots(uint8_t* tile, int slots) {
   __syncwarp();
 }
 
-// Adds up what the warps found of a run, in order; to the partials, or where the run is all of its
-// row, to the result.
+// Adds up what the warps found in a turn, in order; to the partials, or where there are no other
+// keys of the row, to the result.
 template <class Codes, int kHeadDim>
 __device__ void MergeWarps(const AttentionParameters& p, const DecodeSplit& split, const Work& work,
                            const float* parts) {
@@ -218,14 +245,13 @@ __device__ void MergeWarps(const AttentionParameters& p, const DecodeSplit& spli
       value += of_warp[column] * weight;
     }
     const int64_t of_head = work.first_head + head;
-    if (work.run.partial < 0) {
-      Store(p.out.data, p.out.type, work.run.row * p.out.stride + of_head * kHeadDim + column,
+    if (work.partial < 0) {
+      Store(p.out.data, p.out.type, work.row * p.out.stride + of_head * kHeadDim + column,
             value / sum);
       continue;
     }
-    float* out =
-        split.partials +
-        (static_cast<int64_t>(work.run.partial) * p.shape.num_heads + of_head) * (kHeadDim + 2);
+    float* out = split.partials +
+                 (static_cast<int64_t>(work.partial) * kDecodeHeads + head) * (kHeadDim + 2);
     out[2 + column] = value;
     if (column == 0) {
       out[0] = most;
@@ -247,10 +273,11 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
   Feed<Codes, kHeadDim> feed(p, split);
   ring.Fill(&feed);
   DecodeTile<Codes, kHeadDim> tile;
+  Share share(p, split);
   Work work;
-  for (int unit = blockIdx.x; WorkAt(p, split, unit, &work); unit += gridDim.x) {
+  while (share.Next(&work)) {
     const int own_head = lane / 4;
-    const float* query = p.query + (static_cast<int64_t>(work.run.row) * p.shape.num_heads +
+    const float* query = p.query + (static_cast<int64_t>(work.row) * p.shape.num_heads +
                                     work.first_head + own_head) *
                                        kHeadDim;
     tile.Begin(p.shape.scale * kLog2E, own_head < work.heads ? query : nullptr);
@@ -266,7 +293,7 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
       ring.Release(&feed);
     }
     tile.End();
-    __syncthreads();  // all have merged the run before
+    __syncthreads();  // all have merged the turn before
     tile.ForEachValue([&](int head, int column, float value) {
       own_parts[head * Layout::kPartStride + column] = value;
     });
@@ -282,26 +309,27 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
   }
 }
 
-// Merges the partials of one row's head, a warp, in order; the loads of several are under way at
-// once.
-__device__ void MergeRuns(const float* partials, int count, int64_t stride, int dim,
-                          const Matrix& out, int64_t at) {
+// Merges `count` partials of one row's head, a warp, in order: partial(i) is [2 + dim]. The loads
+// of several are under way at once.
+template <class Partial>
+__device__ void MergePartials(int count, int dim, const Partial& partial, const Matrix& out,
+                              int64_t at) {
   constexpr int kColumns = kMostHeadDim / kWarpLanes;
   const int lane = threadIdx.x % kWarpLanes;
   float most = -FLT_MAX;
-  for (int i = lane; i < count; i += kWarpLanes) most = fmaxf(most, partials[i * stride]);
+  for (int i = lane; i < count; i += kWarpLanes) most = fmaxf(most, partial(i)[0]);
   most = ReduceWarp(most, Larger());
   float sum = 0;
   float values[kColumns] = {};
   for (int first = 0; first < count; first += kWarpLanes) {
     const int own = first + lane;
-    const float weight = own < count ? exp2f(partials[own * stride] - most) : 0.0f;
-    sum += ReduceWarp(own < count ? partials[own * stride + 1] * weight : 0.0f, Add());
+    const float weight = own < count ? exp2f(partial(own)[0] - most) : 0.0f;
+    sum += ReduceWarp(own < count ? partial(own)[1] * weight : 0.0f, Add());
     const int here = min(kWarpLanes, count - first);
 #pragma unroll 4
     for (int i = 0; i < here; ++i) {
       const float of_part = __shfl_sync(0xffffffffu, weight, i);
-      const float* part = partials + (first + i) * stride + 2;
+      const float* part = partial(first + i) + 2;
 #pragma unroll
       for (int j = 0; j < kColumns; ++j) {
         const int column = lane + j * kWarpLanes;
@@ -316,19 +344,31 @@ __device__ void MergeRuns(const float* partials, int count, int64_t stride, int 
   }
 }
 
-// A warp a head of a row.
+// A warp a head of a row, where the row's keys for it were cut.
 __global__ void __launch_bounds__(kThreads)
     MergeKernel(const AttentionParameters p, const DecodeSplit split) {
   AwaitKernelAhead();
   const int head = blockIdx.x * kDecodeWarps + threadIdx.x / kWarpLanes;
-  const DecodeRow row = p.step.decode[blockIdx.z];
-  if (head >= p.shape.num_heads || row.partials == 0) return;
+  const DecodeRow row = split.rows[blockIdx.z];
+  if (head >= p.shape.num_heads || row.context == 0) return;
+  const int groups_a_block = split.shares[0].groups;
+  const int group = p.shape.num_heads / p.shape.num_kv_heads;
+  const int group_tiles = (group + kDecodeHeads - 1) / kDecodeHeads;
+  const int in_group = head % group;
+  const int tile = head / group * group_tiles + in_group / kDecodeHeads;
+  const int of_row = GroupsOf(row);
+  const int begin = row.line * p.shape.num_kv_heads * group_tiles + tile * of_row;
+  const int first = begin / groups_a_block, last = (begin + of_row - 1) / groups_a_block;
+  if (first == last) return;
   const int dim = p.shape.head_dim;
-  const int64_t stride = static_cast<int64_t>(p.shape.num_heads) * (dim + 2);
-  const float* partials =
-      split.partials + row.first_partial * stride + static_cast<int64_t>(head) * (dim + 2);
-  MergeRuns(partials, row.partials, stride, dim, p.out,
-            row.row * p.out.stride + static_cast<int64_t>(head) * dim);
+  const int own_first = kPartialsPerBlock * first + (begin % groups_a_block == 0 ? 0 : 1);
+  const auto partial = [&](int i) {
+    const int at = i == 0 ? own_first : kPartialsPerBlock * (first + i);
+    return split.partials +
+           (static_cast<int64_t>(at) * kDecodeHeads + in_group % kDecodeHeads) * (dim + 2);
+  };
+  MergePartials(last - first + 1, dim, partial, p.out,
+                row.row * p.out.stride + static_cast<int64_t>(head) * dim);
 }
 
 template <class Codes, int kHeadDim>
@@ -337,18 +377,10 @@ struct DecodeLauncher {
                             cudaStream_t stream) {
     using Layout = DecodeLayout<Codes, kHeadDim>;
     const auto kernel = DecodeKernel<Codes, kHeadDim>;
-    cudaError_t error =
+    const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes);
-    int device = 0, multiprocessors = 0;
-    if (error == cudaSuccess) error = cudaGetDevice(&device);
-    if (error == cudaSuccess) {
-      error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    }
     if (error != cudaSuccess) return error;
-    const int units = split.runs * DecodeTiles(p.shape);
-    const int blocks = multiprocessors * Layout::kBlocks;
-    return LaunchAfter(kernel, dim3(units < blocks ? units : blocks), kThreads, Layout::kBytes,
-                       stream, p, split);
+    return LaunchAfter(kernel, dim3(kDecodeBlocks), kThreads, Layout::kBytes, stream, p, split);
   }
 };
 

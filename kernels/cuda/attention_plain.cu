@@ -73,9 +73,10 @@ __device__ void AttendHead(const AttentionParameters& p, const Keys& keys, int h
   }
 }
 
-__global__ void __launch_bounds__(kThreads) PlainDecodeKernel(const AttentionParameters p) {
+__global__ void __launch_bounds__(kThreads)
+    PlainDecodeKernel(const AttentionParameters p, const DecodeRow* const rows) {
   AwaitKernelAhead();
-  const DecodeRow row = p.step.decode[blockIdx.x];
+  const DecodeRow row = rows[blockIdx.x];
   if (row.context == 0) return;
   AttendHead(p, {row.row, row.first_block, row.context - 1}, blockIdx.y);
 }
@@ -91,15 +92,16 @@ __global__ void __launch_bounds__(kThreads) PlainPrefillKernel(const AttentionPa
 
 }  // namespace
 
-cudaError_t LaunchAttentionPlain(const AttentionParameters& p, int decode_rows, int tiles,
-                                 int tile_rows, cudaStream_t stream) {
-  if (decode_rows > 0) {
-    const cudaError_t error = LaunchAfter(PlainDecodeKernel, dim3(decode_rows, p.shape.num_heads),
-                                          kThreads, 0, stream, p);
+cudaError_t LaunchAttentionPlain(const AttentionParameters& p, const PlainRows& rows,
+                                 cudaStream_t stream) {
+  const auto heads = static_cast<unsigned>(p.shape.num_heads);
+  if (rows.decode_rows > 0) {
+    const cudaError_t error = LaunchAfter(PlainDecodeKernel, dim3(rows.decode_rows, heads),
+                                          kThreads, 0, stream, p, rows.decode);
     if (error != cudaSuccess) return error;
   }
-  if (tiles == 0) return cudaSuccess;
-  return LaunchAfter(PlainPrefillKernel, dim3(tiles, p.shape.num_heads, tile_rows), kThreads, 0,
+  if (rows.tiles == 0) return cudaSuccess;
+  return LaunchAfter(PlainPrefillKernel, dim3(rows.tiles, heads, rows.tile_rows), kThreads, 0,
                      stream, p);
 }
 

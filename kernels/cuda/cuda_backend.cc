@@ -180,16 +180,20 @@ absl::Status CudaBackend::Queue() {
   const int rows = batch_->num_rows;
   const auto logit_rows = static_cast<int>(batch_->logit_rows.size());
   num_rows_ = rows;
+  int window = 0;  // of the layers that have one
   for (const Call& call : calls_) {
     const auto* head = std::get_if<LmHeadArgs>(&call);
     if (head != nullptr) num_logits_[head->buffer] = logit_rows;
+    const auto* attention = std::get_if<AttentionArgs>(&call);
+    if (attention != nullptr) window = std::max(window, attention->shape.window);
   }
   // Steps of whole decode rows are padded to few sizes and replayed; others differ each time.
   const bool decode = static_cast<int>(batch_->sequences.size()) == rows && logit_rows == rows &&
                       PaddedRows(rows) <= std::min(plan.max_rows, plan.max_logit_rows);
   const int padded = decode ? PaddedRows(rows) : rows;
   absl::StatusOr<DeviceBatch> batch =
-      UploadBatch(*batch_, padded, decode ? padded : logit_rows, stream_.get(), &*workspace_);
+      UploadBatch(*batch_, {.rows = padded, .logit_rows = decode ? padded : logit_rows}, window,
+                  stream_.get(), &*workspace_);
   if (!batch.ok()) return batch.status();
   const auto run = [&] { return runner_->Run(calls_, *batch); };
   return decode ? graphs_->Run(FingerprintOf(calls_, *batch), run) : run();

@@ -3,55 +3,29 @@
 #include <algorithm>
 
 namespace vernier::cuda {
-namespace {
 
-// Two blocks of threads on each of 132 multiprocessors; twelve runs each differ little in sum.
-constexpr int64_t kEnoughRuns = 12 * 2 * 132;
-
-int64_t RunsOf(std::span<const DecodeRow> rows, int64_t keys) {
-  int64_t runs = 0;
-  for (const DecodeRow& row : rows) runs += (row.context + keys - 1) / keys;
-  return runs;
-}
-
-int64_t KeysFor(int tiles, int64_t most_partials, std::span<const DecodeRow> rows) {
-  int64_t longest = 0, all = 0;
-  for (const DecodeRow& row : rows) {
-    longest = std::max<int64_t>(longest, row.context);
-    all += row.context;
-  }
-  int64_t keys = kLeastRunKeys;
-  while (keys < longest &&
-         (all * tiles >= 2 * keys * kEnoughRuns || RunsOf(rows, keys) > most_partials)) {
-    keys *= 2;
-  }
-  return keys;
-}
-
-}  // namespace
-
-DecodePlan PlanDecode(int tiles, int64_t most_partials, std::span<DecodeRow> rows) {
-  const auto keys = static_cast<int32_t>(KeysFor(tiles, most_partials, rows));
-  DecodePlan plan{.keys = keys};
-  plan.runs.reserve(RunsOf(rows, keys));
-  int32_t next_partial = 0;
+std::vector<DecodeShare> ShareDecode(int tiles, int window, std::span<DecodeRow> rows) {
+  int64_t groups = 0;  // of one tile
   for (DecodeRow& row : rows) {
-    const int32_t runs = (row.context + keys - 1) / keys;
-    row.first_partial = next_partial;
-    row.partials = runs > 1 ? runs : 0;
-    next_partial += row.partials;
+    row.first_group = window > 0 ? std::max(row.context - window, 0) / kGroupKeys : 0;
+    row.line = static_cast<int32_t>(groups);
+    groups += GroupsOf(row);
   }
-  const auto add = [&](const DecodeRow& row, int32_t run) {
-    plan.runs.push_back({row.row, row.first_block, row.context, run * keys,
-                         row.partials > 0 ? row.first_partial + run : -1});
-  };
-  for (const DecodeRow& row : rows) {
-    for (int32_t run = 0; run < row.context / keys; ++run) add(row, run);
+  const int64_t all = groups * tiles;
+  const int64_t share = (all + kDecodeBlocks - 1) / kDecodeBlocks;
+  std::vector<DecodeShare> shares(kDecodeBlocks);
+  size_t row = 0;
+  for (int64_t i = 0; i < kDecodeBlocks && i * share < all; ++i) {
+    const int64_t at = i * share;
+    while ((rows[row].line + GroupsOf(rows[row])) * int64_t{tiles} <= at) ++row;
+    const int64_t in_row = at - rows[row].line * int64_t{tiles};
+    const int of_row = GroupsOf(rows[row]);
+    shares[i] = {.row = static_cast<int32_t>(row),
+                 .tile = static_cast<int32_t>(in_row / of_row),
+                 .group = static_cast<int32_t>(in_row % of_row),
+                 .groups = static_cast<int32_t>(std::min(share, all - at))};
   }
-  for (const DecodeRow& row : rows) {
-    if (row.context % keys != 0) add(row, row.context / keys);
-  }
-  return plan;
+  return shares;
 }
 
 }  // namespace vernier::cuda

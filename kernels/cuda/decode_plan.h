@@ -1,8 +1,9 @@
-// How the keys of rows with one new token are cut into runs that blocks of threads attend to: pure,
-// no CUDA.
+// How the keys of rows with one new token are shared out to blocks of threads: pure, no CUDA.
 //
-// A run is cut at multiples of a power of two of keys, the same for all rows of a step: long runs
-// leave little to merge, short ones are enough for every multiprocessor when rows are few.
+// The keys of all rows, once for each tile of heads, form one line of groups of kGroupKeys: row 0's
+// for tile 0, for tile 1, and so on, then row 1's. Every block of threads attends to an equal run
+// of that line, whatever rows it cuts (stream-K), and leaves partials of at most two rows of which
+// it has not all keys: partial 2 c of what its run begins with, 2 c + 1 of what it ends with.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +14,18 @@
 
 namespace vernier::cuda {
 
-inline constexpr int kDecodeWarps = 4;  // of a block of threads; each reads a block of the cache
-inline constexpr int kLeastRunKeys = kDecodeWarps * 32;
+inline constexpr int kDecodeWarps = 4;         // of a block of threads
+inline constexpr int kGroupKeys = 4 * 32;      // a block of the cache for each warp
+inline constexpr int kDecodeBlocks = 2 * 132;  // of threads, two a multiprocessor
+inline constexpr int kPartialsPerBlock = 2;
 
-struct DecodePlan {
-  int keys = kLeastRunKeys;     // of a run
-  std::vector<DecodeRun> runs;  // whole ones, then what is left of each row
-};
+// Groups of a row that hold keys in sight.
+VERNIER_HOST_DEVICE constexpr int GroupsOf(const DecodeRow& row) {
+  return (row.context + kGroupKeys - 1) / kGroupKeys - row.first_group;
+}
 
-// `tiles`: blocks of threads that a run takes, one for each tile of heads. Fills `first_partial`
-// and `partials` of `rows`, at most max(most_partials, rows) partials in all.
-DecodePlan PlanDecode(int tiles, int64_t most_partials, std::span<DecodeRow> rows);
+// Fills `first_group` and `line` of `rows`, for layers with a window of `window` keys (0: all), and
+// returns kDecodeBlocks shares. Every row has a context.
+std::vector<DecodeShare> ShareDecode(int tiles, int window, std::span<DecodeRow> rows);
 
 }  // namespace vernier::cuda

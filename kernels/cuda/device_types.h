@@ -50,19 +50,18 @@ struct DeviceNorm {
 // Rows that each hold the one new token of a sequence; a context of 0 is padding.
 struct DecodeRow {
   int32_t row = 0;
-  int32_t first_block = 0;    // into StepArrays::blocks
-  int32_t context = 0;        // keys that the row may see, its own included
-  int32_t first_partial = 0;  // what its runs of keys leave, to be merged
-  int32_t partials = 0;       // 0: its one run leaves the result itself
+  int32_t first_block = 0;  // into StepArrays::blocks
+  int32_t context = 0;      // keys that the row may see, its own included
+  int32_t first_group = 0;  // of keys in sight (decode_plan.h)
+  int32_t line = 0;         // groups of the rows before
 };
 
-// A run of keys of a decode row; a context of 0 is padding, behind all others.
-struct DecodeRun {
-  int32_t row = 0;
-  int32_t first_block = 0;  // of the row, into StepArrays::blocks
-  int32_t context = 0;      // of the row
-  int32_t first_key = 0;    // a multiple of the keys of a run
-  int32_t partial = -1;     // -1: the run is all of the row
+// What a block of threads attends to: `groups` of the line of decode_plan.h.
+struct DecodeShare {
+  int32_t row = 0;    // index of the first DecodeRow
+  int32_t tile = 0;   // of heads
+  int32_t group = 0;  // from the row's first_group on
+  int32_t groups = 0;
 };
 
 // Consecutive rows of one sequence that are attended together.
@@ -79,8 +78,6 @@ struct StepArrays {
   const int32_t* positions = nullptr;   // [rows]
   const int32_t* slots = nullptr;       // [rows]
   const int32_t* logit_rows = nullptr;  // [logit rows]
-  const DecodeRow* decode = nullptr;    // [decode rows]
-  const DecodeRun* runs = nullptr;      // [DecodeSplit::runs]
   const PrefillTile* tiles = nullptr;   // [tiles]
   const int32_t* blocks = nullptr;
 };

@@ -177,13 +177,14 @@ void LayerRunner::Do(const AttentionArgs& args) {
       .cache = CacheOf(args.layer, args.shape, args.kv_type),
       .query = workspace_.query.as<float>(),
       .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()}};
+  const DecodeSplit& split = batch_.SplitOf(args.shape.window);
   if (!HasTensorKernels(p.shape, p.cache.code)) {
-    Check(LaunchAttentionPlain(p, batch_.decode_rows, batch_.tiles, batch_.tile_rows, stream_),
-          "attention");
+    const PlainRows rows{split.rows, batch_.decode_rows, batch_.tiles, batch_.tile_rows};
+    Check(LaunchAttentionPlain(p, rows, stream_), "attention");
     return;
   }
   if (batch_.decode_rows > 0) {
-    Check(LaunchDecode(p, batch_.split, batch_.decode_rows, stream_), "attention of decode rows");
+    Check(LaunchDecode(p, split, batch_.decode_rows, stream_), "attention of decode rows");
   }
   if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
 }

@@ -1,8 +1,8 @@
 #include "kernels/cuda/workspace.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,25 +15,27 @@ namespace vernier::cuda {
 namespace {
 
 constexpr int64_t kAlignment = 256;
-constexpr int64_t kMostPartials = 8192;  // runs of all rows of a step, where rows are fewer
 constexpr int64_t kBlockTableBytes = 64 << 20;
 constexpr int64_t kCallBytes = 16 << 20;
+constexpr int64_t kShareBytes = kDecodeBlocks * static_cast<int64_t>(sizeof(DecodeShare));
+constexpr int64_t kArrays = 6 + 2 * kMostWindows;  // of a step
 constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
 
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return (value + by - 1) / by; }
 constexpr int64_t RoundUp(int64_t value, int64_t to) { return DivideUp(value, to) * to; }
 
-// Runs are rounded up to a power of two, so that few graphs serve all lengths.
-int64_t RunBytes(int64_t rows) {
-  return 2 * std::max(rows, kMostPartials) * static_cast<int64_t>(sizeof(DecodeRun));
-}
-
 int64_t StepBytes(const WorkspacePlan& plan) {
   const int64_t rows = RoundUp(plan.max_rows, kRowPadding);
-  const int64_t a_row = 3 * 4 + static_cast<int64_t>(sizeof(DecodeRow) + sizeof(PrefillTile));
+  const int64_t a_row =
+      3 * 4 + static_cast<int64_t>(kMostWindows * sizeof(DecodeRow) + sizeof(PrefillTile));
   const int64_t tables = rows * DivideUp(plan.max_context, kBlockTokens) * 4;
-  return rows * a_row + RoundUp(plan.max_logit_rows, kRowPadding) * 4 + RunBytes(plan.max_rows) +
-         std::min(tables, kBlockTableBytes) + 9 * kAlignment;
+  return rows * a_row + RoundUp(plan.max_logit_rows, kRowPadding) * 4 + kMostWindows * kShareBytes +
+         std::min(tables, kBlockTableBytes) + kArrays * kAlignment;
+}
+
+HeadShape HeadsOf(const AttentionShape& shape) {
+  return {
+      .num_heads = shape.num_heads, .num_kv_heads = shape.num_kv_heads, .head_dim = shape.head_dim};
 }
 
 // Places arrays one after the other in pinned memory and knows where they will be on the device.
@@ -118,6 +120,13 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
     return absl::InvalidArgumentError(absl::StrCat(
         "heads have ", shape.head_dim, " dimensions, the cuda backend takes ", kMostHeadDim));
   }
+  const int64_t line =
+      plan.max_rows * DivideUp(plan.max_context, kGroupKeys) * DecodeTiles(HeadsOf(shape));
+  if (line > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        plan.max_rows, " rows with contexts of ", plan.max_context, " tokens are ", line,
+        " groups of keys, the cuda backend counts ", std::numeric_limits<int32_t>::max()));
+  }
   Workspace w;
   w.plan = plan;
   w.kv_block_bytes = KvBlockBytes(plan.num_layers, shape, plan.widest_kv);
@@ -130,7 +139,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const int64_t logit_bytes = logit_rows * plan.vocab * 4;
   const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
   const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
-  const int64_t partials = std::max<int64_t>(rows, kMostPartials);
+  constexpr int64_t kPartialHeads = int64_t{kDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
   struct Wanted {
     DeviceBuffer* buffer;
     const char* what;
@@ -146,7 +155,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
       {&w.logits[0], "logits", logit_bytes},
       {&w.logits[1], "reference logits", logit_bytes},
       {&w.adjusted, "logits after penalties", logit_bytes},
-      {&w.partials, "split attention", partials * shape.num_heads * (shape.head_dim + 2) * 4},
+      {&w.partials, "split attention", kPartialHeads * (shape.head_dim + 2) * 4},
       {&w.step, "the arrays of a step", StepBytes(plan)},
       {&w.calls, "arguments of sampling", kCallBytes},
       {&w.results, "results of sampling", 2 * score_bytes},
@@ -175,26 +184,31 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   return w;
 }
 
-absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_rows,
+const DecodeSplit& DeviceBatch::SplitOf(int window) const {
+  for (const DecodeSplit& split : splits) {
+    if (split.rows != nullptr && split.window == window) return split;
+  }
+  return splits[0];
+}
+
+absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPadding& padding, int window,
                                         cudaStream_t stream, Workspace* workspace) {
   const AttentionShape& shape = workspace->plan.attention;
   const HeadShape heads{
       .num_heads = shape.num_heads, .num_kv_heads = shape.num_kv_heads, .head_dim = shape.head_dim};
   Rows sorted = SortRows(batch, heads);
-  const DecodePlan plan = PlanDecode(DecodeTiles(heads), kMostPartials, std::span(sorted.decode));
+  const int rows = padding.rows, logit_rows = padding.logit_rows;
   DeviceBatch out{.rows = rows,
                   .logit_rows = logit_rows,
                   .tiles = static_cast<int>(sorted.tiles.size()),
                   .tile_rows = sorted.tile_rows};
   out.decode_rows = static_cast<int>(sorted.decode.size()) + rows - batch.num_rows;
-  out.split = {.keys = plan.keys,
-               .runs = static_cast<int>(std::bit_ceil(plan.runs.size())),
-               .partials = workspace->partials.as<float>()};
+  const int windows = window > 0 ? 2 : 1;
   const int64_t most = (3 * rows + logit_rows) * int64_t{4} +
-                       out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +
-                       out.split.runs * static_cast<int64_t>(sizeof(DecodeRun)) +
+                       windows * out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +
+                       windows * kShareBytes +
                        out.tiles * static_cast<int64_t>(sizeof(PrefillTile)) +
-                       static_cast<int64_t>(batch.blocks.size_bytes()) + 9 * kAlignment;
+                       static_cast<int64_t>(batch.blocks.size_bytes()) + kArrays * kAlignment;
   uint8_t* host = workspace->staging.Take(most);
   if (host == nullptr) {
     // Earlier passes of this step are still to be read: wait for them.
@@ -216,9 +230,15 @@ absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_
   out.arrays.positions = packer.Add(batch.positions, rows, 0);
   out.arrays.slots = packer.Add(batch.slots, rows, scratch_slot);
   out.arrays.logit_rows = packer.Add(batch.logit_rows, logit_rows, 0);
-  out.arrays.decode =
-      packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow());
-  out.arrays.runs = packer.Add(std::span<const DecodeRun>(plan.runs), out.split.runs, DecodeRun());
+  for (int i = 0; i < windows; ++i) {
+    DecodeSplit& split = out.splits[i];
+    split = {.window = i == 0 ? 0 : window, .partials = workspace->partials.as<float>()};
+    const std::vector<DecodeShare> shares =
+        ShareDecode(DecodeTiles(heads), split.window, std::span(sorted.decode));
+    split.rows =
+        packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow());
+    split.shares = packer.Add(std::span<const DecodeShare>(shares), kDecodeBlocks, DecodeShare());
+  }
   out.arrays.tiles = packer.Add(std::span<const PrefillTile>(sorted.tiles), out.tiles, {});
   out.arrays.blocks = packer.Add(batch.blocks, static_cast<int64_t>(batch.blocks.size()), 0);
   const cudaError_t error =

@@ -19,6 +19,10 @@
 
 namespace vernier::cuda {
 
+// Windows of the layers of a step, the lack of one included, for which decode's keys are shared out
+// evenly; layers of others share them as if they had none.
+inline constexpr int kMostWindows = 2;
+
 // What a batch is to the kernels: its counts, and its arrays on the device.
 struct DeviceBatch {
   int rows = 0;  // padding included
@@ -26,8 +30,11 @@ struct DeviceBatch {
   int decode_rows = 0;
   int tiles = 0;      // runs of rows of one sequence
   int tile_rows = 0;  // of the largest
-  DecodeSplit split;
+  // By window; the first is that of layers without one.
+  DecodeSplit splits[kMostWindows];
   StepArrays arrays;
+
+  const DecodeSplit& SplitOf(int window) const;
 };
 
 // Pinned memory in which a step leaves what the device reads later: handed out in order, all free
@@ -75,11 +82,17 @@ struct Workspace {
   Staging returned;                    // results on their way to the host
 };
 
-// Copies a batch to workspace->step: rows padded to `rows` and logit rows to `logit_rows` (both at
-// least the batch's own), so that the addresses depend on these counts alone where every sequence
-// has one row. `values` in pinned memory stay until the stream is synchronized.
-// RESOURCE_EXHAUSTED when block tables are larger than their share of the workspace.
-absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_rows,
+// Rows that a batch is padded to; at least the batch's own.
+struct BatchPadding {
+  int rows = 0;
+  int logit_rows = 0;
+};
+
+// Copies a batch to workspace->step: padded, so that the addresses depend on these counts alone
+// where every sequence has one row. `values` in pinned memory stay until the stream is
+// synchronized. RESOURCE_EXHAUSTED when block tables are larger than their share of the workspace.
+// `window` is that of the layers that have one; 0: none has.
+absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPadding& padding, int window,
                                         cudaStream_t stream, Workspace* workspace);
 
 }  // namespace vernier::cuda
