@@ -42,6 +42,7 @@ struct DecodeSplit {
   // [kDecodeBlocks][kPartialsPerBlock][kDecodeHeads][2 + head_dim]: largest score (base 2), sum,
   // unnormalized values.
   float* partials = nullptr;
+  int* arrivals = nullptr;  // [kDecodeBlocks] zeros, and zeros again afterwards
 };
 
 // True where the tensor cores' kernels take a shape: head_dim 64, 96, 128 or 256, at most 64 heads
@@ -49,7 +50,7 @@ struct DecodeSplit {
 bool HasTensorKernels(const HeadShape& shape, KvCode cache);
 
 // REQUIRES: HasTensorKernels.
-cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split, int decode_rows,
+cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
                          cudaStream_t stream);
 // Rows of the sequence that a tile may have at most. REQUIRES: HasTensorKernels, for both.
 int PrefillTileRows(const HeadShape& shape);

@@ -1,7 +1,8 @@
 // Rows with one new token. As many blocks of threads as fit at once have equal shares of all keys,
 // and take them in turns, a row's for one tile of heads each. Each of four warps takes every fourth
 // block of the cache and keeps a ring of copies under way, into its next turns too; at the end of a
-// turn the warps' results are merged in order, and those of a row that was cut by a second kernel.
+// turn the warps' results are merged in order, and those of a row that was cut by whoever comes
+// last.
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/decode_tile.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -18,7 +19,7 @@ constexpr int kBlockOverheadBytes = 1 << 10;
 template <class Codes, int kHeadDim>
 struct DecodeLayout {
   static constexpr int kTileBytes = KvTile<Codes, kHeadDim>::kBytes;
-  static constexpr int kSlots = kTileBytes > (9 << 10) ? 2 : 3;
+  static constexpr int kSlots = 2;  // keys and values of a block
   static constexpr int kWarpBytes = kSlots * kTileBytes;
   // Lanes 4g + t write values g (or the pair 2g) of head 2t: all in different banks.
   static constexpr int kPartStride = kHeadDim + 4;
@@ -38,14 +39,21 @@ struct Work {
   int kv_head;
   int first_head;
   int heads;
-  int partial;  // -1: these are all keys of the row
+  // Where others have keys of the row for the tile too: what each leaves, in order.
+  int partial;        // of these keys; -1: there are no others
+  int first_partial;  // then the first of each block of threads from first_sharer + 1 on
+  int first_sharer;
+  int sharers;
 };
 
 // The turns of a block of threads.
 class Share {
  public:
   __device__ Share(const AttentionParameters& p, const DecodeSplit& split)
-      : p_(p), split_(split), share_(split.shares[blockIdx.x]) {}
+      : p_(p),
+        split_(split),
+        share_(split.shares[blockIdx.x]),
+        whole_share_(split.shares[0].groups) {}
 
   __device__ bool Next(Work* work) {
     if (share_.groups == 0) return false;
@@ -63,12 +71,21 @@ class Share {
     const int first_in_group = share_.tile % group_tiles * kDecodeHeads;
     work->first_head = work->kv_head * group + first_in_group;
     work->heads = min(kDecodeHeads, group - first_in_group);
-    const int own_partial = kPartialsPerBlock * static_cast<int>(blockIdx.x);
-    work->partial = groups == of_row ? -1 : is_first_ ? own_partial : own_partial + 1;
+    const int tiles = p_.shape.num_kv_heads * group_tiles;
+    work->partial = -1;
+    if (groups < of_row) {
+      const int own = kPartialsPerBlock * static_cast<int>(blockIdx.x);
+      work->partial = is_first_ ? own : own + 1;
+      const int begin = row.line * tiles + share_.tile * of_row;
+      work->first_sharer = begin / whole_share_;
+      work->sharers = (begin + of_row - 1) / whole_share_ - work->first_sharer + 1;
+      const bool begins = begin == work->first_sharer * whole_share_;
+      work->first_partial = kPartialsPerBlock * work->first_sharer + (begins ? 0 : 1);
+    }
     is_first_ = false;
     share_.groups -= groups;
     share_.group = 0;  // what is cut short ends the share
-    if (++share_.tile == p_.shape.num_kv_heads * group_tiles) {
+    if (++share_.tile == tiles) {
       share_.tile = 0;
       ++share_.row;
     }
@@ -79,6 +96,7 @@ class Share {
   const AttentionParameters& p_;
   const DecodeSplit& split_;
   DecodeShare share_;
+  int whole_share_;
   bool is_first_ = true;
 };
 
@@ -107,12 +125,12 @@ class Feed {
       constexpr int kScales = Kv::kBytes - Kv::kCodeBytes;
       if (slots == kSlotsPerBlock) {
         ExpectBytes(barrier, Kv::kBytes);
-        CopyBulk(to, from, Kv::kBytes, barrier);
+        CopyBulkOnce(to, from, Kv::kBytes, barrier);
       } else {
         ExpectBytes(barrier, slots * Kv::kSlotBytes + kScales);
-        CopyBulk(to, from, slots * Kv::kSlotBytes, barrier);
+        CopyBulkOnce(to, from, slots * Kv::kSlotBytes, barrier);
         if (kScales > 0) {
-          CopyBulk(to + Kv::kCodeBytes, from + Kv::kCodeBytes, kScales, barrier);
+          CopyBulkOnce(to + Kv::kCodeBytes, from + Kv::kCodeBytes, kScales, barrier);
         }
       }
     }
@@ -240,7 +258,7 @@ __device__ void MergeWarps(const AttentionParameters& p, const DecodeSplit& spli
 #pragma unroll
     for (int w = 0; w < kDecodeWarps; ++w) {
       const float* of_warp = part + w * kDecodeHeads * kStride;
-      const float weight = exp2f(of_warp[kHeadDim] - most);
+      const float weight = Exp2(of_warp[kHeadDim] - most);
       sum += of_warp[kHeadDim + 1] * weight;
       value += of_warp[column] * weight;
     }
@@ -257,6 +275,67 @@ __device__ void MergeWarps(const AttentionParameters& p, const DecodeSplit& spli
       out[0] = most;
       out[1] = sum;
     }
+  }
+}
+
+// Merges `count` partials of one row's head, a warp, in order: partial(i) is [2 + dim]. The loads
+// of several are under way at once.
+template <int kHeadDim, class Partial>
+__device__ void MergePartials(int count, const Partial& partial, const Matrix& out, int64_t at) {
+  constexpr int kColumns = kHeadDim / kWarpLanes;
+  const int lane = threadIdx.x % kWarpLanes;
+  float most = -FLT_MAX;
+  for (int i = lane; i < count; i += kWarpLanes) most = fmaxf(most, __ldcg(partial(i)));
+  most = ReduceWarp(most, Larger());
+  float sum = 0;
+  float values[kColumns] = {};
+  for (int first = 0; first < count; first += kWarpLanes) {
+    const int own = first + lane;
+    const float weight = own < count ? Exp2(__ldcg(partial(own)) - most) : 0.0f;
+    sum += ReduceWarp(own < count ? __ldcg(partial(own) + 1) * weight : 0.0f, Add());
+    const int here = min(kWarpLanes, count - first);
+#pragma unroll 8
+    for (int i = 0; i < here; ++i) {
+      const float of_part = __shfl_sync(0xffffffffu, weight, i);
+      const float* part = partial(first + i) + 2;
+#pragma unroll
+      for (int j = 0; j < kColumns; ++j) {
+        const int column = lane + j * kWarpLanes;
+        values[j] += __ldcg(part + column) * of_part;
+      }
+    }
+  }
+  const float inverse = __fdividef(1, sum);
+#pragma unroll
+  for (int j = 0; j < kColumns; ++j) {
+    const int column = lane + j * kWarpLanes;
+    Store(out.data, out.type, at + column, values[j] * inverse);
+  }
+}
+
+// Whoever comes last of those that share a row's keys for a tile merges what all have left.
+template <int kHeadDim>
+__device__ void MergeShared(const AttentionParameters& p, const DecodeSplit& split,
+                            const Work& work) {
+  __shared__ bool is_last;
+  __threadfence();  // of each thread's part of the partial
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int* const arrivals = split.arrivals + work.first_sharer;
+    is_last = atomicAdd(arrivals, 1) == work.sharers - 1;
+    if (is_last) *arrivals = 0;  // for the next layer
+    __threadfence();
+  }
+  __syncthreads();
+  if (!is_last) return;
+  for (int head = threadIdx.x / kWarpLanes; head < work.heads; head += kDecodeWarps) {
+    const auto partial = [&](int i) {
+      const int at = i == 0 ? work.first_partial : kPartialsPerBlock * (work.first_sharer + i);
+      return split.partials + (static_cast<int64_t>(at) * kDecodeHeads + head) * (kHeadDim + 2);
+    };
+    MergePartials<kHeadDim>(
+        work.sharers, partial, p.out,
+        work.row * p.out.stride + static_cast<int64_t>(work.first_head + head) * kHeadDim);
   }
 }
 
@@ -306,69 +385,8 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
     }
     __syncthreads();
     MergeWarps<Codes, kHeadDim>(p, split, work, parts);
+    if (work.partial >= 0) MergeShared<kHeadDim>(p, split, work);
   }
-}
-
-// Merges `count` partials of one row's head, a warp, in order: partial(i) is [2 + dim]. The loads
-// of several are under way at once.
-template <class Partial>
-__device__ void MergePartials(int count, int dim, const Partial& partial, const Matrix& out,
-                              int64_t at) {
-  constexpr int kColumns = kMostHeadDim / kWarpLanes;
-  const int lane = threadIdx.x % kWarpLanes;
-  float most = -FLT_MAX;
-  for (int i = lane; i < count; i += kWarpLanes) most = fmaxf(most, partial(i)[0]);
-  most = ReduceWarp(most, Larger());
-  float sum = 0;
-  float values[kColumns] = {};
-  for (int first = 0; first < count; first += kWarpLanes) {
-    const int own = first + lane;
-    const float weight = own < count ? exp2f(partial(own)[0] - most) : 0.0f;
-    sum += ReduceWarp(own < count ? partial(own)[1] * weight : 0.0f, Add());
-    const int here = min(kWarpLanes, count - first);
-#pragma unroll 4
-    for (int i = 0; i < here; ++i) {
-      const float of_part = __shfl_sync(0xffffffffu, weight, i);
-      const float* part = partial(first + i) + 2;
-#pragma unroll
-      for (int j = 0; j < kColumns; ++j) {
-        const int column = lane + j * kWarpLanes;
-        if (column < dim) values[j] += part[column] * of_part;
-      }
-    }
-  }
-#pragma unroll
-  for (int j = 0; j < kColumns; ++j) {
-    const int column = lane + j * kWarpLanes;
-    if (column < dim) Store(out.data, out.type, at + column, values[j] / sum);
-  }
-}
-
-// A warp a head of a row, where the row's keys for it were cut.
-__global__ void __launch_bounds__(kThreads)
-    MergeKernel(const AttentionParameters p, const DecodeSplit split) {
-  AwaitKernelAhead();
-  const int head = blockIdx.x * kDecodeWarps + threadIdx.x / kWarpLanes;
-  const DecodeRow row = split.rows[blockIdx.z];
-  if (head >= p.shape.num_heads || row.context == 0) return;
-  const int groups_a_block = split.shares[0].groups;
-  const int group = p.shape.num_heads / p.shape.num_kv_heads;
-  const int group_tiles = (group + kDecodeHeads - 1) / kDecodeHeads;
-  const int in_group = head % group;
-  const int tile = head / group * group_tiles + in_group / kDecodeHeads;
-  const int of_row = GroupsOf(row);
-  const int begin = row.line * p.shape.num_kv_heads * group_tiles + tile * of_row;
-  const int first = begin / groups_a_block, last = (begin + of_row - 1) / groups_a_block;
-  if (first == last) return;
-  const int dim = p.shape.head_dim;
-  const int own_first = kPartialsPerBlock * first + (begin % groups_a_block == 0 ? 0 : 1);
-  const auto partial = [&](int i) {
-    const int at = i == 0 ? own_first : kPartialsPerBlock * (first + i);
-    return split.partials +
-           (static_cast<int64_t>(at) * kDecodeHeads + in_group % kDecodeHeads) * (dim + 2);
-  };
-  MergePartials(last - first + 1, dim, partial, p.out,
-                row.row * p.out.stride + static_cast<int64_t>(head) * dim);
 }
 
 template <class Codes, int kHeadDim>
@@ -386,12 +404,9 @@ struct DecodeLauncher {
 
 }  // namespace
 
-cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split, int decode_rows,
+cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
                          cudaStream_t stream) {
-  const cudaError_t error = ForShape<DecodeLauncher>(p.shape, p.cache.code, p, split, stream);
-  if (error != cudaSuccess) return error;
-  const dim3 grid((p.shape.num_heads + kDecodeWarps - 1) / kDecodeWarps, 1, decode_rows);
-  return LaunchAfter(MergeKernel, grid, kThreads, 0, stream, p, split);
+  return ForShape<DecodeLauncher>(p.shape, p.cache.code, p, split, stream);
 }
 
 }  // namespace vernier::cuda

@@ -20,6 +20,11 @@ struct VisibleSlots {
   __device__ bool Has(int slot) const { return slot >= begin && slot < end; }
 };
 
+// Weights may be this power of two above 1, and scales of values this much above value_scale,
+// before sums are rescaled: together 2^7, far from fp16's largest number.
+inline constexpr float kScoreSlack = 4;
+inline constexpr float kScaleSlack = 8;
+
 __device__ inline uint32_t Transpose8x8(uint32_t pairs) {
   uint32_t out;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(out) : "r"(pairs));
@@ -45,10 +50,11 @@ struct DecodeTile {
   uint32_t q[Kv::kSteps][2];
   float out[Kv::kSteps][4];  // of dimensions 16 i; unnormalized, over `value_scale`
   float scores[kKeyTiles][4];
-  float largest[2];  // base 2
-  float rescale[2];  // of `out`, due before what the last scores add
+  float largest[2];  // scores, base 2, but for kScoreSlack
   float sum[2];
   float value_scale;
+  uint32_t away;  // of WidenedCodes
+  float inverse_value_scale;
 
   // `row` is the fp32 q of head g, or null.
   __device__ void Begin(float scale, const float* row) {
@@ -68,6 +74,8 @@ struct DecodeTile {
     largest[0] = largest[1] = -FLT_MAX;
     sum[0] = sum[1] = 0;
     value_scale = kLeastValueScale;
+    away = HeldInt8HalfAway();
+    inverse_value_scale = 1 / kLeastValueScale;
   }
 
   // Scores of a block's keys, and their weights over the largest score so far.
@@ -111,13 +119,6 @@ struct DecodeTile {
   // codes of 8 bits.
   __device__ void AddValues(const uint8_t* values, const VisibleSlots& visible) {
     if constexpr (Kv::kScaled) ScaleWeights(values, visible);
-    if (__any_sync(0xffffffffu, rescale[0] != 1 || rescale[1] != 1)) {
-#pragma unroll
-      for (int i = 0; i < Kv::kSteps; ++i) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) out[i][j] *= rescale[j % 2];
-      }
-    }
     uint32_t weights[kKeyTiles][2];
 #pragma unroll
     for (int i = 0; i < 2 * kKeyTiles; ++i) {
@@ -133,7 +134,7 @@ struct DecodeTile {
         LoadMatrix4Transposed(pointer.At(0, chunk), codes);
 #pragma unroll
         for (int i = 0; i < kKeyTiles; ++i) {
-          const WidenedCodes low(codes[2 * i]), high(codes[2 * i + 1]);
+          const WidenedCodes low(codes[2 * i], away), high(codes[2 * i + 1], away);
           const uint32_t a[4] = {low.Even(), low.Odd(), high.Even(), high.Odd()};
           Multiply<Scalar>(a, weights[i][0], weights[i][1], out[chunk]);
         }
@@ -177,7 +178,7 @@ struct DecodeTile {
     if constexpr (Kv::kScaled) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const WidenedCodes low(a[2 * i]), high(a[2 * i + 1]);
+        const WidenedCodes low(a[2 * i], away), high(a[2 * i + 1], away);
         const uint32_t pairs[4] = {low.First(), high.First(), low.Second(), high.Second()};
         Multiply<Scalar>(pairs, q[chunk + i][0], q[chunk + i][1], sums);
       }
@@ -186,22 +187,31 @@ struct DecodeTile {
     }
   }
 
+  // Scores become weights. What there is is rescaled, and the lanes of a head asked for the largest
+  // score, only where one is so much larger than those before that fp16 would not hold its weight.
   __device__ void Soften() {
+    float most[2] = {largest[0], largest[1]};
 #pragma unroll
-    for (int j = 0; j < 2; ++j) {
-      float most = largest[j];
+    for (int i = 0; i < 4 * kKeyTiles; ++i) {
+      most[i % 2] = fmaxf(most[i % 2], scores[i / 4][i % 4]);
+    }
+    if (__any_sync(0xffffffffu,
+                   most[0] > largest[0] + kScoreSlack || most[1] > largest[1] + kScoreSlack)) {
+      float rescale[2];
 #pragma unroll
-      for (int i = 0; i < 2 * kKeyTiles; ++i) most = fmaxf(most, scores[i / 2][i % 2 * 2 + j]);
-      most = ReduceKeys(most, [](float a, float b) { return fmaxf(a, b); });
-      rescale[j] = exp2f(largest[j] - most);
-      largest[j] = most;
-      sum[j] *= rescale[j];
-#pragma unroll
-      for (int i = 0; i < 2 * kKeyTiles; ++i) {
-        float& score = scores[i / 2][i % 2 * 2 + j];
-        score = exp2f(score - most);
-        sum[j] += score;
+      for (int j = 0; j < 2; ++j) {
+        most[j] = ReduceKeys(most[j], [](float a, float b) { return fmaxf(a, b); });
+        rescale[j] = Exp2(largest[j] - most[j]);
+        largest[j] = most[j];
+        sum[j] *= rescale[j];
       }
+      Rescale(rescale[0], rescale[1]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4 * kKeyTiles; ++i) {
+      float& score = scores[i / 4][i % 4];
+      score = Exp2(score - largest[i % 2]);
+      sum[i % 2] += score;
     }
   }
 
@@ -213,17 +223,27 @@ struct DecodeTile {
       scales[i] = visible.Has(i * 8 + g) ? Kv::Scale(values, i * 8 + g) : 0.0f;
       most = fmaxf(most, scales[i]);
     }
-    most = ReduceKeys(most, [](float a, float b) { return fmaxf(a, b); });
-    const float inverse = 1 / most;
-    if (most != value_scale) {
-      rescale[0] *= value_scale * inverse;
-      rescale[1] *= value_scale * inverse;
+    if (__any_sync(0xffffffffu, most > kScaleSlack * value_scale)) {
+      most = ReduceKeys(most, [](float a, float b) { return fmaxf(a, b); });
+      inverse_value_scale = 1 / most;
+      const float rescale = value_scale * inverse_value_scale;
       value_scale = most;
+      Rescale(rescale, rescale);
     }
 #pragma unroll
     for (int i = 0; i < 2 * kKeyTiles; ++i) {
-      scores[i / 2][i % 2 * 2] *= scales[i] * inverse;
-      scores[i / 2][i % 2 * 2 + 1] *= scales[i] * inverse;
+      const float relative = scales[i] * inverse_value_scale;
+      scores[i / 2][i % 2 * 2] *= relative;
+      scores[i / 2][i % 2 * 2 + 1] *= relative;
+    }
+  }
+
+  // `out` of heads 2t and 2t + 1.
+  __device__ void Rescale(float even, float odd) {
+#pragma unroll
+    for (int i = 0; i < Kv::kSteps; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) out[i][j] *= j % 2 == 0 ? even : odd;
     }
   }
 };

@@ -22,6 +22,13 @@ inline constexpr float kLog2E = 1.4426950408889634f;
 // Scales of values below this count as it: its inverse is finite, and 127 of it are nothing.
 inline constexpr float kLeastValueScale = 0x1p-100f;
 
+// 2^x; 0 where that is below the normal numbers.
+__device__ inline float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 __device__ inline void LoadMatrix4Transposed(uint32_t address, uint32_t* out) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
@@ -66,13 +73,21 @@ struct KvTile {
 // Four codes of 8 bits as two pairs: of neighbours, or of bytes two apart.
 struct WidenedCodes {
   uint32_t word;  // codes + 128
+  uint32_t away;
 
-  __device__ explicit WidenedCodes(uint32_t codes) : word(codes ^ 0x80808080u) {}
-  __device__ uint32_t First() const { return Int8HalfPair(word, 0x4140); }
-  __device__ uint32_t Second() const { return Int8HalfPair(word, 0x4342); }
-  __device__ uint32_t Even() const { return Int8HalfPair(word, 0x4240); }
-  __device__ uint32_t Odd() const { return Int8HalfPair(word, 0x4341); }
+  __device__ WidenedCodes(uint32_t codes, uint32_t away) : word(codes ^ 0x80808080u), away(away) {}
+  __device__ uint32_t First() const { return Int8HalfPair(word, 0x4140, away); }
+  __device__ uint32_t Second() const { return Int8HalfPair(word, 0x4342, away); }
+  __device__ uint32_t Even() const { return Int8HalfPair(word, 0x4240, away); }
+  __device__ uint32_t Odd() const { return Int8HalfPair(word, 0x4341, away); }
 };
+
+// kInt8HalfAway in a register: where the compiler knows the constant it copies it for each use.
+__device__ inline uint32_t HeldInt8HalfAway() {
+  uint32_t away;
+  asm volatile("mov.b32 %0, %1;" : "=r"(away) : "n"(kInt8HalfAway));
+  return away;
+}
 
 // Launcher<codes, head_dim>::Launch(arguments..) with the types of a shape.
 template <template <class, int> class Launcher, class... Arguments>

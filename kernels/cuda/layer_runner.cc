@@ -184,7 +184,7 @@ void LayerRunner::Do(const AttentionArgs& args) {
     return;
   }
   if (batch_.decode_rows > 0) {
-    Check(LaunchDecode(p, split, batch_.decode_rows, stream_), "attention of decode rows");
+    Check(LaunchDecode(p, split, stream_), "attention of decode rows");
   }
   if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
 }

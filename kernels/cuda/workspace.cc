@@ -107,8 +107,9 @@ uint8_t* Staging::Take(int64_t bytes) {
 
 int64_t Workspace::bytes() const {
   int64_t total = 0;
-  for (const DeviceBuffer* buffer : {&residual, &x, &y, &query, &attention, &hidden, &logits[0],
-                                     &logits[1], &adjusted, &partials, &step, &calls, &results}) {
+  for (const DeviceBuffer* buffer :
+       {&residual, &x, &y, &query, &attention, &hidden, &logits[0], &logits[1], &adjusted,
+        &partials, &arrivals, &step, &calls, &results}) {
     total += buffer->bytes();
   }
   return total;
@@ -156,6 +157,8 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
       {&w.logits[1], "reference logits", logit_bytes},
       {&w.adjusted, "logits after penalties", logit_bytes},
       {&w.partials, "split attention", kPartialHeads * (shape.head_dim + 2) * 4},
+      {&w.arrivals, "arrivals of split attention",
+       kDecodeBlocks * static_cast<int64_t>(sizeof(int))},
       {&w.step, "the arrays of a step", StepBytes(plan)},
       {&w.calls, "arguments of sampling", kCallBytes},
       {&w.results, "results of sampling", 2 * score_bytes},
@@ -177,6 +180,10 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
     if (!buffer.ok()) return buffer.status();
     *each.buffer = *std::move(buffer);
   }
+  // No stream waits for the default one.
+  cudaError_t error = cudaMemset(w.arrivals.as<void>(), 0, w.arrivals.bytes());
+  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  if (error != cudaSuccess) return StatusOf(error, "clearing arrivals");
   absl::Status status =
       w.staging.Create(std::min(kStagingBytes, 2 * (StepBytes(plan) + kCallBytes)));
   if (status.ok()) status = w.returned.Create(4 * score_bytes);
@@ -232,7 +239,9 @@ absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPadding& 
   out.arrays.logit_rows = packer.Add(batch.logit_rows, logit_rows, 0);
   for (int i = 0; i < windows; ++i) {
     DecodeSplit& split = out.splits[i];
-    split = {.window = i == 0 ? 0 : window, .partials = workspace->partials.as<float>()};
+    split = {.window = i == 0 ? 0 : window,
+             .partials = workspace->partials.as<float>(),
+             .arrivals = workspace->arrivals.as<int>()};
     const std::vector<DecodeShare> shares =
         ShareDecode(DecodeTiles(heads), split.window, std::span(sorted.decode));
     split.rows =

@@ -74,6 +74,7 @@ struct Workspace {
   DeviceBuffer logits[kLogitBuffers];  // [logit rows, vocab] fp32
   DeviceBuffer adjusted;               // [logit rows, vocab] fp32, of Sample
   DeviceBuffer partials;               // of split attention
+  DeviceBuffer arrivals;               // of those that split it: zeros between kernels
   DeviceBuffer kv;                     // [kv_blocks + 1, block]; the last takes what padding writes
   DeviceBuffer step;                   // the arrays of a batch
   DeviceBuffer calls;                  // the arguments of Sample and Score
