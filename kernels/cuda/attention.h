@@ -38,17 +38,21 @@ constexpr int DecodeTiles(const HeadShape& shape) {
 struct DecodeSplit {
   int window = 0;                       // 0: none
   const DecodeRow* rows = nullptr;      // [decode rows]
-  const DecodeShare* shares = nullptr;  // [kDecodeBlocks] of decode_plan.h
-  // [kDecodeBlocks][kPartialsPerBlock][kDecodeHeads][2 + head_dim]: largest score (base 2), sum,
-  // unnormalized values.
+  const DecodeShare* shares = nullptr;  // [kMostDecodeBlocks] of decode_plan.h
+  int blocks = 0;                       // of threads, that have shares
+  // [kMostDecodeBlocks][kPartialsPerBlock][kDecodeHeads][2 + head_dim]: largest score (base 2),
+  // sum, unnormalized values.
   float* partials = nullptr;
-  int* arrivals = nullptr;  // [kDecodeBlocks] zeros, and zeros again afterwards
+  int* arrivals = nullptr;  // [kMostDecodeBlocks] zeros, and zeros again afterwards
 };
 
 // True where the tensor cores' kernels take a shape: head_dim 64, 96, 128 or 256, at most 64 heads
 // to a key-value head, a cache of 8 or 16 bits.
 bool HasTensorKernels(const HeadShape& shape, KvCode cache);
 
+// Blocks of threads of decode that a multiprocessor has room for: codes of 8 bits take less room,
+// and more arithmetic to hide. 1 where there are no tensor kernels.
+int DecodeBlocksAtOnce(const HeadShape& shape, KvCode cache);
 // REQUIRES: HasTensorKernels.
 cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
                          cudaStream_t stream);

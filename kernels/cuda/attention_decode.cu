@@ -27,7 +27,8 @@ struct DecodeLayout {
   static constexpr int kBarriers = kParts + kDecodeWarps * kDecodeHeads * kPartStride * 4;
   static constexpr int kBytes = kBarriers + kDecodeWarps * kSlots * kBarrierBytes;
   static constexpr int kFit = kSharedBytes / (kBytes + kBlockOverheadBytes);
-  static constexpr int kBlocks = kFit < 2 ? kFit : 2;  // of threads on a multiprocessor
+  static constexpr int kMost = KvTile<Codes, kHeadDim>::kScaled ? 3 : 2;
+  static constexpr int kBlocks = kFit < kMost ? kFit : kMost;  // of threads on a multiprocessor
 };
 
 // What a block of threads does in one turn: keys of a row for the heads of a tile.
@@ -390,6 +391,14 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
 }
 
 template <class Codes, int kHeadDim>
+struct DecodeRoom {
+  static cudaError_t Launch(int* blocks) {
+    *blocks = DecodeLayout<Codes, kHeadDim>::kBlocks;
+    return cudaSuccess;
+  }
+};
+
+template <class Codes, int kHeadDim>
 struct DecodeLauncher {
   static cudaError_t Launch(const AttentionParameters& p, const DecodeSplit& split,
                             cudaStream_t stream) {
@@ -398,11 +407,17 @@ struct DecodeLauncher {
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes);
     if (error != cudaSuccess) return error;
-    return LaunchAfter(kernel, dim3(kDecodeBlocks), kThreads, Layout::kBytes, stream, p, split);
+    return LaunchAfter(kernel, dim3(split.blocks), kThreads, Layout::kBytes, stream, p, split);
   }
 };
 
 }  // namespace
+
+int DecodeBlocksAtOnce(const HeadShape& shape, KvCode cache) {
+  int blocks = 1;
+  if (HasTensorKernels(shape, cache)) ForShape<DecodeRoom>(shape, cache, &blocks);
+  return blocks;
+}
 
 cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
                          cudaStream_t stream) {

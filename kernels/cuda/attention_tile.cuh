@@ -33,7 +33,7 @@ struct WarpTile {
   float largest[2];         // of rows g and g + 8, base 2
   float sum[2];
   float value_scale;
-  uint32_t away;  // of WidenedCodes
+  uint32_t exponent;  // of WidenedCodes
 
   // `rows` gives the fp32 q of a row 0..15, or null.
   template <class Rows>
@@ -62,7 +62,7 @@ struct WarpTile {
     largest[0] = largest[1] = -FLT_MAX;
     sum[0] = sum[1] = 0;
     value_scale = kLeastValueScale;
-    away = HeldInt8HalfAway();
+    if constexpr (Kv::kScaled) exponent = HeldInt8HalfExponent();
   }
 
   // Adds kSlotsPerBlock keys from position `first_key`; row r sees positions [from(r), to(r)].
@@ -134,7 +134,7 @@ struct WarpTile {
     if constexpr (Kv::kScaled) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const WidenedCodes of_low(b[i], away), of_high(b[2 + i], away);
+        const WidenedCodes of_low(b[i], exponent), of_high(b[2 + i], exponent);
         Multiply<Scalar>(q[chunk + i], of_low.First(), of_low.Second(), low);
         Multiply<Scalar>(q[chunk + i], of_high.First(), of_high.Second(), high);
       }
@@ -154,7 +154,7 @@ struct WarpTile {
         LoadMatrix4Transposed(pointer.At(0, chunk), codes);
 #pragma unroll
         for (int step = 0; step < kKeyTiles / 2; ++step) {
-          const WidenedCodes low(codes[2 * step], away), high(codes[2 * step + 1], away);
+          const WidenedCodes low(codes[2 * step], exponent), high(codes[2 * step + 1], exponent);
           Multiply<Scalar>(weights[step], low.Even(), high.Even(), out[2 * chunk]);
           Multiply<Scalar>(weights[step], low.Odd(), high.Odd(), out[2 * chunk + 1]);
         }

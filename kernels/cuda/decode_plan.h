@@ -14,9 +14,10 @@
 
 namespace vernier::cuda {
 
-inline constexpr int kDecodeWarps = 4;         // of a block of threads
-inline constexpr int kGroupKeys = 4 * 32;      // a block of the cache for each warp
-inline constexpr int kDecodeBlocks = 2 * 132;  // of threads, two a multiprocessor
+inline constexpr int kDecodeWarps = 4;        // of a block of threads
+inline constexpr int kGroupKeys = 4 * 32;     // a block of the cache for each warp
+inline constexpr int kMultiprocessors = 132;  // of an H100 or H200
+inline constexpr int kMostDecodeBlocks = 3 * kMultiprocessors;  // of threads
 inline constexpr int kPartialsPerBlock = 2;
 
 // Groups of a row that hold keys in sight.
@@ -24,8 +25,14 @@ VERNIER_HOST_DEVICE constexpr int GroupsOf(const DecodeRow& row) {
   return (row.context + kGroupKeys - 1) / kGroupKeys - row.first_group;
 }
 
-// Fills `first_group` and `line` of `rows`, for layers with a window of `window` keys (0: all), and
-// returns kDecodeBlocks shares. Every row has a context.
-std::vector<DecodeShare> ShareDecode(int tiles, int window, std::span<DecodeRow> rows);
+struct DecodePlan {
+  int blocks = 0;                   // of threads
+  std::vector<DecodeShare> shares;  // [kMostDecodeBlocks], groups in the first `blocks` at most
+};
+
+// Of layers with a window of `window` keys (0: all) on multiprocessors that have room for
+// `blocks_at_once` blocks of threads, 1 to 3. Fills `first_group` and `line` of `rows`, all of
+// which have a context.
+DecodePlan PlanDecode(int tiles, int window, int blocks_at_once, std::span<DecodeRow> rows);
 
 }  // namespace vernier::cuda

@@ -53,7 +53,7 @@ struct DecodeTile {
   float largest[2];  // scores, base 2, but for kScoreSlack
   float sum[2];
   float value_scale;
-  uint32_t away;  // of WidenedCodes
+  uint32_t exponent;  // of WidenedCodes
   float inverse_value_scale;
 
   // `row` is the fp32 q of head g, or null.
@@ -74,7 +74,7 @@ struct DecodeTile {
     largest[0] = largest[1] = -FLT_MAX;
     sum[0] = sum[1] = 0;
     value_scale = kLeastValueScale;
-    away = HeldInt8HalfAway();
+    if constexpr (Kv::kScaled) exponent = HeldInt8HalfExponent();
     inverse_value_scale = 1 / kLeastValueScale;
   }
 
@@ -134,7 +134,7 @@ struct DecodeTile {
         LoadMatrix4Transposed(pointer.At(0, chunk), codes);
 #pragma unroll
         for (int i = 0; i < kKeyTiles; ++i) {
-          const WidenedCodes low(codes[2 * i], away), high(codes[2 * i + 1], away);
+          const WidenedCodes low(codes[2 * i], exponent), high(codes[2 * i + 1], exponent);
           const uint32_t a[4] = {low.Even(), low.Odd(), high.Even(), high.Odd()};
           Multiply<Scalar>(a, weights[i][0], weights[i][1], out[chunk]);
         }
@@ -178,7 +178,7 @@ struct DecodeTile {
     if constexpr (Kv::kScaled) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const WidenedCodes low(a[2 * i], away), high(a[2 * i + 1], away);
+        const WidenedCodes low(a[2 * i], exponent), high(a[2 * i + 1], exponent);
         const uint32_t pairs[4] = {low.First(), high.First(), low.Second(), high.Second()};
         Multiply<Scalar>(pairs, q[chunk + i][0], q[chunk + i][1], sums);
       }

@@ -19,6 +19,7 @@
 namespace vernier::cuda {
 
 inline constexpr float kLog2E = 1.4426950408889634f;
+inline constexpr int kMostTileThreads = 128;  // of a block, of decode and of prefill
 // Scales of values below this count as it: its inverse is finite, and 127 of it are nothing.
 inline constexpr float kLeastValueScale = 0x1p-100f;
 
@@ -73,20 +74,22 @@ struct KvTile {
 // Four codes of 8 bits as two pairs: of neighbours, or of bytes two apart.
 struct WidenedCodes {
   uint32_t word;  // codes + 128
-  uint32_t away;
+  uint32_t exponent;
 
-  __device__ WidenedCodes(uint32_t codes, uint32_t away) : word(codes ^ 0x80808080u), away(away) {}
-  __device__ uint32_t First() const { return Int8HalfPair(word, 0x4140, away); }
-  __device__ uint32_t Second() const { return Int8HalfPair(word, 0x4342, away); }
-  __device__ uint32_t Even() const { return Int8HalfPair(word, 0x4240, away); }
-  __device__ uint32_t Odd() const { return Int8HalfPair(word, 0x4341, away); }
+  __device__ WidenedCodes(uint32_t codes, uint32_t exponent)
+      : word(codes ^ 0x80808080u), exponent(exponent) {}
+  __device__ uint32_t First() const { return Int8HalfPair(word, 0x4140, exponent); }
+  __device__ uint32_t Second() const { return Int8HalfPair(word, 0x4342, exponent); }
+  __device__ uint32_t Even() const { return Int8HalfPair(word, 0x4240, exponent); }
+  __device__ uint32_t Odd() const { return Int8HalfPair(word, 0x4341, exponent); }
 };
 
-// kInt8HalfAway in a register: where the compiler knows the constant it copies it for each use.
-__device__ inline uint32_t HeldInt8HalfAway() {
-  uint32_t away;
-  asm volatile("mov.b32 %0, %1;" : "=r"(away) : "n"(kInt8HalfAway));
-  return away;
+// kInt8HalfExponent out of memory: an instruction takes one constant, and where the compiler knows
+// this one, it puts it there and the numbers of the bytes into a register anew for each pair.
+__device__ inline uint32_t HeldInt8HalfExponent() {
+  __shared__ volatile uint32_t held[kMostTileThreads];
+  held[threadIdx.x] = kInt8HalfExponent;
+  return held[threadIdx.x];
 }
 
 // Launcher<codes, head_dim>::Launch(arguments..) with the types of a shape.

@@ -25,20 +25,6 @@ HeadShape ShapeOf(const AttentionShape& shape) {
   return {shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.scale, shape.window};
 }
 
-KvCode CodeOf(KvType type) {
-  switch (type) {
-    case KvType::kF32:
-      return KvCode::kF32;
-    case KvType::kF16:
-      return KvCode::kF16;
-    case KvType::kBF16:
-      return KvCode::kBF16;
-    case KvType::kInt8:
-      return KvCode::kInt8;
-  }
-  return KvCode::kF32;
-}
-
 Gating GatingOf(ActivationKind kind) {
   switch (kind) {
     case ActivationKind::kSilu:

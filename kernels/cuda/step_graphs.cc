@@ -70,6 +70,7 @@ uint64_t FingerprintOf(std::span<const Call> calls, const DeviceBatch& batch) {
   for (const int count : {batch.rows, batch.logit_rows, batch.decode_rows, batch.tiles}) {
     fingerprint.Mix(uint64_t(count));
   }
+  for (const DecodeSplit& split : batch.splits) fingerprint.Mix(uint64_t(split.blocks));
   return fingerprint.hash();
 }
 

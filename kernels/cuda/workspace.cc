@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kAlignment = 256;
 constexpr int64_t kBlockTableBytes = 64 << 20;
 constexpr int64_t kCallBytes = 16 << 20;
-constexpr int64_t kShareBytes = kDecodeBlocks * static_cast<int64_t>(sizeof(DecodeShare));
+constexpr int64_t kShareBytes = kMostDecodeBlocks * static_cast<int64_t>(sizeof(DecodeShare));
 constexpr int64_t kArrays = 6 + 2 * kMostWindows;  // of a step
 constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
 
@@ -89,7 +89,37 @@ Rows SortRows(const Batch& batch, const HeadShape& shape) {
   return rows;
 }
 
+absl::Status CheckPlan(const WorkspacePlan& plan) {
+  if (plan.attention.head_dim > kMostHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat("heads have ", plan.attention.head_dim,
+                                                   " dimensions, the cuda backend takes ",
+                                                   kMostHeadDim));
+  }
+  constexpr int64_t kMostGroups = std::numeric_limits<int32_t>::max();
+  const int64_t groups = plan.max_rows * DivideUp(plan.max_context, kGroupKeys);
+  if (groups > kMostGroups / DecodeTiles(HeadsOf(plan.attention))) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        plan.max_rows, " rows with contexts of ", plan.max_context, " tokens are ", groups,
+        " groups of keys, the cuda backend counts ", kMostGroups, " over all tiles of heads"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+KvCode CodeOf(KvType type) {
+  switch (type) {
+    case KvType::kF32:
+      return KvCode::kF32;
+    case KvType::kF16:
+      return KvCode::kF16;
+    case KvType::kBF16:
+      return KvCode::kBF16;
+    case KvType::kInt8:
+      return KvCode::kInt8;
+  }
+  return KvCode::kF32;
+}
 
 absl::Status Staging::Create(int64_t bytes) {
   absl::StatusOr<PinnedBuffer> buffer = PinnedBuffer::Allocate(bytes, "the arguments of steps");
@@ -117,17 +147,7 @@ int64_t Workspace::bytes() const {
 
 absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const AttentionShape& shape = plan.attention;
-  if (shape.head_dim > kMostHeadDim) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "heads have ", shape.head_dim, " dimensions, the cuda backend takes ", kMostHeadDim));
-  }
-  const int64_t line =
-      plan.max_rows * DivideUp(plan.max_context, kGroupKeys) * DecodeTiles(HeadsOf(shape));
-  if (line > std::numeric_limits<int32_t>::max()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        plan.max_rows, " rows with contexts of ", plan.max_context, " tokens are ", line,
-        " groups of keys, the cuda backend counts ", std::numeric_limits<int32_t>::max()));
-  }
+  if (absl::Status status = CheckPlan(plan); !status.ok()) return status;
   Workspace w;
   w.plan = plan;
   w.kv_block_bytes = KvBlockBytes(plan.num_layers, shape, plan.widest_kv);
@@ -140,7 +160,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const int64_t logit_bytes = logit_rows * plan.vocab * 4;
   const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
   const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
-  constexpr int64_t kPartialHeads = int64_t{kDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
+  constexpr int64_t kPartialHeads = int64_t{kMostDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
   struct Wanted {
     DeviceBuffer* buffer;
     const char* what;
@@ -158,7 +178,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
       {&w.adjusted, "logits after penalties", logit_bytes},
       {&w.partials, "split attention", kPartialHeads * (shape.head_dim + 2) * 4},
       {&w.arrivals, "arrivals of split attention",
-       kDecodeBlocks * static_cast<int64_t>(sizeof(int))},
+       kMostDecodeBlocks * static_cast<int64_t>(sizeof(int))},
       {&w.step, "the arrays of a step", StepBytes(plan)},
       {&w.calls, "arguments of sampling", kCallBytes},
       {&w.results, "results of sampling", 2 * score_bytes},
@@ -198,19 +218,19 @@ const DecodeSplit& DeviceBatch::SplitOf(int window) const {
   return splits[0];
 }
 
-absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPadding& padding, int window,
+absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPlan& plan,
                                         cudaStream_t stream, Workspace* workspace) {
   const AttentionShape& shape = workspace->plan.attention;
   const HeadShape heads{
       .num_heads = shape.num_heads, .num_kv_heads = shape.num_kv_heads, .head_dim = shape.head_dim};
   Rows sorted = SortRows(batch, heads);
-  const int rows = padding.rows, logit_rows = padding.logit_rows;
+  const int rows = plan.rows, logit_rows = plan.logit_rows;
   DeviceBatch out{.rows = rows,
                   .logit_rows = logit_rows,
                   .tiles = static_cast<int>(sorted.tiles.size()),
                   .tile_rows = sorted.tile_rows};
   out.decode_rows = static_cast<int>(sorted.decode.size()) + rows - batch.num_rows;
-  const int windows = window > 0 ? 2 : 1;
+  const int windows = plan.window > 0 ? 2 : 1;
   const int64_t most = (3 * rows + logit_rows) * int64_t{4} +
                        windows * out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +
                        windows * kShareBytes +
@@ -238,15 +258,17 @@ absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPadding& 
   out.arrays.slots = packer.Add(batch.slots, rows, scratch_slot);
   out.arrays.logit_rows = packer.Add(batch.logit_rows, logit_rows, 0);
   for (int i = 0; i < windows; ++i) {
-    DecodeSplit& split = out.splits[i];
-    split = {.window = i == 0 ? 0 : window,
-             .partials = workspace->partials.as<float>(),
-             .arrivals = workspace->arrivals.as<int>()};
-    const std::vector<DecodeShare> shares =
-        ShareDecode(DecodeTiles(heads), split.window, std::span(sorted.decode));
-    split.rows =
-        packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow());
-    split.shares = packer.Add(std::span<const DecodeShare>(shares), kDecodeBlocks, DecodeShare());
+    const int window = i == 0 ? 0 : plan.window;
+    const DecodePlan decode =
+        PlanDecode(DecodeTiles(heads), window, DecodeBlocksAtOnce(heads, CodeOf(plan.kv_type)),
+                   std::span(sorted.decode));
+    out.splits[i] = {
+        .window = window,
+        .rows = packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow()),
+        .shares = packer.Add(std::span<const DecodeShare>(decode.shares), kMostDecodeBlocks, {}),
+        .blocks = decode.blocks,
+        .partials = workspace->partials.as<float>(),
+        .arrivals = workspace->arrivals.as<int>()};
   }
   out.arrays.tiles = packer.Add(std::span<const PrefillTile>(sorted.tiles), out.tiles, {});
   out.arrays.blocks = packer.Add(batch.blocks, static_cast<int64_t>(batch.blocks.size()), 0);

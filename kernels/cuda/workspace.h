@@ -23,6 +23,8 @@ namespace vernier::cuda {
 // evenly; layers of others share them as if they had none.
 inline constexpr int kMostWindows = 2;
 
+KvCode CodeOf(KvType type);
+
 // What a batch is to the kernels: its counts, and its arrays on the device.
 struct DeviceBatch {
   int rows = 0;  // padding included
@@ -54,7 +56,7 @@ class Staging {
 
 struct Workspace {
   // RESOURCE_EXHAUSTED with the plan's bytes and what is free, before anything is allocated;
-  // INVALID_ARGUMENT for a head size that no kernel takes.
+  // INVALID_ARGUMENT for a head size that no kernel takes, or more keys than decode can count.
   static absl::StatusOr<Workspace> Create(const WorkspacePlan& plan);
 
   int64_t query_width() const {
@@ -83,17 +85,18 @@ struct Workspace {
   Staging returned;                    // results on their way to the host
 };
 
-// Rows that a batch is padded to; at least the batch's own.
-struct BatchPadding {
-  int rows = 0;
+// What a batch is laid out for.
+struct BatchPlan {
+  int rows = 0;  // that it is padded to; at least its own
   int logit_rows = 0;
+  int window = 0;  // of the layers that have one; 0: none has
+  KvType kv_type = KvType::kF16;
 };
 
 // Copies a batch to workspace->step: padded, so that the addresses depend on these counts alone
 // where every sequence has one row. `values` in pinned memory stay until the stream is
 // synchronized. RESOURCE_EXHAUSTED when block tables are larger than their share of the workspace.
-// `window` is that of the layers that have one; 0: none has.
-absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPadding& padding, int window,
+absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPlan& plan,
                                         cudaStream_t stream, Workspace* workspace);
 
 }  // namespace vernier::cuda

@@ -49,9 +49,9 @@ TEST(DecodePlanTest, EveryGroupOfEveryTileIsInOneShare) {
     for (const int tiles : {1, 3, 8}) {
       for (const int window : {0, 1, 128, 700}) {
         std::vector<DecodeRow> rows = RowsOf(contexts);
-        const std::vector<DecodeShare> shares = ShareDecode(tiles, window, std::span(rows));
-        ASSERT_EQ(shares.size(), kDecodeBlocks);
-        for (const auto& [where, counts] : Walk(tiles, rows, shares)) {
+        const DecodePlan plan = PlanDecode(tiles, window, 2, std::span(rows));
+        ASSERT_EQ(plan.shares.size(), kMostDecodeBlocks);
+        for (const auto& [where, counts] : Walk(tiles, rows, plan.shares)) {
           EXPECT_EQ(std::count(counts.begin(), counts.end(), 1), std::ssize(counts))
               << "row " << where.first << ", tile " << where.second;
         }
@@ -63,18 +63,19 @@ TEST(DecodePlanTest, EveryGroupOfEveryTileIsInOneShare) {
 TEST(DecodePlanTest, SharesAreEqualButForTheLast) {
   for (const std::vector<int>& contexts : kContexts) {
     std::vector<DecodeRow> rows = RowsOf(contexts);
-    const std::vector<DecodeShare> shares = ShareDecode(8, 0, std::span(rows));
+    const DecodePlan plan = PlanDecode(8, 0, 3, std::span(rows));
     bool is_last = false;
-    for (const DecodeShare& share : shares) {
-      EXPECT_LE(share.groups, is_last ? 0 : shares[0].groups);
-      is_last |= share.groups < shares[0].groups;
+    for (int i = 0; i < kMostDecodeBlocks; ++i) {
+      const int groups = plan.shares[i].groups;
+      EXPECT_LE(groups, is_last || i >= plan.blocks ? 0 : plan.shares[0].groups);
+      is_last |= groups < plan.shares[0].groups;
     }
   }
 }
 
 TEST(DecodePlanTest, KeysOutOfTheWindowAreInNoShare) {
   std::vector<DecodeRow> rows = RowsOf({1000, 100, 513});
-  ShareDecode(2, 256, std::span(rows));
+  PlanDecode(2, 256, 2, std::span(rows));
   EXPECT_EQ(rows[0].first_group, (1000 - 256) / kGroupKeys);
   EXPECT_EQ(rows[1].first_group, 0);
   EXPECT_EQ(rows[2].first_group, 2) << "keys 257 on are in sight";
@@ -82,10 +83,17 @@ TEST(DecodePlanTest, KeysOutOfTheWindowAreInNoShare) {
   EXPECT_EQ(rows[2].line, rows[1].line + 1);
 }
 
+TEST(DecodePlanTest, ManyGroupsTakeAllThatAMultiprocessorHasRoomFor) {
+  std::vector<DecodeRow> few = RowsOf({1040, 1040}), many = RowsOf(std::vector<int>(256, 1040));
+  EXPECT_EQ(PlanDecode(8, 0, 3, std::span(few)).blocks, 2 * kMultiprocessors);
+  EXPECT_EQ(PlanDecode(8, 0, 3, std::span(many)).blocks, 3 * kMultiprocessors);
+  EXPECT_EQ(PlanDecode(8, 0, 1, std::span(many)).blocks, kMultiprocessors);
+}
+
 TEST(DecodePlanTest, NoRowsLeaveEmptyShares) {
-  const std::vector<DecodeShare> shares = ShareDecode(8, 0, {});
-  ASSERT_EQ(shares.size(), kDecodeBlocks);
-  for (const DecodeShare& share : shares) EXPECT_EQ(share.groups, 0);
+  const DecodePlan plan = PlanDecode(8, 0, 2, {});
+  ASSERT_EQ(plan.shares.size(), kMostDecodeBlocks);
+  for (const DecodeShare& share : plan.shares) EXPECT_EQ(share.groups, 0);
 }
 
 }  // namespace
