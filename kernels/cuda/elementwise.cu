@@ -3,6 +3,7 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/int8_rows.cuh"
+#include "kernels/cuda/kv_layer.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/weight_decode.cuh"
 
@@ -255,11 +256,10 @@ __device__ void FinishHead(const HeadsParameters& p, int64_t row, int head, int6
     for (int i = lane; i < dim; i += kWarpLanes) out[i] = values[i];
     return;
   }
-  const int64_t head_slots =
-      (static_cast<int64_t>(is_v ? p.shape.num_kv_heads : 0) + kv_head) * kSlotsPerBlock;
   uint8_t* block = p.cache.data + slot / kSlotsPerBlock * p.cache.block_bytes;
-  const int64_t at = (head_slots + slot % kSlotsPerBlock) * dim;
-  for (int i = lane; i < dim; i += kWarpLanes) Store(block, p.cache.type, at + i, values[i]);
+  const int cached = is_v ? p.shape.num_kv_heads + kv_head : kv_head;
+  StoreKvHead(p.cache.code, values, dim, static_cast<int>(slot % kSlotsPerBlock),
+              block + HeadOffset(p.cache.code, dim, cached));
 }
 
 // `heads` holds first the cosine and sine of each pair, then a head a warp.

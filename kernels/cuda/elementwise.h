@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device_types.h"
+#include "kernels/cuda/kv_layer.h"
 
 namespace vernier::cuda {
 

@@ -188,15 +188,21 @@ struct Nf4Decoder {
   };
 };
 
-template <class Scalar>
-__device__ inline uint32_t Int8Pair(uint32_t word, int pair);
-// A byte b behind the exponent of 1024 is 1024 + b.
-template <>
-__device__ inline uint32_t Int8Pair<__half>(uint32_t word, int pair) {
-  const uint32_t biased = __byte_perm(word, 0x64646464, pair == 0 ? 0x4140 : 0x4342);
+// Two codes + 128 as fp16: bytes i and j of a word for 0x4j4i. A byte b behind the exponent of
+// 1024, of which `exponent` has four, is 1024 + b.
+inline constexpr uint32_t kInt8HalfExponent = 0x64646464;
+__device__ inline uint32_t Int8HalfPair(uint32_t word, uint32_t bytes, uint32_t exponent) {
+  const uint32_t biased = __byte_perm(word, exponent, bytes);
   const __half2 value = __hsub2(*reinterpret_cast<const __half2*>(&biased),
                                 __half2half2(__ushort_as_half(0x6480)));  // 1024 + 128
   return *reinterpret_cast<const uint32_t*>(&value);
+}
+
+template <class Scalar>
+__device__ inline uint32_t Int8Pair(uint32_t word, int pair);
+template <>
+__device__ inline uint32_t Int8Pair<__half>(uint32_t word, int pair) {
+  return Int8HalfPair(word, pair == 0 ? 0x4140 : 0x4342, kInt8HalfExponent);
 }
 // bf16 has seven bits of mantissa: the low seven count from 128, and the eighth chooses whether 128
 // or 256 is taken away, both exact.

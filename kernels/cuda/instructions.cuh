@@ -123,6 +123,20 @@ __device__ inline void CopyBulk(uint32_t to, const uint8_t* from, int bytes, uin
       : "memory");
 }
 
+// The same of what is read once: it makes room in the L2 cache first.
+__device__ inline void CopyBulkOnce(uint32_t to, const uint8_t* from, int bytes, uint32_t barrier) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 policy;\n"
+      "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1], "
+      "%2, [%3], policy;\n"
+      "}\n" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
 template <class Scalar>
 __device__ inline Scalar Round(float value);
 template <>

@@ -25,13 +25,6 @@ HeadShape ShapeOf(const AttentionShape& shape) {
   return {shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.scale, shape.window};
 }
 
-// REQUIRES: HasKvType.
-Scalar ScalarOf(KvType type) {
-  VERNIER_CHECK(TraitsOf(type).scale_bytes == 0);
-  if (type == KvType::kF32) return Scalar::kF32;
-  return type == KvType::kF16 ? Scalar::kF16 : Scalar::kBF16;
-}
-
 Gating GatingOf(ActivationKind kind) {
   switch (kind) {
     case ActivationKind::kSilu:
@@ -162,7 +155,7 @@ KvLayer LayerRunner::CacheOf(int layer, const AttentionShape& shape, KvType type
   VERNIER_CHECK(layer >= 0 && layer < workspace_.plan.num_layers);
   VERNIER_CHECK(KvHeadBytes(shape, type) <= KvHeadBytes(shape, workspace_.plan.widest_kv));
   return {workspace_.kv.as<uint8_t>() + KvBlockBytes(layer, shape, type), workspace_.kv_block_bytes,
-          ScalarOf(type)};
+          CodeOf(type)};
 }
 
 void LayerRunner::Do(const AttentionInArgs& args) {
@@ -200,13 +193,14 @@ void LayerRunner::Do(const AttentionArgs& args) {
       .cache = CacheOf(args.layer, args.shape, args.kv_type),
       .query = workspace_.query.as<float>(),
       .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()}};
-  if (!HasTensorKernels(p.shape, p.cache.type)) {
-    Check(LaunchAttentionPlain(p, batch_.decode_rows, batch_.tiles, batch_.tile_rows, stream_),
-          "attention");
+  const DecodeSplit& split = batch_.SplitOf(args.shape.window);
+  if (!HasTensorKernels(p.shape, p.cache.code)) {
+    const PlainRows rows{split.rows, batch_.decode_rows, batch_.tiles, batch_.tile_rows};
+    Check(LaunchAttentionPlain(p, rows, stream_), "attention");
     return;
   }
   if (batch_.decode_rows > 0) {
-    Check(LaunchDecode(p, batch_.split, batch_.decode_rows, stream_), "attention of decode rows");
+    Check(LaunchDecode(p, split, stream_), "attention of decode rows");
   }
   if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
 }

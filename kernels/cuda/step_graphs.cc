@@ -69,10 +69,10 @@ uint64_t FingerprintOf(std::span<const Call> calls, const DeviceBatch& batch) {
     fingerprint.Mix(uint64_t(call.index()));
     std::visit([&](const auto& args) { fingerprint.Mix(args); }, call);
   }
-  for (const int count : {batch.rows, batch.logit_rows, batch.decode_rows, batch.tiles,
-                          batch.split.keys, batch.split.splits}) {
+  for (const int count : {batch.rows, batch.logit_rows, batch.decode_rows, batch.tiles}) {
     fingerprint.Mix(uint64_t(count));
   }
+  for (const DecodeSplit& split : batch.splits) fingerprint.Mix(uint64_t(split.blocks));
   return fingerprint.hash();
 }
 
