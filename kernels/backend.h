@@ -56,7 +56,8 @@ struct Vector {
 };
 
 // How x enters products with int8 and NF4 weights; products with others always take it in full.
-// kInt8 rounds each 64 inputs to whole numbers of one scale, their largest magnitude / 127.
+// kInt8 rounds inputs to whole numbers of one scale, their largest magnitude / 127: each 64 inputs
+// on the CPU, a row's on CUDA (kernels/cuda/README.md).
 enum class Activations : uint8_t { kFull, kInt8 };
 
 // y = x W^T (+ bias).
@@ -315,8 +316,8 @@ class Backend {
 
   // Whether AttentionIn and Attention take `type`; those without scales always.
   virtual bool HasKvType(KvType type) const;
-  // Whether products take `activations`; kFull always.
-  virtual bool HasActivations(Activations activations) const;
+  // Whether products with weights of `format` take `activations`; kFull always.
+  virtual bool HasActivations(Activations activations, FormatId format) const;
 
   // Called once, after the weights. RESOURCE_EXHAUSTED with the bytes wanted when memory is short.
   virtual absl::Status CreateWorkspace(const WorkspacePlan& plan) = 0;
@@ -350,7 +351,7 @@ class Backend {
 };
 
 inline std::optional<WeightSource> Backend::Values(const Weight&) const { return std::nullopt; }
-inline bool Backend::HasActivations(Activations activations) const {
+inline bool Backend::HasActivations(Activations activations, FormatId) const {
   return activations == Activations::kFull;
 }
 inline bool Backend::HasKvType(KvType type) const { return TraitsOf(type).scale_bytes == 0; }

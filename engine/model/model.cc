@@ -102,6 +102,17 @@ FormatId PrecisionOf(const VariantWeights& variant) {
   return most;
 }
 
+// The formats whose products `activations` may change: those of fewer than 16 bits, or all where
+// there are none.
+std::vector<FormatId> MultipliedFormats(const VariantSpec& variant) {
+  std::vector<FormatId> all, quantized;
+  for (const FormatRule& rule : variant.formats) {
+    all.push_back(rule.format);
+    if (FormatOf(rule.format).bits < 16) quantized.push_back(rule.format);
+  }
+  return quantized.empty() ? all : quantized;
+}
+
 // INVALID_ARGUMENT naming the first variant that asks for what the backend lacks.
 absl::Status CheckBackendHas(const std::vector<VariantSpec>& variants, const Backend& backend) {
   const auto lacks = [&](const VariantSpec& variant, const char* key, const char* value,
@@ -110,8 +121,10 @@ absl::Status CheckBackendHas(const std::vector<VariantSpec>& variants, const Bac
                          absl::StrCat(known, " on this backend (", backend.Describe(), ")")});
   };
   for (const VariantSpec& variant : variants) {
-    if (!backend.HasActivations(variant.activations)) {
-      return lacks(variant, "activations", ActivationsName(variant.activations), "full");
+    for (const FormatId format : MultipliedFormats(variant)) {
+      if (backend.HasActivations(variant.activations, format)) continue;
+      return lacks(variant, "activations", ActivationsName(variant.activations),
+                   absl::StrCat("full with ", FormatOf(format).name, " weights"));
     }
     if (backend.HasKvType(variant.kv)) continue;
     std::vector<absl::string_view> known;

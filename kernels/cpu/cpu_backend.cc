@@ -60,7 +60,7 @@ class CpuBackend final : public Backend {
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
   bool HasKvType(KvType) const override { return true; }
-  bool HasActivations(Activations activations) const override {
+  bool HasActivations(Activations activations, FormatId) const override {
     return activations == Activations::kFull || kernels_.digits != nullptr;
   }
   void Forget(std::span<const int32_t> blocks) override;

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device_types.h"
+#include "kernels/cuda/kv_layer.h"
 
 namespace vernier::cuda {
 
@@ -24,32 +25,49 @@ struct AttentionParameters {
   Matrix out;                    // [rows, heads * head_dim]
 };
 
-// Keys that a warp of the decode kernel reads at once are a block of the cache.
-inline constexpr int kDecodeWarps = 4;
-inline constexpr int kLeastSplitKeys = kDecodeWarps * kSlotsPerBlock;
 inline constexpr int kMostHeadDim = 256;
+inline constexpr int kDecodeHeads = 8;  // of a group, that a block of threads attends with
 
-// How decode's keys are cut: split s of a row has keys [s, s + 1) * keys.
+// Blocks of threads that a run of keys takes in decode.
+constexpr int DecodeTiles(const HeadShape& shape) {
+  const int group = shape.num_heads / shape.num_kv_heads;
+  return shape.num_kv_heads * ((group + kDecodeHeads - 1) / kDecodeHeads);
+}
+
+// The rows with one new token, and how their keys are shared out in layers of one window.
 struct DecodeSplit {
-  int keys = kLeastSplitKeys;  // a multiple of kLeastSplitKeys
-  int splits = 1;              // enough for the longest context
-  // [decode rows][splits][heads][2 + head_dim]: largest score (base 2), sum, unnormalized values.
+  int window = 0;                       // 0: none
+  const DecodeRow* rows = nullptr;      // [decode rows]
+  const DecodeShare* shares = nullptr;  // [kMostDecodeBlocks] of decode_plan.h
+  int blocks = 0;                       // of threads, that have shares
+  // [kMostDecodeBlocks][kPartialsPerBlock][kDecodeHeads][2 + head_dim]: largest score (base 2),
+  // sum, unnormalized values.
   float* partials = nullptr;
+  int* arrivals = nullptr;  // [kMostDecodeBlocks] zeros, and zeros again afterwards
 };
 
 // True where the tensor cores' kernels take a shape: head_dim 64, 96, 128 or 256, at most 64 heads
-// to a key-value head, a cache of 16 bits.
-bool HasTensorKernels(const HeadShape& shape, Scalar cache);
+// to a key-value head, a cache of 8 or 16 bits.
+bool HasTensorKernels(const HeadShape& shape, KvCode cache);
 
+// Blocks of threads of decode that a multiprocessor has room for: codes of 8 bits take less room,
+// and more arithmetic to hide. 1 where there are no tensor kernels.
+int DecodeBlocksAtOnce(const HeadShape& shape, KvCode cache);
 // REQUIRES: HasTensorKernels.
-cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split, int decode_rows,
+cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
                          cudaStream_t stream);
 // Rows of the sequence that a tile may have at most. REQUIRES: HasTensorKernels, for both.
 int PrefillTileRows(const HeadShape& shape);
 cudaError_t LaunchPrefill(const AttentionParameters& p, int tiles, cudaStream_t stream);
 
+struct PlainRows {
+  const DecodeRow* decode = nullptr;  // [decode_rows]
+  int decode_rows = 0;
+  int tiles = 0;
+  int tile_rows = 0;  // of the largest
+};
 // Both kinds of rows of any shape. REQUIRES: head_dim <= kMostHeadDim.
-cudaError_t LaunchAttentionPlain(const AttentionParameters& p, int decode_rows, int tiles,
-                                 int tile_rows, cudaStream_t stream);
+cudaError_t LaunchAttentionPlain(const AttentionParameters& p, const PlainRows& rows,
+                                 cudaStream_t stream);
 
 }  // namespace vernier::cuda

@@ -4,7 +4,7 @@
 #include <cfloat>
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/kv_layer.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace vernier::cuda {
@@ -28,26 +28,32 @@ __device__ void AttendHead(const AttentionParameters& p, const Keys& keys, int h
   const int64_t row_head = keys.row * p.shape.num_heads + head;
   const float* query = p.query + row_head * dim;
   const int first = p.shape.window > 0 ? max(0, keys.position - p.shape.window + 1) : 0;
-  const int64_t value_offset = static_cast<int64_t>(p.shape.num_kv_heads) * kSlotsPerBlock * dim;
+  const KvCode code = p.cache.code;
+  const int64_t key_offset = HeadOffset(code, dim, kv_head);
+  const int64_t value_offset = HeadOffset(code, dim, p.shape.num_kv_heads + kv_head);
   float out[kDimsPerLane] = {};
   float largest = -FLT_MAX, sum = 0;
   for (int key = first + warp; key <= keys.position; key += kWarps) {
     const int32_t block = p.step.blocks[keys.first_block + key / kSlotsPerBlock];
     const uint8_t* data = p.cache.data + block * p.cache.block_bytes;
-    const int64_t at =
-        (static_cast<int64_t>(kv_head) * kSlotsPerBlock + key % kSlotsPerBlock) * dim;
+    const uint8_t* of_keys = data + key_offset;
+    const uint8_t* of_values = data + value_offset;
+    const int slot = key % kSlotsPerBlock;
     float dot = 0;
-    for (int i = lane; i < dim; i += kWarpLanes) dot += query[i] * Load(data, p.cache.type, at + i);
-    const float score = ReduceWarp(dot, Add()) * p.shape.scale;
+    for (int i = lane; i < dim; i += kWarpLanes) {
+      dot += query[i] * LoadKv(code, of_keys, dim, slot, i);
+    }
+    const float score =
+        ReduceWarp(dot, Add()) * p.shape.scale * KvScaleAt(code, of_keys, dim, slot);
     const float most = fmaxf(largest, score);
     const float rescale = expf(largest - most), weight = expf(score - most);
     largest = most;
     sum = sum * rescale + weight;
+    const float of_code = weight * KvScaleAt(code, of_values, dim, slot);
 #pragma unroll
     for (int j = 0; j < kDimsPerLane; ++j) {
       const int i = lane + j * kWarpLanes;
-      if (i < dim)
-        out[j] = out[j] * rescale + weight * Load(data, p.cache.type, value_offset + at + i);
+      if (i < dim) out[j] = out[j] * rescale + of_code * LoadKv(code, of_values, dim, slot, i);
     }
   }
   parts[warp][0] = largest;
@@ -67,9 +73,10 @@ __device__ void AttendHead(const AttentionParameters& p, const Keys& keys, int h
   }
 }
 
-__global__ void __launch_bounds__(kThreads) PlainDecodeKernel(const AttentionParameters p) {
+__global__ void __launch_bounds__(kThreads)
+    PlainDecodeKernel(const AttentionParameters p, const DecodeRow* const rows) {
   AwaitKernelAhead();
-  const DecodeRow row = p.step.decode[blockIdx.x];
+  const DecodeRow row = rows[blockIdx.x];
   if (row.context == 0) return;
   AttendHead(p, {row.row, row.first_block, row.context - 1}, blockIdx.y);
 }
@@ -85,15 +92,16 @@ __global__ void __launch_bounds__(kThreads) PlainPrefillKernel(const AttentionPa
 
 }  // namespace
 
-cudaError_t LaunchAttentionPlain(const AttentionParameters& p, int decode_rows, int tiles,
-                                 int tile_rows, cudaStream_t stream) {
-  if (decode_rows > 0) {
-    const cudaError_t error = LaunchAfter(PlainDecodeKernel, dim3(decode_rows, p.shape.num_heads),
-                                          kThreads, 0, stream, p);
+cudaError_t LaunchAttentionPlain(const AttentionParameters& p, const PlainRows& rows,
+                                 cudaStream_t stream) {
+  const auto heads = static_cast<unsigned>(p.shape.num_heads);
+  if (rows.decode_rows > 0) {
+    const cudaError_t error = LaunchAfter(PlainDecodeKernel, dim3(rows.decode_rows, heads),
+                                          kThreads, 0, stream, p, rows.decode);
     if (error != cudaSuccess) return error;
   }
-  if (tiles == 0) return cudaSuccess;
-  return LaunchAfter(PlainPrefillKernel, dim3(tiles, p.shape.num_heads, tile_rows), kThreads, 0,
+  if (rows.tiles == 0) return cudaSuccess;
+  return LaunchAfter(PlainPrefillKernel, dim3(rows.tiles, heads, rows.tile_rows), kThreads, 0,
                      stream, p);
 }
 

@@ -12,10 +12,11 @@ constexpr int kThreads = kWarps * kWarpLanes;
 constexpr int kTileRowsInAll = kWarps * kRowsPerWarp;
 constexpr int kStages = 2;
 
-template <class Scalar, int kHeadDim>
+template <class Codes, int kHeadDim>
 __global__ void __launch_bounds__(kThreads) PrefillKernel(const AttentionParameters p) {
-  using Tile = WarpTile<Scalar, kHeadDim>;
-  extern __shared__ __align__(16) uint8_t shared[];
+  using Tile = WarpTile<Codes, kHeadDim>;
+  constexpr int kTileBytes = KvTile<Codes, kHeadDim>::kBytes;
+  extern __shared__ __align__(128) uint8_t shared[];
   AwaitKernelAhead();
   const PrefillTile rows = p.step.tiles[blockIdx.x];
   const int kv_head = blockIdx.y, group = p.shape.num_heads / p.shape.num_kv_heads;
@@ -39,18 +40,18 @@ __global__ void __launch_bounds__(kThreads) PrefillKernel(const AttentionParamet
   const int end = rows.first_position + rows.num_rows;  // keys that any row sees
   const int first_block = first_visible(rows.first_position) / kSlotsPerBlock;
   const int last_block = (end - 1) / kSlotsPerBlock;
-  const auto stage_keys = [&](int block) {
-    return reinterpret_cast<Scalar*>(shared) + block % kStages * 2 * Tile::kBlockValues;
-  };
+  const auto stage_keys = [&](int block) { return shared + block % kStages * 2 * kTileBytes; };
   const auto fetch = [&](int block) {
     if (block <= last_block) {
       const int32_t at = p.step.blocks[rows.first_block + block];
       const int valid = end - block * kSlotsPerBlock;
-      Scalar* keys = stage_keys(block);
-      CopyHead<Scalar, kHeadDim>(HeadOfBlock<Scalar>(p, at, false, kv_head), valid, threadIdx.x,
-                                 kThreads, keys);
-      CopyHead<Scalar, kHeadDim>(HeadOfBlock<Scalar>(p, at, true, kv_head), valid, threadIdx.x,
-                                 kThreads, keys + Tile::kBlockValues);
+      const uint8_t* from = p.cache.data + at * p.cache.block_bytes;
+      uint8_t* keys = stage_keys(block);
+      CopyHead<Codes, kHeadDim>(from + HeadOffset(p.cache.code, kHeadDim, kv_head), valid,
+                                threadIdx.x, kThreads, keys);
+      CopyHead<Codes, kHeadDim>(
+          from + HeadOffset(p.cache.code, kHeadDim, p.shape.num_kv_heads + kv_head), valid,
+          threadIdx.x, kThreads, keys + kTileBytes);
     }
     CommitCopies();
   };
@@ -65,33 +66,28 @@ __global__ void __launch_bounds__(kThreads) PrefillKernel(const AttentionParamet
     fetch(block + 1);
     AwaitCopies<1>();
     __syncthreads();
-    const Scalar* keys = stage_keys(block);
-    tile.Attend(keys, keys + Tile::kBlockValues, block * kSlotsPerBlock, visible, [] {});
+    const uint8_t* keys = stage_keys(block);
+    tile.Attend(keys, keys + kTileBytes, block * kSlotsPerBlock, visible);
     __syncthreads();
   }
   tile.End();
 
-  const int lane = threadIdx.x % kWarpLanes, g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int2 at = place(g + 8 * half);
-    if (at.x >= rows.num_rows) continue;
-    const float inverse = 1 / tile.sum[half];
-    const int64_t out = (rows.first_row + static_cast<int64_t>(at.x)) * p.out.stride +
-                        static_cast<int64_t>(at.y) * kHeadDim + 2 * t;
-#pragma unroll
-    for (int i = 0; i < Tile::kOutTiles; ++i) {
-      Store(p.out.data, p.out.type, out + i * 8, tile.out[i][2 * half] * inverse);
-      Store(p.out.data, p.out.type, out + i * 8 + 1, tile.out[i][2 * half + 1] * inverse);
-    }
-  }
+  const int g = threadIdx.x % kWarpLanes / 4;
+  const int2 at[2] = {place(g), place(g + 8)};
+  const float inverse[2] = {1 / tile.sum[0], 1 / tile.sum[1]};
+  tile.ForEachValue([&](int half, int dimension, float value) {
+    if (at[half].x >= rows.num_rows) return;
+    const int64_t out = (rows.first_row + static_cast<int64_t>(at[half].x)) * p.out.stride +
+                        static_cast<int64_t>(at[half].y) * kHeadDim;
+    Store(p.out.data, p.out.type, out + dimension, value * inverse[half]);
+  });
 }
 
-template <class Scalar, int kHeadDim>
+template <class Codes, int kHeadDim>
 struct PrefillLauncher {
   static cudaError_t Launch(const AttentionParameters& p, int tiles, cudaStream_t stream) {
-    constexpr int kBytes = kStages * 2 * WarpTile<Scalar, kHeadDim>::kBlockValues * 2;
-    const auto kernel = PrefillKernel<Scalar, kHeadDim>;
+    constexpr int kBytes = kStages * 2 * KvTile<Codes, kHeadDim>::kBytes;
+    const auto kernel = PrefillKernel<Codes, kHeadDim>;
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     if (error != cudaSuccess) return error;
@@ -101,10 +97,10 @@ struct PrefillLauncher {
 
 }  // namespace
 
-bool HasTensorKernels(const HeadShape& shape, Scalar cache) {
+bool HasTensorKernels(const HeadShape& shape, KvCode cache) {
   const bool dim = shape.head_dim == 64 || shape.head_dim == 96 || shape.head_dim == 128 ||
                    shape.head_dim == 256;
-  return dim && cache != Scalar::kF32 && shape.num_heads / shape.num_kv_heads <= kTileRowsInAll;
+  return dim && cache != KvCode::kF32 && shape.num_heads / shape.num_kv_heads <= kTileRowsInAll;
 }
 
 int PrefillTileRows(const HeadShape& shape) {
@@ -112,7 +108,7 @@ int PrefillTileRows(const HeadShape& shape) {
 }
 
 cudaError_t LaunchPrefill(const AttentionParameters& p, int tiles, cudaStream_t stream) {
-  return ForShape<PrefillLauncher>(p.shape, p.cache.type, p, tiles, stream);
+  return ForShape<PrefillLauncher>(p.shape, p.cache.code, p, tiles, stream);
 }
 
 }  // namespace vernier::cuda

@@ -1,59 +1,39 @@
-// One warp's step of attention on the tensor cores: 16 rows of q against a block of keys.
+// One warp's step of prefill's attention on the tensor cores: 16 rows of q against a block of keys.
 //
-// Fragments are those of mma.sync.m16n8k16 (PTX ISA): lane l = 4g + t holds rows g and g + 8 and
-// columns 2t, 2t + 1 of each 8 columns. Keys and values lie in shared memory as rows of head_dim
-// plus 8 values, so that the eight rows of an ldmatrix fall into different banks.
+// Lane l = 4g + t holds rows g and g + 8 and columns 2t, 2t + 1 of each 8 columns. Of an int8 cache
+// a key's scale multiplies its scores, and a value's scale the key's weights, relative to the
+// largest scale so far, so that they keep fp16's precision.
 #pragma once
 
-#include <cfloat>
-
-#include "kernels/cuda/attention.h"
-#include "kernels/cuda/device_math.cuh"
-#include "kernels/cuda/instructions.cuh"
+#include "kernels/cuda/kv_tile.cuh"
 
 namespace vernier::cuda {
 
 inline constexpr int kRowsPerWarp = 16;
-inline constexpr float kLog2E = 1.4426950408889634f;
-
-template <class Scalar>
-__device__ inline uint32_t PackPair(float a, float b) {
-  const Scalar pair[2] = {Round<Scalar>(a), Round<Scalar>(b)};
-  return *reinterpret_cast<const uint32_t*>(pair);
-}
-
-__device__ inline void LoadMatrix4Transposed(uint32_t address, uint32_t* out) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-               : "r"(address));
-}
 
 __device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;"); }
 template <int kPending>
 __device__ inline void AwaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
-
-// A head's keys (or values) of one block of the cache.
-template <class Scalar>
-__device__ inline const Scalar* HeadOfBlock(const AttentionParameters& p, int32_t block, bool value,
-                                            int kv_head) {
-  const int64_t head = (value ? p.shape.num_kv_heads : 0) + kv_head;
-  return reinterpret_cast<const Scalar*>(p.cache.data + block * p.cache.block_bytes) +
-         head * kSlotsPerBlock * p.shape.head_dim;
+__device__ inline void CopyAsync4(uint32_t to, const void* from, bool valid) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from),
+               "r"(valid ? 4 : 0));
 }
 
-template <class Scalar, int kHeadDim>
+template <class Codes, int kHeadDim>
 struct WarpTile {
-  static constexpr int kStride = kHeadDim + 8;  // values of a row in shared memory
-  static constexpr int kBlockValues = kSlotsPerBlock * kStride;
-  static constexpr int kSteps = kHeadDim / 16;  // of q.k
+  using Kv = KvTile<Codes, kHeadDim>;
+  using Scalar = typename Kv::Scalar;
+  static constexpr int kKeyTiles = kSlotsPerBlock / 8;
   static constexpr int kOutTiles = kHeadDim / 8;
 
-  uint32_t q[kSteps][4];
-  float out[kOutTiles][4];
-  float largest[2];  // of rows g and g + 8, base 2
+  uint32_t q[Kv::kSteps][4];
+  float out[kOutTiles][4];  // unnormalized, over `value_scale`
+  float largest[2];         // of rows g and g + 8, base 2
   float sum[2];
+  float value_scale;
+  uint32_t exponent;  // of WidenedCodes
 
   // `rows` gives the fp32 q of a row 0..15, or null.
   template <class Rows>
@@ -67,11 +47,12 @@ struct WarpTile {
       return PackPair<Scalar>(v.x * scale, v.y * scale);
     };
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-      q[s][0] = pair(low, s * 16 + 2 * t);
-      q[s][1] = pair(high, s * 16 + 2 * t);
-      q[s][2] = pair(low, s * 16 + 2 * t + 8);
-      q[s][3] = pair(high, s * 16 + 2 * t + 8);
+    for (int s = 0; s < Kv::kSteps; ++s) {
+      const int column = Kv::QueryColumn(s, t);
+      q[s][0] = pair(low, column);
+      q[s][1] = pair(high, column);
+      q[s][2] = pair(low, column + Kv::kSecondPair);
+      q[s][3] = pair(high, column + Kv::kSecondPair);
     }
 #pragma unroll
     for (int i = 0; i < kOutTiles; ++i) {
@@ -80,46 +61,45 @@ struct WarpTile {
     }
     largest[0] = largest[1] = -FLT_MAX;
     sum[0] = sum[1] = 0;
+    value_scale = kLeastValueScale;
+    if constexpr (Kv::kScaled) exponent = HeldInt8HalfExponent();
   }
 
   // Adds kSlotsPerBlock keys from position `first_key`; row r sees positions [from(r), to(r)].
-  // Keys past what any row sees hold zeros. `await_values` returns when the values have arrived.
-  template <class Visible, class Await>
-  __device__ void Attend(const Scalar* keys, const Scalar* values, int first_key,
-                         const Visible& visible, const Await& await_values) {
-    constexpr int kKeyTiles = kSlotsPerBlock / 8;
+  // Keys and values past what any row sees are zeros, or codes of 8 bits with scales of 0.
+  template <class Visible>
+  __device__ void Attend(const uint8_t* keys, const uint8_t* values, int first_key,
+                         const Visible& visible) {
     const int lane = threadIdx.x % kWarpLanes, g = lane / 4, t = lane % 4;
     float scores[kKeyTiles][4] = {};
-    const uint32_t key_base = SharedAddress(keys);
+    const typename Kv::Pointer pointer(keys, lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
+    for (int chunk = 0; chunk < Kv::kSlotBytes / 16; chunk += 2) {
 #pragma unroll
       for (int pair = 0; pair < kKeyTiles / 2; ++pair) {
-        // Matrices 0 and 1: keys 0 to 7 of the pair of tiles, columns 0 and 8; 2 and 3: keys 8 on.
-        const int key = pair * 16 + lane / 16 * 8 + lane % 8;
-        const int column = s * 16 + lane / 8 % 2 * 8;
+        // Matrices 0 and 1: keys 0 to 7 of the pair of tiles, two chunks; 2 and 3: keys 8 on.
         uint32_t b[4];
-        LoadMatrix4(key_base + (key * kStride + column) * 2, b);
-        Multiply<Scalar>(q[s], b[0], b[1], scores[2 * pair]);
-        Multiply<Scalar>(q[s], b[2], b[3], scores[2 * pair + 1]);
+        LoadMatrix4(pointer.At(pair * 16, chunk), b);
+        MultiplyKeys(b, chunk, scores[2 * pair], scores[2 * pair + 1]);
       }
     }
+    if constexpr (Kv::kScaled) {
+#pragma unroll
+      for (int tile = 0; tile < kKeyTiles; ++tile) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) scores[tile][j] *= Kv::Scale(keys, tile * 8 + 2 * t + j % 2);
+      }
+    }
+    float value_scales[kKeyTiles][2] = {}, rescale_all = 1;
+    if constexpr (Kv::kScaled) rescale_all = RelateScales(values, t, value_scales);
     uint32_t weights[kKeyTiles / 2][4];
-    Soften(first_key + 2 * t, g, visible, scores, weights);
-    await_values();
-    const uint32_t value_base = SharedAddress(values);
-#pragma unroll
-    for (int step = 0; step < kKeyTiles / 2; ++step) {
-#pragma unroll
-      for (int pair = 0; pair < kOutTiles / 2; ++pair) {
-        const int key = step * 16 + lane / 8 % 2 * 8 + lane % 8;
-        const int column = pair * 16 + lane / 16 * 8;
-        uint32_t b[4];
-        LoadMatrix4Transposed(value_base + (key * kStride + column) * 2, b);
-        Multiply<Scalar>(weights[step], b[0], b[1], out[2 * pair]);
-        Multiply<Scalar>(weights[step], b[2], b[3], out[2 * pair + 1]);
-      }
-    }
+    Soften(
+        first_key + 2 * t, g, rescale_all, visible, scores,
+        [&](int tile, int j, float weight) {
+          return Kv::kScaled ? weight * value_scales[tile][j] : weight;
+        },
+        weights);
+    AddValues(values, weights);
   }
 
   // Sums over the four lanes of a row; call once, after the last block.
@@ -131,17 +111,99 @@ struct WarpTile {
     }
   }
 
+  // write(half, dimension, value) of the warp's values, of row g + 8 half.
+  template <class Write>
+  __device__ void ForEachValue(const Write& write) const {
+    const int t = threadIdx.x % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < 2 * kOutTiles; ++i) {
+        const int tile = i / 2, j = i % 2;
+        const int dimension =
+            Kv::kScaled ? tile / 2 * 16 + 4 * t + 2 * j + tile % 2 : tile * 8 + 2 * t + j;
+        const float value = out[tile][2 * half + j];
+        write(half, dimension, Kv::kScaled ? value * value_scale : value);
+      }
+    }
+  }
+
  private:
+  __device__ void MultiplyKeys(const uint32_t (&b)[4], int chunk, float (&low)[4],
+                               float (&high)[4]) const {
+    if constexpr (Kv::kScaled) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const WidenedCodes of_low(b[i], exponent), of_high(b[2 + i], exponent);
+        Multiply<Scalar>(q[chunk + i], of_low.First(), of_low.Second(), low);
+        Multiply<Scalar>(q[chunk + i], of_high.First(), of_high.Second(), high);
+      }
+    } else {
+      Multiply<Scalar>(q[chunk / 2], b[0], b[1], low);
+      Multiply<Scalar>(q[chunk / 2], b[2], b[3], high);
+    }
+  }
+
+  __device__ void AddValues(const uint8_t* values, const uint32_t (&weights)[kKeyTiles / 2][4]) {
+    const int lane = threadIdx.x % kWarpLanes;
+    if constexpr (Kv::kScaled) {
+      const typename Kv::Pointer pointer(values, lane, 0);
+#pragma unroll
+      for (int chunk = 0; chunk < Kv::kSlotBytes / 16; ++chunk) {
+        uint32_t codes[4];  // of 8 keys each
+        LoadMatrix4Transposed(pointer.At(0, chunk), codes);
+#pragma unroll
+        for (int step = 0; step < kKeyTiles / 2; ++step) {
+          const WidenedCodes low(codes[2 * step], exponent), high(codes[2 * step + 1], exponent);
+          Multiply<Scalar>(weights[step], low.Even(), high.Even(), out[2 * chunk]);
+          Multiply<Scalar>(weights[step], low.Odd(), high.Odd(), out[2 * chunk + 1]);
+        }
+      }
+    } else {
+      const typename Kv::Pointer pointer(values, lane % 16, lane / 16);
+#pragma unroll
+      for (int step = 0; step < kKeyTiles / 2; ++step) {
+#pragma unroll
+        for (int pair = 0; pair < kOutTiles / 2; ++pair) {
+          uint32_t b[4];
+          LoadMatrix4Transposed(pointer.At(step * 16, 2 * pair), b);
+          Multiply<Scalar>(weights[step], b[0], b[1], out[2 * pair]);
+          Multiply<Scalar>(weights[step], b[2], b[3], out[2 * pair + 1]);
+        }
+      }
+    }
+  }
+
+  // The block's scales of values over the largest so far, and by what that lessens `out`.
+  __device__ float RelateScales(const uint8_t* values, int t, float (&scales)[kKeyTiles][2]) {
+    float most = value_scale;
+#pragma unroll
+    for (int i = 0; i < 2 * kKeyTiles; ++i) {
+      scales[i / 2][i % 2] = Kv::Scale(values, i / 2 * 8 + 2 * t + i % 2);
+      most = fmaxf(most, scales[i / 2][i % 2]);
+    }
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+    const float inverse = 1 / most;
+#pragma unroll
+    for (int i = 0; i < 2 * kKeyTiles; ++i) scales[i / 2][i % 2] *= inverse;
+    const float rescale = most == value_scale ? 1.0f : value_scale * inverse;
+    value_scale = most;
+    return rescale;
+  }
+
   // Masks, rescales what there is to the new largest score and turns scores into weights.
-  template <class Visible, int kTiles>
-  __device__ void Soften(int first_key, int g, const Visible& visible, float (&scores)[kTiles][4],
-                         uint32_t (&weights)[kTiles / 2][4]) {
+  // finish(tile, j, weight) is what the values of a key are multiplied with.
+  template <class Visible, class Finish>
+  __device__ void Soften(int first_key, int g, float rescale_all, const Visible& visible,
+                         float (&scores)[kKeyTiles][4], const Finish& finish,
+                         uint32_t (&weights)[kKeyTiles / 2][4]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int2 range = visible(g + 8 * half);
       float most = largest[half];
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
+      for (int tile = 0; tile < kKeyTiles; ++tile) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const int key = first_key + tile * 8 + j;
@@ -157,11 +219,11 @@ struct WarpTile {
       sum[half] *= rescale;
 #pragma unroll
       for (int i = 0; i < kOutTiles; ++i) {
-        out[i][2 * half] *= rescale;
-        out[i][2 * half + 1] *= rescale;
+        out[i][2 * half] *= rescale * rescale_all;
+        out[i][2 * half + 1] *= rescale * rescale_all;
       }
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) {
+      for (int tile = 0; tile < kKeyTiles; ++tile) {
         float w[2];
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
@@ -169,7 +231,8 @@ struct WarpTile {
           w[j] = score == -FLT_MAX ? 0.0f : exp2f(score - most);
           sum[half] += w[j];
         }
-        weights[tile / 2][tile % 2 * 2 + half] = PackPair<Scalar>(w[0], w[1]);
+        weights[tile / 2][tile % 2 * 2 + half] =
+            PackPair<Scalar>(finish(tile, 0, w[0]), finish(tile, 1, w[1]));
       }
     }
   }
@@ -177,36 +240,17 @@ struct WarpTile {
 
 // Queues copies of a block's keys or values, `lanes` threads sharing them; slots from `valid` on
 // become zero, so that what was never written is not multiplied.
-template <class Scalar, int kHeadDim>
-__device__ inline void CopyHead(const Scalar* from, int valid, int thread, int lanes, Scalar* to) {
-  using Tile = WarpTile<Scalar, kHeadDim>;
-  constexpr int kChunks = kHeadDim / 8;  // of 16 bytes a row
-  for (int i = thread; i < kSlotsPerBlock * kChunks; i += lanes) {
-    const int slot = i / kChunks, chunk = i % kChunks;
-    CopyAsync16(SharedAddress(to + slot * Tile::kStride + chunk * 8),
-                from + slot * kHeadDim + chunk * 8, slot < valid);
+template <class Codes, int kHeadDim>
+__device__ inline void CopyHead(const uint8_t* from, int valid, int thread, int lanes,
+                                uint8_t* to) {
+  using Kv = KvTile<Codes, kHeadDim>;
+  for (int at = thread * 16; at < Kv::kCodeBytes; at += lanes * 16) {
+    CopyAsync16(SharedAddress(to) + at, from + at, at < valid * Kv::kSlotBytes);
   }
-}
-
-// body(scalar, head_dim) with the types of a shape.
-template <template <class, int> class Launcher, class... Arguments>
-inline cudaError_t ForShape(const HeadShape& shape, Scalar cache, const Arguments&... arguments) {
-  const auto of_type = [&](auto scalar) {
-    using Type = decltype(scalar);
-    switch (shape.head_dim) {
-      case 64:
-        return Launcher<Type, 64>::Launch(arguments...);
-      case 96:
-        return Launcher<Type, 96>::Launch(arguments...);
-      case 128:
-        return Launcher<Type, 128>::Launch(arguments...);
-      case 256:
-        return Launcher<Type, 256>::Launch(arguments...);
-      default:
-        return cudaErrorInvalidValue;
-    }
-  };
-  return cache == Scalar::kF16 ? of_type(__half()) : of_type(__nv_bfloat16());
+  if (Kv::kScaled && thread < kSlotsPerBlock) {
+    const int at = Kv::kCodeBytes + thread * 4;
+    CopyAsync4(SharedAddress(to) + at, from + at, thread < valid);
+  }
 }
 
 }  // namespace vernier::cuda

@@ -54,6 +54,10 @@ class CudaBackend final : public Backend {
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override {
     return store_->CreateVector(values);
   }
+  bool HasActivations(Activations activations, FormatId format) const override {
+    return activations == Activations::kFull || format == FormatId::kInt8;
+  }
+  bool HasKvType(KvType) const override { return true; }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
 
@@ -179,16 +183,21 @@ absl::Status CudaBackend::Queue() {
   const int rows = batch_->num_rows;
   const auto logit_rows = static_cast<int>(batch_->logit_rows.size());
   num_rows_ = rows;
+  BatchPlan layout;
   for (const Call& call : calls_) {
     const auto* head = std::get_if<LmHeadArgs>(&call);
     if (head != nullptr) num_logits_[head->buffer] = logit_rows;
+    const auto* attention = std::get_if<AttentionArgs>(&call);
+    if (attention == nullptr) continue;
+    layout.window = std::max(layout.window, attention->shape.window);
+    layout.kv_type = attention->kv_type;
   }
   // Steps of whole decode rows are padded to few sizes and replayed; others differ each time.
   const bool decode = static_cast<int>(batch_->sequences.size()) == rows && logit_rows == rows &&
                       PaddedRows(rows) <= std::min(plan.max_rows, plan.max_logit_rows);
-  const int padded = decode ? PaddedRows(rows) : rows;
-  absl::StatusOr<DeviceBatch> batch =
-      UploadBatch(*batch_, padded, decode ? padded : logit_rows, stream_.get(), &*workspace_);
+  layout.rows = decode ? PaddedRows(rows) : rows;
+  layout.logit_rows = decode ? layout.rows : logit_rows;
+  absl::StatusOr<DeviceBatch> batch = UploadBatch(*batch_, layout, stream_.get(), &*workspace_);
   if (!batch.ok()) return batch.status();
   const auto run = [&] { return runner_->Run(calls_, *batch); };
   return decode ? graphs_->Run(FingerprintOf(calls_, *batch), run) : run();

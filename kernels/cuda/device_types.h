@@ -52,6 +52,16 @@ struct DecodeRow {
   int32_t row = 0;
   int32_t first_block = 0;  // into StepArrays::blocks
   int32_t context = 0;      // keys that the row may see, its own included
+  int32_t first_group = 0;  // of keys in sight (decode_plan.h)
+  int32_t line = 0;         // groups of the rows before
+};
+
+// What a block of threads attends to: `groups` of the line of decode_plan.h.
+struct DecodeShare {
+  int32_t row = 0;    // index of the first DecodeRow
+  int32_t tile = 0;   // of heads
+  int32_t group = 0;  // from the row's first_group on
+  int32_t groups = 0;
 };
 
 // Consecutive rows of one sequence that are attended together.
@@ -68,20 +78,9 @@ struct StepArrays {
   const int32_t* positions = nullptr;   // [rows]
   const int32_t* slots = nullptr;       // [rows]
   const int32_t* logit_rows = nullptr;  // [logit rows]
-  const DecodeRow* decode = nullptr;    // [decode rows]
   const PrefillTile* tiles = nullptr;   // [tiles]
   const int32_t* blocks = nullptr;
 };
-
-// One layer of the paged cache: [block][K|V][kv_head][kBlockTokens][head_dim] of `type`, blocks
-// `block_bytes` apart.
-struct KvLayer {
-  uint8_t* data = nullptr;
-  int64_t block_bytes = 0;
-  Scalar type = Scalar::kF16;
-};
-
-inline constexpr int kSlotsPerBlock = 32;  // kBlockTokens of backend.h
 
 // Of the door's AttentionShape.
 struct HeadShape {

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device_types.h"
+#include "kernels/cuda/kv_layer.h"
 
 namespace vernier::cuda {
 
@@ -23,6 +24,17 @@ struct EmbedParameters {
 };
 cudaError_t LaunchEmbed(const EmbedParameters& p, int rows, cudaStream_t stream);
 
+// Rows of int8 x as products take them (Activation::kInt8 of gemm_plan.h): a scale a row, its
+// largest magnitude / 127. A row that is not finite has a scale that is not, so that what it
+// multiplies shows it.
+struct Int8Rows {
+  int8_t* codes = nullptr;  // [rows, width], in the order of Int8XPosition; null: not wanted
+  float* scales = nullptr;  // [rows]
+};
+// Of `from`, whose width is a multiple of 16.
+cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t width, int rows,
+                              cudaStream_t stream);
+
 // residual += post_norm(y + y_bias), then x = norm(residual); either half may be left out.
 struct AddNormParameters {
   int64_t hidden = 0;
@@ -31,7 +43,8 @@ struct AddNormParameters {
   const float* y_bias = nullptr;
   DeviceNorm post_norm;
   DeviceNorm norm;
-  Matrix x;  // [rows, hidden]; data null: nothing is normalized
+  Matrix x;       // [rows, hidden]; data null: nothing is normalized, or to int8
+  Int8Rows int8;  // x as int8, instead; hidden is a multiple of 16 then
   // Row i of x is of residual row chosen[i]; null: row i. Not together with y.
   const int32_t* chosen = nullptr;
 };
@@ -60,7 +73,10 @@ struct ActivateParameters {
   Matrix gate, up;  // gate.data null: no gate
   const float *gate_bias = nullptr, *up_bias = nullptr;
   Matrix out;
+  Int8Rows int8;  // instead, where ActivatesToInt8
 };
+// Whether what `p` reads can be left as int8: a gate, no biases, rows that a block can hold.
+bool ActivatesToInt8(const ActivateParameters& p);
 cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream);
 
 // logits = soft_cap tanh((y + bias) / soft_cap), or y + bias; y may be the logits themselves.

@@ -1,7 +1,9 @@
 // From packed bytes to the registers of the tensor cores' A operand: one row a format.
 //
 // A Decoder has: kEncoding; Tile, the packed registers of a lane's share of a 16 x 64 tile; and
-// Decode(step), the four A registers of one k16. Scalar is __half or __nv_bfloat16.
+// Decode(step), the four A registers of one k16. Scalar, the type of y, is __half or __nv_bfloat16;
+// Input is what is multiplied, Sum what products add up to, Quad four of them, and kBlockRecords
+// how many records of a row make a block of four steps.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -9,6 +11,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/gemm_plan.h"
 #include "kernels/cuda/packed_layout.h"
 #include "kernels/nf4_values.h"
 
@@ -104,6 +107,11 @@ struct PairOf<__nv_bfloat16> {
 template <class ScalarType>
 struct Nf4Decoder {
   using Scalar = ScalarType;
+  using Input = Scalar;
+  using Sum = float;
+  using Quad = float4;  // of sums
+  static constexpr int kBlockRecords = 1;
+  static constexpr Activation kActivation = Activation::kF16;  // or kBF16: two bytes a value
   static constexpr PackedEncoding kEncoding = PackedEncoding::kNf4;
   static constexpr int kRecordBytes = kNf4RecordBytes;
   static constexpr bool kHasTable = true;
@@ -180,15 +188,21 @@ struct Nf4Decoder {
   };
 };
 
-template <class Scalar>
-__device__ inline uint32_t Int8Pair(uint32_t word, int pair);
-// A byte b behind the exponent of 1024 is 1024 + b.
-template <>
-__device__ inline uint32_t Int8Pair<__half>(uint32_t word, int pair) {
-  const uint32_t biased = __byte_perm(word, 0x64646464, pair == 0 ? 0x4140 : 0x4342);
+// Two codes + 128 as fp16: bytes i and j of a word for 0x4j4i. A byte b behind the exponent of
+// 1024, of which `exponent` has four, is 1024 + b.
+inline constexpr uint32_t kInt8HalfExponent = 0x64646464;
+__device__ inline uint32_t Int8HalfPair(uint32_t word, uint32_t bytes, uint32_t exponent) {
+  const uint32_t biased = __byte_perm(word, exponent, bytes);
   const __half2 value = __hsub2(*reinterpret_cast<const __half2*>(&biased),
                                 __half2half2(__ushort_as_half(0x6480)));  // 1024 + 128
   return *reinterpret_cast<const uint32_t*>(&value);
+}
+
+template <class Scalar>
+__device__ inline uint32_t Int8Pair(uint32_t word, int pair);
+template <>
+__device__ inline uint32_t Int8Pair<__half>(uint32_t word, int pair) {
+  return Int8HalfPair(word, pair == 0 ? 0x4140 : 0x4342, kInt8HalfExponent);
 }
 // bf16 has seven bits of mantissa: the low seven count from 128, and the eighth chooses whether 128
 // or 256 is taken away, both exact.
@@ -205,6 +219,11 @@ __device__ inline uint32_t Int8Pair<__nv_bfloat16>(uint32_t word, int pair) {
 template <class ScalarType>
 struct Int8Decoder {
   using Scalar = ScalarType;
+  using Input = Scalar;
+  using Sum = float;
+  using Quad = float4;  // of sums
+  static constexpr int kBlockRecords = 1;
+  static constexpr Activation kActivation = Activation::kF16;  // or kBF16: two bytes a value
   static constexpr PackedEncoding kEncoding = PackedEncoding::kInt8;
   static constexpr int kRecordBytes = kInt8RecordBytes;
   static constexpr bool kHasTable = false;
@@ -240,6 +259,60 @@ struct Int8Decoder {
       tiles[tile].Decode(table, lane_offset, step, a);
     }
   };
+};
+
+// int8 weights as they are, for int8 x: a step is a k32, and two records' 128 columns a block. x
+// lies in the order of Int8XPosition, so that a register is two exchanges of bytes.
+struct Int8ByInt8Decoder {
+  using Scalar = __half;
+  using Input = int8_t;
+  using Sum = int32_t;
+  using Quad = int4;
+  static constexpr Activation kActivation = Activation::kInt8;
+  static constexpr PackedEncoding kEncoding = PackedEncoding::kInt8;
+  static constexpr int kRecordBytes = kInt8RecordBytes;
+  static constexpr int kBlockRecords = 2;
+  static constexpr bool kHasTable = false;
+
+  // A lane's share of one tile of both records, where it lies in shared memory.
+  struct ScaledTile {
+    const uint8_t* bytes;
+
+    __device__ void Load(const uint8_t* block, int tile, int lane) {
+      bytes = block + tile * kInt8TileBytes + lane * 16;
+    }
+    __device__ void Decode(const uint8_t*, uint32_t, int step, uint32_t (&a)[4]) const {
+      ToRegisters(*reinterpret_cast<const uint4*>(StepOf(bytes, step)), a);
+    }
+  };
+
+  // A lane's share of a block.
+  struct Record {
+    uint4 words[kTilesPerRecord][4];  // [tile][step]
+
+    __device__ void Load(const uint8_t* block, int lane) {
+#pragma unroll
+      for (int i = 0; i < kTilesPerRecord * 4; ++i) {
+        words[i / 4][i % 4] = *reinterpret_cast<const uint4*>(
+            StepOf(block + i / 4 * kInt8TileBytes + lane * 16, i % 4));
+      }
+    }
+    __device__ void Decode(const uint8_t*, uint32_t, int tile, int step, uint32_t (&a)[4]) const {
+      ToRegisters(words[tile][step], a);
+    }
+  };
+
+  static __device__ const uint8_t* StepOf(const uint8_t* bytes, int step) {
+    return bytes + step / 2 * kInt8RecordBytes + step % 2 * 512;
+  }
+  // As Int8ByteOfRegister says.
+  static __device__ void ToRegisters(const uint4& words, uint32_t (&a)[4]) {
+    constexpr uint32_t kBiases = kInt8Bias * 0x01010101u;
+    a[0] = __byte_perm(words.x, words.y, 0x5410) ^ kBiases;
+    a[1] = __byte_perm(words.x, words.y, 0x7632) ^ kBiases;
+    a[2] = __byte_perm(words.z, words.w, 0x5410) ^ kBiases;
+    a[3] = __byte_perm(words.z, words.w, 0x7632) ^ kBiases;
+  }
 };
 
 }  // namespace vernier::cuda

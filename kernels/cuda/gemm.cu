@@ -6,8 +6,11 @@ namespace vernier::cuda {
 namespace {
 
 bool Valid(const GemmProblem& problem) {
+  const bool int8_x = problem.activation == Activation::kInt8;
   return problem.rows > 0 && problem.outputs > 0 && problem.inputs > 0 &&
-         problem.inputs % kRecordCols == 0;
+         problem.inputs % kRecordCols == 0 &&
+         (!int8_x ||
+          (problem.encoding == PackedEncoding::kInt8 && problem.inputs <= kMostInt8Inputs));
 }
 
 // Up to 16 rows the small kernel is the faster one (`gemm_bench --tune`, H200), except for 9 rows
@@ -25,7 +28,9 @@ bool ForRows16(const GemmProblem& problem) {
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan) {
   if (!Valid(problem)) return cudaErrorInvalidValue;
   *plan = ForRows16(problem) ? PlanRows16(problem) : PlanWide(problem);
-  return plan->cluster > 0 ? cudaSuccess : cudaErrorInvalidValue;
+  // Rows of x too long for shared memory.
+  if (plan->cluster == 0) *plan = PlanWide(problem);
+  return cudaSuccess;
 }
 
 int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {

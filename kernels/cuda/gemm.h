@@ -3,7 +3,8 @@
 // PlanGemm chooses (pure); LaunchGemm queues it. All pointers are device memory. A kernel starts to
 // read its weights before the kernel ahead of it on the stream has ended (programmatic dependent
 // launch), so nothing queued may still be writing them; x and y have no such restriction. Sums are
-// fp32 and their order is fixed: two runs are equal bit for bit. Any thread may call.
+// fp32 and their order is fixed: two runs are equal bit for bit. Those of int8 x are exact: a row
+// of y is the same among any others. Any thread may call.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -19,7 +20,8 @@ namespace vernier::cuda {
 inline constexpr int64_t kGemmWorkspaceBytes = kWideWorkspaceBytes;
 
 struct GemmOperands {
-  const void* x = nullptr;            // [rows, inputs] 16-bit, 16-byte aligned
+  const void* x = nullptr;            // [rows, inputs] 16-bit or int8, 16-byte aligned
+  const float* x_scales = nullptr;    // int8 x: [rows]
   const uint8_t* weight = nullptr;    // [PackedBytes(encoding, outputs, inputs)], 16-byte aligned
   const float* row_scales = nullptr;  // int8: [RecordGroups(outputs) * 32]; nf4: unused
   void* y = nullptr;                  // [rows, outputs] 16-bit, 16-byte aligned

@@ -7,15 +7,25 @@
 
 namespace vernier::cuda {
 
-enum class Activation : uint8_t { kF16, kBF16 };
+// What x holds, and y too. kInt8: codes of -127 to 127 in the order of Int8XPosition, with a scale
+// a row; the weight is int8 then, sums are whole numbers, and y is fp16.
+enum class Activation : uint8_t { kF16, kBF16, kInt8 };
+// The most inputs of int8 x: a sum of as many products of -128 to 127 and -127 to 127 fits 32 bits.
+inline constexpr int kMostInt8Inputs = 1 << 17;
+static_assert(int64_t{kMostInt8Inputs} * 128 * 127 <= INT32_MAX);
 
 struct GemmProblem {
   PackedEncoding encoding = PackedEncoding::kNf4;
-  Activation activation = Activation::kF16;  // of x and y
-  int rows = 0;                              // of x: tokens in the step
-  int outputs = 0;                           // N, rows of the weight
-  int inputs = 0;                            // K, a multiple of 64
+  Activation activation = Activation::kF16;
+  int rows = 0;     // of x: tokens in the step
+  int outputs = 0;  // N, rows of the weight
+  int inputs = 0;   // K, a multiple of 64
 };
+
+// Inputs that are multiplied as one block: 128 bytes of a row of x.
+VERNIER_HOST_DEVICE constexpr int BlockCols(Activation activation) {
+  return activation == Activation::kInt8 ? 2 * kRecordCols : kRecordCols;
+}
 
 // The kernels that there are; each file opens with what it does.
 enum class GemmKernel : uint8_t { kRows16, kWide };

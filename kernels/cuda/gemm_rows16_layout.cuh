@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/fragment.cuh"
+#include "kernels/cuda/gemm_plan.h"
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/packed_layout.h"
 
@@ -17,7 +18,7 @@ inline constexpr int kGroupRowsLog2 = 6;
 static_assert(1 << kGroupRowsLog2 == kGroupRows);
 inline constexpr int kMaxRing = 5;  // stages
 inline constexpr int kTokensPerColumnBlock = 8;
-inline constexpr int kSegmentBytes = 128;  // one token's 64 values of one record's columns
+inline constexpr int kSegmentBytes = 128;  // one token's values of a k-block
 // A pair's sums are 8 tokens of 64 rows; the padding spreads the stores of a fragment over banks.
 inline constexpr int kSumStride = kGroupRows + 4;
 inline constexpr int kPairSums = kTokensPerColumnBlock * kSumStride;
@@ -38,12 +39,12 @@ struct SharedLayout {
   int bytes;
 };
 
-VERNIER_HOST_DEVICE constexpr int StageBytes(PackedEncoding encoding) {
-  return 2 * kSlices * RecordBytes(encoding);
+VERNIER_HOST_DEVICE constexpr int StageBytes(PackedEncoding encoding, Activation activation) {
+  return 2 * kSlices * RecordBytes(encoding) * (BlockCols(activation) / kRecordCols);
 }
 
-VERNIER_HOST_DEVICE constexpr SharedLayout LayoutOf(PackedEncoding encoding, int column_blocks,
-                                                    int slice_blocks, int ring) {
+VERNIER_HOST_DEVICE constexpr SharedLayout LayoutOf(PackedEncoding encoding, Activation activation,
+                                                    int column_blocks, int slice_blocks, int ring) {
   const bool has_table = encoding == PackedEncoding::kNf4;
   const int tokens = column_blocks * kTokensPerColumnBlock;
   const int segments = slice_blocks * tokens;
@@ -52,7 +53,7 @@ VERNIER_HOST_DEVICE constexpr SharedLayout LayoutOf(PackedEncoding encoding, int
   layout.hole_segments = has_table ? kPairTableBytes / kPairTableRowBytes : 0;
   const int beyond = segments > layout.hole_segments ? segments - layout.hole_segments : 0;
   layout.ring_offset = layout.x_offset + beyond * kSegmentBytes;
-  layout.sums_offset = layout.ring_offset + ring * StageBytes(encoding);
+  layout.sums_offset = layout.ring_offset + ring * StageBytes(encoding, activation);
   layout.slots_offset = layout.sums_offset + kSlices * kPairSums * column_blocks * 4;
   layout.barriers_offset = layout.slots_offset + 2 * kGroupRows * tokens * 4;
   layout.bytes = layout.barriers_offset + (2 + 2 * ring) * kBarrierBytes;

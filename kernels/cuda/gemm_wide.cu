@@ -10,20 +10,22 @@
 //           +---------+        copies, so that each has few and computes little.
 // clang-format on
 //
-// All tiles' columns form one line, of which every pair multiplies an equal run (gemm_wide_plan.h):
-// all multiprocessors work, whatever the shape. gemm_wide_finish.cuh adds the parts of a tile.
+// Pairs multiply whole tiles in turns, then equal runs of a line of all columns of the tiles that
+// are left (gemm_wide_plan.h): all multiprocessors work, whatever the shape. gemm_wide_finish.cuh
+// adds the parts of a tile.
 //
 // To 64 tokens, NF4: the sums of a block of 64 columns are made from the bare codes and multiplied
 // by absmax as they are added (exact, one fused multiply-add a sum). While one warpgroup decodes,
 // the others multiply. From 128 tokens: absmax, as a sum of two 16-bit numbers, multiplies the
 // decoded codes, which rounds once. int8 adds straight up; the row's scale multiplies the finished
-// sum.
+// sum. With int8 x both are multiplied as they are, 128 columns where the others have 64, and the
+// finished sum, a whole number, by the scales of both rows.
 //
 // A block takes most of a multiprocessor's shared memory and registers, so that its beginning and
 // end are not hidden behind a neighbour's work: that is what short matrices wait for.
 //
 // Limits: columns a multiple of 64; outputs and rows of x any number. NF4 above 64 tokens with
-// fp16: absmax below 39,900, as the decoded weights are fp16.
+// fp16: absmax below 39,900, as the decoded weights are fp16. int8 x: kMostInt8Inputs columns.
 #include <cuda.h>
 
 #include <iterator>
@@ -47,24 +49,20 @@ namespace {
 template <class Shape>
 struct Cursor {
   const WideArguments& args;
-  int rank;   // in the pair
-  int first;  // of the units that are left, [first, end)
-  int end;
-  int blocks = 0;      // left of the piece
-  int tile_begin = 0;  // unit
-  int record = 0;      // row of them
+  int rank;  // in the pair
+  WideRun run;
+  int blocks = 0;  // left of the piece
+  int record = 0;  // row of them
   int block = 0;
   int token = 0;
 
   __device__ void Begin() {
-    const WidePiece piece = LastPiece(args.schedule, first, end);
-    const int row_tile = piece.tile / args.token_tiles;
+    const WidePiece piece = run.Next();
+    const TilePlace at = args.schedule.PlaceOf(piece.tile);
     blocks = piece.blocks;
-    tile_begin = piece.tile * args.schedule.tile_units;
-    record = (row_tile * kPairBlocks + rank) * Shape::kRecords;
+    record = (at.row * kPairBlocks + rank) * Shape::kRecords;
     block = piece.first_block;
-    token = (piece.tile - row_tile * args.token_tiles) * Shape::kTokens +
-            rank * (Shape::kTokens / kPairBlocks);
+    token = at.token * Shape::kTokens + rank * (Shape::kTokens / kPairBlocks);
   }
   __device__ bool done() const { return blocks == 0; }
   __device__ int stage_blocks() const { return min(Shape::kStageBlocks, blocks); }
@@ -72,9 +70,7 @@ struct Cursor {
     const int passed = stage_blocks();
     blocks -= passed;
     block += passed;
-    if (blocks > 0) return;
-    end = max(first, tile_begin);
-    if (end > first) Begin();
+    if (blocks == 0 && !run.done()) Begin();
   }
 };
 
@@ -98,7 +94,7 @@ struct Copier {
     const uint32_t barrier = Places<Shape>::Filled(shared, stage);
     ExpectBytes(barrier, Shape::kWeightBytes + cursor.stage_blocks() * Shape::kXTileBytes);
     CopyRecords(shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes, weight,
-                cursor.block, cursor.record, barrier);
+                cursor.block * Shape::Decoder::kBlockRecords, cursor.record, barrier);
   }
   // This block's half of the tokens, to both.
   __device__ void CopyX(const Cursor<Shape>& cursor, int stage) const {
@@ -107,7 +103,7 @@ struct Copier {
     if (block >= cursor.stage_blocks()) return;
     CopyTileToPair(shared + Places<Shape>::kX + stage * Shape::kXBytes +
                        block * Shape::kXTileBytes + cursor.rank * kHalfBytes,
-                   x, (cursor.block + block) * kRecordCols, cursor.token,
+                   x, (cursor.block + block) * Shape::kBlockCols, cursor.token,
                    Places<Shape>::Filled(shared, stage));
   }
 
@@ -152,12 +148,12 @@ struct Unit {
 // sums = W x over the columns of a piece that are this warpgroup's.
 template <class Shape>
 struct Multiplier {
-  using Product = WarpgroupProduct<typename Shape::Scalar, Shape::kTokens>;
+  using Product = WarpgroupProduct<typename Shape::Input, Shape::kTokens>;
   static constexpr int kParts = kSteps / Shape::kUnitSteps;  // units of a block
   static constexpr int kNone = -1;
 
   Reader<Shape>& reader;
-  float (&sums)[Shape::kSums];
+  typename Shape::Sum (&sums)[Shape::kSums];
   float block[Shape::kBlockSums ? Shape::kSums : 1];  // this block's, before absmax
   typename Shape::Tile tile;                          // of the block that is being decoded
   int ended = kNone;                                  // stage whose last products may still run
@@ -265,8 +261,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   const int lane = threadIdx.x % 32;
   const int pair = blockIdx.x / kPairBlocks;
   const int rank = blockIdx.x % kPairBlocks;
-  const int first_unit = args.schedule.first_unit(pair);
-  const int last_unit = args.schedule.first_unit(pair + 1);
+  WideRun run(args.schedule, pair);
   asm volatile("griddepcontrol.launch_dependents;");
   if (threadIdx.x == Shape::kMultipliers) {
     for (int i = 0; i < Shape::kRing; ++i) {
@@ -281,7 +276,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   if (warp >= Shape::kWarpgroups * 4) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Shape::kCopyRegisters));
     const Copier<Shape> copier = {&weight, &x, base, warp % 4};
-    Cursor<Shape> cursor = {args, rank, first_unit, last_unit};
+    Cursor<Shape> cursor = {args, rank, run};
     cursor.Begin();
     if (lane == 0) copier.BeginWeights(cursor);
     __syncwarp();
@@ -311,12 +306,11 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     reader.block = reader.slice;
     const Finisher<Shape> finisher = {args, shared, pair, rank, warpgroup, group, reader.slice};
 #pragma unroll 1
-    for (int end = last_unit; end > first_unit;) {
-      const WidePiece piece = LastPiece(args.schedule, first_unit, end);
-      float sums[Shape::kSums] = {};
+    while (!run.done()) {
+      const WidePiece piece = run.Next();
+      typename Shape::Sum sums[Shape::kSums] = {};
       Multiplier<Shape>{reader, sums}.Run(piece.blocks);
       finisher.Finish(piece, sums);
-      end -= piece.blocks;
     }
     __syncwarp();
   }
@@ -338,19 +332,24 @@ cudaError_t EncodeTiled(decltype(&cuTensorMapEncodeTiled)* encode) {
   return found == cudaSuccess && function == nullptr ? cudaErrorNotSupported : found;
 }
 
-// x as [rows][inputs], fetched by halves of tiles of tokens x 64; rows past the last are zero.
+// x as [rows][inputs], fetched by halves of tiles of tokens x a block of columns; what lies past
+// the last row or column is zero.
 cudaError_t DescribeX(const GemmProblem& problem, const void* x, int tokens, CUtensorMap* map) {
   decltype(&cuTensorMapEncodeTiled) encode = nullptr;
   const cudaError_t found = EncodeTiled(&encode);
   if (found != cudaSuccess) return found;
   const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(problem.inputs),
                                static_cast<cuuint64_t>(problem.rows)};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(problem.inputs) * 2};
-  const cuuint32_t box[2] = {kRecordCols, static_cast<cuuint32_t>(tokens / kPairBlocks)};
+  const int block_cols = BlockCols(problem.activation);
+  const int value_bytes = kXRowBytes / block_cols;
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(problem.inputs) * value_bytes};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(block_cols),
+                             static_cast<cuuint32_t>(tokens / kPairBlocks)};
   const cuuint32_t steps[2] = {1, 1};
-  const CUtensorMapDataType type = problem.activation == Activation::kF16
-                                       ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                       : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  const CUtensorMapDataType type =
+      problem.activation == Activation::kInt8  ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+      : problem.activation == Activation::kF16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                               : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
   const CUresult result =
       encode(map, type, 2, const_cast<void*>(x), sizes, strides, box, steps,
              CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
@@ -358,19 +357,21 @@ cudaError_t DescribeX(const GemmProblem& problem, const void* x, int tokens, CUt
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// The weight as [rows of records][blocks of 64 columns][words], fetched by a block's share of a
-// stage.
+// The weight as [rows of records][records of a row][words], fetched by a block's share of a stage;
+// what lies past a row is zero.
 template <class Shape>
 cudaError_t DescribeWeight(const WideArguments& args, const void* weight, CUtensorMap* map) {
   decltype(&cuTensorMapEncodeTiled) encode = nullptr;
   const cudaError_t found = EncodeTiled(&encode);
   if (found != cudaSuccess) return found;
   constexpr cuuint32_t kWords = Shape::Decoder::kRecordBytes / sizeof(uint64_t);
-  const cuuint64_t blocks = static_cast<cuuint64_t>(args.schedule.tile_units);
-  const cuuint64_t sizes[3] = {kWords, blocks, static_cast<cuuint64_t>(RecordGroups(args.outputs))};
+  const cuuint64_t records = static_cast<cuuint64_t>(args.row_records);
+  const cuuint64_t sizes[3] = {kWords, records,
+                               static_cast<cuuint64_t>(RecordGroups(args.outputs))};
   const cuuint64_t strides[2] = {Shape::Decoder::kRecordBytes,
-                                 blocks * Shape::Decoder::kRecordBytes};
-  const cuuint32_t box[3] = {kWords, Shape::kStageBlocks, Shape::kRecords};
+                                 records * Shape::Decoder::kRecordBytes};
+  const cuuint32_t box[3] = {kWords, Shape::kStageBlocks * Shape::Decoder::kBlockRecords,
+                             Shape::kRecords};
   const cuuint32_t steps[3] = {1, 1, 1};
   const CUresult result =
       encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT64, 3, const_cast<void*>(weight), sizes, strides, box,
@@ -423,13 +424,17 @@ cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
   const cudaError_t described = DescribeX(problem, operands.x, plan.tile_tokens, &x);
   if (described != cudaSuccess) return described;
   const WideArguments args = {operands.row_scales,
+                              operands.x_scales,
                               operands.y,
                               static_cast<uint8_t*>(operands.workspace),
                               problem.rows,
                               problem.outputs,
-                              (problem.rows + plan.tile_tokens - 1) / plan.tile_tokens,
+                              static_cast<int>(RecordBlocks(problem.inputs)),
                               ScheduleOf(problem, plan),
                               {}};
+  if (problem.activation == Activation::kInt8) {
+    return LaunchTile<Int8ByInt8Decoder>(plan, args, operands.weight, x, stream);
+  }
   return problem.activation == Activation::kF16
              ? LaunchFor<__half>(problem, plan, args, operands.weight, x, stream)
              : LaunchFor<__nv_bfloat16>(problem, plan, args, operands.weight, x, stream);

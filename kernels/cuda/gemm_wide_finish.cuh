@@ -14,31 +14,15 @@ namespace vernier::cuda {
 
 struct WideArguments {
   const float* row_scales;
+  const float* x_scales;  // int8 x
   void* y;
   uint8_t* workspace;
   int rows;
   int outputs;
-  int token_tiles;
+  int row_records;  // of the weight
   WideSchedule schedule;
   Nf4Codebook codebook;
 };
-
-// What a pair multiplies without a break: columns of one tile.
-struct WidePiece {
-  int tile;
-  int first_block;
-  int blocks;
-};
-
-// The last piece of the units [first, end): a run is multiplied from its end to its beginning.
-__device__ inline WidePiece LastPiece(const WideSchedule& schedule, int first, int end) {
-  WidePiece piece;
-  piece.tile = (end - 1) / schedule.tile_units;
-  const int begin = max(first, piece.tile * schedule.tile_units);
-  piece.first_block = begin - piece.tile * schedule.tile_units;
-  piece.blocks = end - begin;
-  return piece;
-}
 
 // Barriers of the block: 0 has all, 1 all that multiply, then one a warpgroup, then one a group of
 // outputs with its slices.
@@ -52,8 +36,10 @@ struct Finisher {
   using Scalar = typename Shape::Scalar;
   static constexpr int kShareTokens = Shape::kTokens / Shape::kSlices;
   static constexpr int kQuads = kShareTokens / 8;  // four sums each, a lane
-  using Sums = float[Shape::kSums];
-  using Share = float[kQuads * 4];
+  using Sum = typename Shape::Sum;
+  using Quad = typename Shape::Decoder::Quad;  // of sums
+  using Sums = Sum[Shape::kSums];
+  using Share = Sum[kQuads * 4];
 
   const WideArguments& args;
   uint8_t* shared;
@@ -97,7 +83,7 @@ struct Finisher {
     const auto place = [&](int from, int ahead, int quad) {
       const int chunk =
           (from * kOthers + ahead - 1) * kShareChunks + quad * kWarpgroupThreads + thread();
-      return reinterpret_cast<float4*>(
+      return reinterpret_cast<Quad*>(
           shared + Places<Shape>::Staging(group * kPieces + chunk / 8, chunk % 8));
     };
     SyncSlices();  // what was in the staging area has been read
@@ -106,7 +92,7 @@ struct Finisher {
       const int ahead = (to - slice) & kOthers;
 #pragma unroll
       for (int i = 0; i < kQuads; ++i) {
-        const float* const d = sums + (to * kQuads + i) * 4;
+        const Sum* const d = sums + (to * kQuads + i) * 4;
         if (ahead > 0) {
           *place(slice, ahead, i) = {d[0], d[1], d[2], d[3]};
         } else {
@@ -126,7 +112,7 @@ struct Finisher {
     SyncSlices();  // what follows uses the same area
   }
 
-  static __device__ void Add(const float4& part, int quad, Share& sums) {
+  static __device__ void Add(const Quad& part, int quad, Share& sums) {
     sums[4 * quad] += part.x;
     sums[4 * quad + 1] += part.y;
     sums[4 * quad + 2] += part.z;
@@ -134,10 +120,10 @@ struct Finisher {
   }
 
   // Where pair `of` leaves its part of a tile: it has one at most.
-  __device__ float4* PartOf(int of) const {
+  __device__ Quad* PartOf(int of) const {
     uint8_t* const block = args.workspace + kCounterBytes +
                            static_cast<int64_t>(of * kPairBlocks + rank) * kMaxPartialBytes;
-    return reinterpret_cast<float4*>(block) + place() * kQuads * kWarpgroupThreads + thread();
+    return reinterpret_cast<Quad*>(block) + place() * kQuads * kWarpgroupThreads + thread();
   }
   __device__ int* CounterOf(int owner) const {
     return reinterpret_cast<int*>(args.workspace) + (owner * kPairBlocks + rank) * kMaxWarpgroups +
@@ -145,22 +131,22 @@ struct Finisher {
   }
 
   __device__ void LeavePart(int tile, const Share& sums) const {
-    float4* const part = PartOf(pair);
+    Quad* const part = PartOf(pair);
 #pragma unroll
     for (int i = 0; i < kQuads; ++i) {
       __stcg(part + i * kWarpgroupThreads,
-             make_float4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]));
+             Quad{sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]});
     }
     SyncWarpgroup();
     if (thread() == 0) {
       __threadfence();
-      atomicAdd(CounterOf(args.schedule.pair_of((tile + 1) * args.schedule.tile_units - 1)), 1);
+      atomicAdd(CounterOf(args.schedule.last_pair_of(tile)), 1);
     }
     __syncwarp();
   }
 
   __device__ void AddParts(int tile, Share& sums) const {
-    const int first = args.schedule.pair_of(tile * args.schedule.tile_units);
+    const int first = args.schedule.first_pair_of(tile);
     if (thread() == 0) {
       int* const counter = CounterOf(pair);
       int count = 0;
@@ -175,16 +161,15 @@ struct Finisher {
     constexpr int kAtOnce = Shape::kTokens == 256 ? 16 : 8;
     constexpr int kPart = std::min(kQuads, kAtOnce);  // quads of one part
     constexpr int kParts = kAtOnce / kPart;
-    const float4 none = {0, 0, 0, 0};
+    const Quad none = {0, 0, 0, 0};
 #pragma unroll 1
     for (int of = first; of < pair; of += kParts) {
 #pragma unroll
       for (int begin = 0; begin < kQuads; begin += kPart) {
-        float4 parts[kParts][kPart];
+        Quad parts[kParts][kPart];
 #pragma unroll
         for (int i = 0; i < kParts * kPart; ++i) {
-          const float4* const part =
-              PartOf(of + i / kPart) + (begin + i % kPart) * kWarpgroupThreads;
+          const Quad* const part = PartOf(of + i / kPart) + (begin + i % kPart) * kWarpgroupThreads;
           (&parts[0][0])[i] = of + i / kPart < pair ? __ldcg(part) : none;
         }
 #pragma unroll
@@ -194,15 +179,42 @@ struct Finisher {
     }
   }
 
+  // The scales of the rows of x, lane l with those of tokens l, l + 32, and so on: all loads at
+  // once, as each wait takes as long as one.
+  static constexpr int kXScales = Shape::kInt8X ? (kShareTokens + 31) / 32 : 1;
+  using XScales = float[kXScales];
+  __device__ void LoadXScales(int first_token, XScales& scales) const {
+    if constexpr (Shape::kInt8X) {
+#pragma unroll
+      for (int i = 0; i < kXScales; ++i) {
+        const int token = first_token + i * 32 + thread() % 32;
+        scales[i] = token < args.rows ? args.x_scales[token] : 0;
+      }
+    }
+  }
+  // Of the two tokens that this lane has of the eight from `token`, which is known when compiled.
+  __device__ float2 XScalesOf(const XScales& scales, int token) const {
+    if constexpr (!Shape::kInt8X) return {1, 1};
+    const int from = token % 32 + thread() % 4 * 2;
+    return {__shfl_sync(~0u, scales[token / 32], from),
+            __shfl_sync(~0u, scales[token / 32], from + 1)};
+  }
+  static __device__ float Result(Sum sum, float output_scale, float x_scale) {
+    if constexpr (Shape::kInt8X) return static_cast<float>(sum) * output_scale * x_scale;
+    return sum * output_scale;
+  }
+
   // Rounds the sums and writes them: through shared memory, as a lane's lie scattered in y.
   __device__ void Write(int tile, const Share& sums) const {
     // A token's 64 results fill a piece of the staging area.
     constexpr int kPieces = kStagingPieces / Shape::kWarpgroups;
     constexpr int kTurn = std::min(kShareTokens, kPieces);  // tokens at once
     const int lane = thread() % 32;
-    const int first_output =
-        ((tile / args.token_tiles * kPairBlocks + rank) * Shape::kGroups + group) * kGroupRows;
-    const int first_token = tile % args.token_tiles * Shape::kTokens + slice * kShareTokens;
+    const TilePlace at = args.schedule.PlaceOf(tile);
+    const int first_output = ((at.row * kPairBlocks + rank) * Shape::kGroups + group) * kGroupRows;
+    const int first_token = at.token * Shape::kTokens + slice * kShareTokens;
+    XScales x_scales;
+    LoadXScales(first_token, x_scales);
     float low = 1 / Nf4Multiplier<Scalar>::kValue;
     float high = low;
     if constexpr (!Shape::Decoder::kHasTable) {
@@ -215,20 +227,26 @@ struct Finisher {
       SyncWarpgroup();  // what was in the staging area has been read
 #pragma unroll
       for (int token = 0; token < kTurn; token += 8) {
-        const float* const d = sums + (turn + token) / 2;
+        const Sum* const d = sums + (turn + token) / 2;
+        const float2 scales = XScalesOf(x_scales, turn + token);
         const int row = token + lane % 8;
         const int chunk = (thread() / 32 * 2 + lane / 8 % 2) ^ row % 8;
         StoreMatrix2Transposed(
             SharedAddress(shared + Places<Shape>::Staging(place() * kPieces + row, chunk)),
-            PackPair<Scalar>(d[0] * low, d[1] * low), PackPair<Scalar>(d[2] * high, d[3] * high));
+            PackPair<Scalar>(Result(d[0], low, scales.x), Result(d[1], low, scales.y)),
+            PackPair<Scalar>(Result(d[2], high, scales.x), Result(d[3], high, scales.y)));
       }
       SyncWarpgroup();
       const int tokens = min(kTurn, args.rows - first_token - turn);
-      for (int i = thread(); i < tokens * 8; i += kWarpgroupThreads) {
-        const int row = i / 8;
+      constexpr int kCopies = (kTurn * 8 + kWarpgroupThreads - 1) / kWarpgroupThreads;
+#pragma unroll
+      for (int i = 0; i < kCopies; ++i) {
+        const int chunk = i * kWarpgroupThreads + thread();
+        const int row = chunk / 8;
+        if (row >= tokens) break;
         CopyOut(*reinterpret_cast<const uint4*>(
-                    shared + Places<Shape>::Staging(place() * kPieces + row, i % 8 ^ row % 8)),
-                first_token + turn + row, first_output + i % 8 * 8);
+                    shared + Places<Shape>::Staging(place() * kPieces + row, chunk % 8 ^ row % 8)),
+                first_token + turn + row, first_output + chunk % 8 * 8);
       }
     }
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/gemm_wide_plan.h"
@@ -12,11 +13,10 @@
 
 namespace vernier::cuda {
 
-inline constexpr int kStepCols = 16;                    // of one wgmma
-inline constexpr int kSteps = kRecordCols / kStepCols;  // of one record
+inline constexpr int kXRowBytes = 128;          // a token's share of a block
+inline constexpr int kSteps = kXRowBytes / 32;  // products of a block: wgmma takes 32 bytes
 inline constexpr int kMaxSharedBytes = 227 * 1024;
 inline constexpr int kMaxRing = 10;  // stages
-inline constexpr int kXRowBytes = kRecordCols * 2;
 
 // Where sums pass on their way out: 256 pieces of 128 bytes, in the holes of the pair table where
 // there is one.
@@ -38,6 +38,11 @@ template <class DecoderType, int kIndex>
 struct TileShape {
   using Decoder = DecoderType;
   using Scalar = typename Decoder::Scalar;
+  using Input = typename Decoder::Input;
+  using Sum = typename Decoder::Sum;
+  static constexpr bool kInt8X = std::is_same_v<Input, int8_t>;
+  static constexpr int kBlockCols = Decoder::kBlockRecords * kRecordCols;
+  static constexpr int kBlockBytes = Decoder::kBlockRecords * Decoder::kRecordBytes;
   static constexpr WideTile kTile = kWideTiles[kIndex];
   static constexpr int kTokens = kTile.tokens;
   static constexpr int kSlices = kTile.slices;
@@ -60,14 +65,14 @@ struct TileShape {
 
   static constexpr int kTableBytes = Decoder::kHasTable ? kPairTableBytes : 0;
   static constexpr int kStagingBytes = Decoder::kHasTable ? 0 : kStagingPieces * kStagingPieceBytes;
-  // Blocks of 64 columns a stage. More make fewer turns of the ring, and a coarser one.
-  static constexpr int kStageBlocks = std::max(kSlices, kTokens > 64                           ? 1
+  // Blocks of columns a stage. More make fewer turns of the ring, and a coarser one.
+  static constexpr int kStageBlocks = std::max(kSlices, kTokens > 64 || kInt8X                 ? 1
                                                         : kTokens == 64 || !Decoder::kHasTable ? 2
                                                                                                : 4);
-  static constexpr int kXTileBytes = kTokens * kXRowBytes;                // of a block
-  static constexpr int kXBytes = kStageBlocks * kXTileBytes;              // of a stage
-  static constexpr int kRowBytes = kStageBlocks * Decoder::kRecordBytes;  // a row of records
-  static constexpr int kWeightBytes = kRecords * kRowBytes;               // of a stage
+  static constexpr int kXTileBytes = kTokens * kXRowBytes;      // of a block
+  static constexpr int kXBytes = kStageBlocks * kXTileBytes;    // of a stage
+  static constexpr int kRowBytes = kStageBlocks * kBlockBytes;  // a row of records
+  static constexpr int kWeightBytes = kRecords * kRowBytes;     // of a stage
   static constexpr int kStageBytes = kXBytes + kWeightBytes + 2 * kBarrierBytes;
   static constexpr int kRing =
       std::min(kMaxRing, (kMaxSharedBytes - kTableBytes - kStagingBytes) / kStageBytes);
@@ -78,7 +83,7 @@ struct TileShape {
 template <class Shape>
 struct Places {
   static constexpr int kStaging = Shape::kTableBytes;  // where there is no table
-  // [ring][block][tokens][64], each at a multiple of 1024
+  // [ring][block][tokens][128 bytes], each at a multiple of 1024
   static constexpr int kX = kStaging + Shape::kStagingBytes;
   static constexpr int kWeights = kX + Shape::kRing * Shape::kXBytes;  // [ring][row][block] records
   static constexpr int kBarriers = kWeights + Shape::kRing * Shape::kWeightBytes;
@@ -119,7 +124,7 @@ struct Reader {
   __device__ void Await() const { AwaitPhase(Places<Shape>::Filled(shared, stage), parity); }
   __device__ const uint8_t* record() const {
     return shared_bytes + Places<Shape>::kWeights + stage * Shape::kWeightBytes + record_offset +
-           block * Shape::Decoder::kRecordBytes;
+           block * Shape::kBlockBytes;
   }
   __device__ uint64_t x() const {
     return TileDescriptor(shared + Places<Shape>::kX + stage * Shape::kXBytes +

@@ -7,11 +7,18 @@
 namespace vernier::cuda {
 namespace {
 
+enum class Operands : uint8_t { kNf4, kInt8, kInt8ByInt8 };  // of int8 x the last
+
+Operands OperandsOf(const GemmProblem& problem) {
+  if (problem.activation == Activation::kInt8) return Operands::kInt8ByInt8;
+  return problem.encoding == PackedEncoding::kNf4 ? Operands::kNf4 : Operands::kInt8;
+}
+
 // What a tile costs, in ns: a unit; the beginning and the end; each further pair that has a part of
-// a tile; each tile that a pair ends. Written by tests/bench/gemm_costs.py from `gemm_bench --tune`
-// on an H200.
+// a tile; each further tile that a pair has a piece of. Written by tests/bench/gemm_costs.py from
+// `gemm_bench --tune` on an H200.
 struct TileCost {
-  PackedEncoding encoding;
+  Operands operands;
   int tokens;
   int slices;
   int unit_ns;
@@ -20,24 +27,32 @@ struct TileCost {
   int tile_ns;
 };
 constexpr TileCost kTileCosts[] = {
-    {PackedEncoding::kNf4, 256, 1, 769, 4789, 1609, 3459},
-    {PackedEncoding::kNf4, 128, 1, 831, 6235, 1203, 12291},
-    {PackedEncoding::kNf4, 64, 2, 261, 6363, 306, 2031},
-    {PackedEncoding::kNf4, 64, 1, 520, 5875, 517, 0},
-    {PackedEncoding::kNf4, 32, 4, 90, 6046, 594, 1855},
-    {PackedEncoding::kNf4, 32, 2, 193, 5593, 179, 1944},
-    {PackedEncoding::kNf4, 32, 1, 407, 4848, 320, 0},
-    {PackedEncoding::kNf4, 16, 1, 371, 4412, 167, 0},
-    {PackedEncoding::kInt8, 256, 1, 769, 4372, 2042, 5746},
-    {PackedEncoding::kInt8, 128, 1, 796, 4179, 1795, 7973},
-    {PackedEncoding::kInt8, 64, 2, 246, 4944, 1002, 3218},
-    {PackedEncoding::kInt8, 64, 1, 514, 4660, 918, 0},
-    {PackedEncoding::kInt8, 32, 4, 90, 4063, 3586, 4135},
-    {PackedEncoding::kInt8, 32, 2, 279, 4550, 441, 1853},
-    {PackedEncoding::kInt8, 32, 1, 561, 460, 907, 0},
-    {PackedEncoding::kInt8, 16, 1, 334, 5022, 515, 2856},
+    {Operands::kNf4, 256, 1, 672, 8500, 1113, 2391},
+    {Operands::kNf4, 128, 1, 772, 8031, 1011, 1678},
+    {Operands::kNf4, 64, 2, 248, 6399, 682, 4089},
+    {Operands::kNf4, 64, 1, 500, 6485, 560, 0},
+    {Operands::kNf4, 32, 4, 70, 6042, 2192, 2299},
+    {Operands::kNf4, 32, 2, 171, 5789, 464, 3752},
+    {Operands::kNf4, 32, 1, 409, 5171, 296, 0},
+    {Operands::kNf4, 16, 1, 320, 4901, 368, 586},
+    {Operands::kInt8, 256, 1, 669, 9251, 830, 3682},
+    {Operands::kInt8, 128, 1, 711, 7531, 1166, 1615},
+    {Operands::kInt8, 64, 2, 226, 5524, 1337, 1554},
+    {Operands::kInt8, 64, 1, 470, 5802, 973, 0},
+    {Operands::kInt8, 32, 4, 75, 4944, 3592, 2579},
+    {Operands::kInt8, 32, 2, 198, 2811, 1819, 9736},
+    {Operands::kInt8, 32, 1, 558, 646, 917, 0},
+    {Operands::kInt8, 16, 1, 300, 4923, 1355, 1111},
+    {Operands::kInt8ByInt8, 256, 1, 595, 7618, 3500, 4333},
+    {Operands::kInt8ByInt8, 128, 1, 649, 7489, 3777, 4133},
+    {Operands::kInt8ByInt8, 64, 2, 331, 4545, 1826, 2439},
+    {Operands::kInt8ByInt8, 64, 1, 691, 6533, 1065, 5379},
+    {Operands::kInt8ByInt8, 32, 4, 164, 3130, 4227, 2181},
+    {Operands::kInt8ByInt8, 32, 2, 411, 1868, 1690, 8473},
+    {Operands::kInt8ByInt8, 32, 1, 1011, 0, 1071, 0},
+    {Operands::kInt8ByInt8, 16, 1, 1066, 2496, 410, 0},
 };
-static_assert(std::size(kTileCosts) == 2 * std::size(kWideTiles));
+static_assert(std::size(kTileCosts) == 3 * std::size(kWideTiles));
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -47,15 +62,29 @@ const WideTile& PlanTile(const GemmPlan& plan) {
   });
 }
 
+// Of all tiles.
+int64_t UnitsOf(const WideSchedule& schedule) {
+  return int64_t{schedule.row_tiles} * schedule.token_tiles * schedule.tile_units;
+}
+
 }  // namespace
 
 WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan) {
-  const int64_t tiles = CeilDivide(problem.outputs, PairOutputs(PlanTile(plan))) *
-                        CeilDivide(problem.rows, plan.tile_tokens);
   WideSchedule schedule;
-  schedule.tile_units = static_cast<int>(RecordBlocks(problem.inputs));
-  schedule.units = static_cast<int>(tiles * schedule.tile_units);
+  schedule.row_tiles = static_cast<int>(CeilDivide(problem.outputs, PairOutputs(PlanTile(plan))));
+  schedule.token_tiles = static_cast<int>(CeilDivide(problem.rows, plan.tile_tokens));
+  schedule.tile_units = static_cast<int>(CeilDivide(problem.inputs, BlockCols(problem.activation)));
   schedule.pairs = plan.clusters;
+  const int tiles = schedule.row_tiles * schedule.token_tiles;
+  // The line costs a pair the parts of tiles that it leaves and adds, about as much as this many
+  // units (8B shapes at 2,048 rows, H200).
+  constexpr int64_t kLineUnits = 4;
+  const int left = tiles % schedule.pairs;
+  const int idle = left > 0 ? schedule.pairs - left : 0;  // pairs, were the last turn a whole one
+  const bool whole = int64_t{idle} * schedule.tile_units <= kLineUnits * schedule.pairs;
+  schedule.first_left = whole ? tiles : tiles - left;
+  schedule.units = (tiles - schedule.first_left) * schedule.tile_units;
+  schedule.sharers = std::clamp(schedule.units, 1, schedule.pairs);
   return schedule;
 }
 
@@ -65,7 +94,9 @@ GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile) {
   plan.tile_tokens = tile.tokens;
   plan.slices = tile.slices;
   plan.cluster = kPairBlocks;
-  plan.clusters = std::min(kMaxPairs, ScheduleOf(problem, plan).units);
+  plan.clusters = 1;
+  plan.clusters =
+      static_cast<int>(std::min<int64_t>(kMaxPairs, UnitsOf(ScheduleOf(problem, plan))));
   return plan;
 }
 
@@ -75,13 +106,15 @@ namespace {
 int64_t NanosecondsOf(const GemmProblem& problem, const GemmPlan& plan) {
   const TileCost& cost =
       *std::find_if(std::begin(kTileCosts), std::end(kTileCosts), [&](const TileCost& row) {
-        return row.encoding == problem.encoding && row.tokens == plan.tile_tokens &&
+        return row.operands == OperandsOf(problem) && row.tokens == plan.tile_tokens &&
                row.slices == plan.slices;
       });
   const WideSchedule schedule = ScheduleOf(problem, plan);
-  const int64_t units = CeilDivide(schedule.units, schedule.pairs);
-  const int64_t parts = CeilDivide(schedule.tile_units, units);
-  const int64_t tiles = CeilDivide(units, schedule.tile_units);
+  const int64_t turns = CeilDivide(schedule.first_left, schedule.pairs);
+  const int64_t run = CeilDivide(schedule.units, schedule.sharers);  // of the line, a pair
+  const int64_t units = turns * schedule.tile_units + run;
+  const int64_t parts = run > 0 ? CeilDivide(schedule.tile_units, run) : 1;
+  const int64_t tiles = turns + (run > 0 ? 1 : 0);
   return units * cost.unit_ns + cost.ends_ns + (parts - 1) * cost.part_ns +
          (tiles - 1) * cost.tile_ns;
 }

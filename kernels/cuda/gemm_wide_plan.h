@@ -1,7 +1,8 @@
 // Which tile gemm_wide multiplies a problem with, and who multiplies what: pure, no CUDA.
 //
-// Tiles and their columns, in blocks of 64, form one line: tile 0's blocks, tile 1's, and so on.
-// Each pair of multiprocessors takes an equal run of that line (stream-K), whatever tiles it cuts.
+// Tiles and their columns, in blocks of 64 (128 of int8 x), form one line: tile 0's blocks, tile
+// 1's, and so on. Each pair of multiprocessors takes an equal run of that line (stream-K), whatever
+// tiles it cuts.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ inline constexpr WideTile kWideTiles[] = {{16, 1, 4}, {32, 1, 4}, {32, 2, 4},  {
 inline constexpr int kPairBlocks = 2;  // blocks of threads that share a tile of x
 inline constexpr int kMaxPairs = 66;   // of multiprocessors: an H100 or H200 has 132
 inline constexpr int kMaxWarpgroups = 4;
-inline constexpr int kMaxPartialBytes = 256 * 128 * 4;  // fp32 sums of a block's share of a tile
+inline constexpr int kMaxPartialBytes = 256 * 128 * 4;  // 4-byte sums of a block's share of a tile
 // The workspace: counters, [pair][block][warpgroup]; then parts of tiles, [pair][block].
 inline constexpr int kCounterBytes = 4096;
 static_assert(kMaxPairs * kPairBlocks * kMaxWarpgroups * 4 <= kCounterBytes);
@@ -36,20 +37,90 @@ VERNIER_HOST_DEVICE constexpr int PairOutputs(const WideTile& tile) {
   return kPairBlocks * BlockOutputs(tile);
 }
 
-// The line of units, and how it is cut. A unit is 64 columns of a tile.
-struct WideSchedule {
-  int tile_units = 0;  // a tile: columns / 64
-  int units = 0;       // in all
-  int pairs = 0;
+// Where a tile lies in y, in tiles.
+struct TilePlace {
+  int row = 0;    // of outputs
+  int token = 0;  // of rows of x
+};
 
-  // Pair `pair` has units [first_unit(pair), first_unit(pair + 1)).
+// What a pair multiplies without a break: columns of one tile.
+struct WidePiece {
+  int tile = 0;
+  int first_block = 0;  // of columns
+  int blocks = 0;
+};
+
+// Who multiplies what. Whole tiles go to the pairs in turns, so that all of them read the same
+// columns at about the same time, out of L2. The columns of the tiles that are left, fewer than
+// pairs, form a line of units, a block of a tile each, of which every pair has an equal run. None
+// are left where the last turn keeps nearly all pairs busy.
+struct WideSchedule {
+  int row_tiles = 0;
+  int token_tiles = 0;
+  int tile_units = 0;  // a tile: columns / BlockCols
+  int first_left = 0;  // tile; those before are multiplied whole
+  int units = 0;       // of the line
+  int pairs = 0;
+  int sharers = 1;  // pairs with a run of the line, the first ones
+
+  // Pair `pair` has units [first_unit(pair), first_unit(pair + 1)) of the line.
   VERNIER_HOST_DEVICE constexpr int first_unit(int pair) const {
-    return static_cast<int>(static_cast<int64_t>(pair) * units / pairs);
+    return pair < sharers ? static_cast<int>(static_cast<int64_t>(pair) * units / sharers) : units;
   }
-  // The pair that has `unit`.
+  // The pairs with the first and the last columns of `tile`, one of the line.
+  VERNIER_HOST_DEVICE constexpr int first_pair_of(int tile) const {
+    return pair_of((tile - first_left) * tile_units);
+  }
+  VERNIER_HOST_DEVICE constexpr int last_pair_of(int tile) const {
+    return pair_of((tile + 1 - first_left) * tile_units - 1);
+  }
   VERNIER_HOST_DEVICE constexpr int pair_of(int unit) const {
-    return static_cast<int>(((unit + 1LL) * pairs - 1) / units);
+    return static_cast<int>(((unit + 1LL) * sharers - 1) / units);
   }
+  // Tiles that follow each other share rows and tokens, so that what is read at once is little.
+  VERNIER_HOST_DEVICE constexpr TilePlace PlaceOf(int tile) const {
+    constexpr int kGroupTokens = 8;  // tiles
+    const int group = tile / (kGroupTokens * row_tiles);
+    const int in_group = tile - group * kGroupTokens * row_tiles;
+    const int left = token_tiles - group * kGroupTokens;
+    const int width = left < kGroupTokens ? left : kGroupTokens;
+    return {in_group / width, group * kGroupTokens + in_group % width};
+  }
+};
+
+// The pieces of a pair in the order in which it multiplies them: whole tiles; then its run of the
+// line from its end to its beginning, so that it leaves the part of a tile that another pair ends
+// before it waits for parts of its own.
+class WideRun {
+ public:
+  VERNIER_HOST_DEVICE constexpr WideRun(const WideSchedule& schedule, int pair)
+      : tile_units_(schedule.tile_units),
+        first_left_(schedule.first_left),
+        step_(schedule.pairs),
+        tile_(pair),
+        first_(schedule.first_unit(pair)),
+        end_(schedule.first_unit(pair + 1)) {}
+
+  VERNIER_HOST_DEVICE constexpr bool done() const { return tile_ >= first_left_ && end_ <= first_; }
+  // REQUIRES: !done().
+  VERNIER_HOST_DEVICE constexpr WidePiece Next() {
+    if (tile_ < first_left_) {
+      const int tile = tile_;
+      tile_ += step_;
+      return {tile, 0, tile_units_};
+    }
+    const int tile = (end_ - 1) / tile_units_;
+    const int tile_begin = tile * tile_units_;
+    const int begin = tile_begin > first_ ? tile_begin : first_;
+    const WidePiece piece = {first_left_ + tile, begin - tile_begin, end_ - begin};
+    end_ = begin;
+    return piece;
+  }
+
+ private:
+  int tile_units_, first_left_, step_;
+  int tile_;         // the next whole one
+  int first_, end_;  // units left of the run
 };
 
 // REQUIRES: a plan of PlanWide for this problem.

@@ -48,6 +48,15 @@ __device__ inline void Multiply<__nv_bfloat16>(const uint32_t (&a)[4], uint32_t 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same of 8-bit numbers to whole sums, shapes 16 x 32 and 32 x 8.
+__device__ inline void MultiplyInt8(const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                    int32_t (&c)[4]) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 __device__ inline int ClusterRank() {
   uint32_t rank;
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -97,12 +106,33 @@ __device__ inline void SendAsync(uint32_t remote, const float4& v, uint32_t remo
       "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(remote_barrier)
       : "memory");
 }
+__device__ inline void SendAsync(uint32_t remote, const int4& v, uint32_t remote_barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.s32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(remote),
+      "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(remote_barrier)
+      : "memory");
+}
 
 // `bytes` of global memory into shared memory; they count themselves in at `barrier`.
 __device__ inline void CopyBulk(uint32_t to, const uint8_t* from, int bytes, uint32_t barrier) {
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
           "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// The same of what is read once: it makes room in the L2 cache first.
+__device__ inline void CopyBulkOnce(uint32_t to, const uint8_t* from, int bytes, uint32_t barrier) {
+  asm volatile(
+      "{\n"
+      ".reg .b64 policy;\n"
+      "createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1], "
+      "%2, [%3], policy;\n"
+      "}\n" ::"r"(to),
       "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }

@@ -25,13 +25,6 @@ HeadShape ShapeOf(const AttentionShape& shape) {
   return {shape.num_heads, shape.num_kv_heads, shape.head_dim, shape.scale, shape.window};
 }
 
-// REQUIRES: HasKvType.
-Scalar ScalarOf(KvType type) {
-  VERNIER_CHECK(TraitsOf(type).scale_bytes == 0);
-  if (type == KvType::kF32) return Scalar::kF32;
-  return type == KvType::kF16 ? Scalar::kF16 : Scalar::kBF16;
-}
-
 Gating GatingOf(ActivationKind kind) {
   switch (kind) {
     case ActivationKind::kSilu:
@@ -42,6 +35,10 @@ Gating GatingOf(ActivationKind kind) {
       return Gating::kGeluErf;
   }
   return Gating::kSilu;
+}
+
+bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
+  return linear.activations == Activations::kInt8 && Multiplier::TakesInt8(weight);
 }
 
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
@@ -62,8 +59,10 @@ absl::Status LayerRunner::Run(std::span<const Call> calls, const DeviceBatch& ba
   status_ = absl::OkStatus();
   batch_ = batch;
   waiting_ = {};
-  for (const Call& call : calls) {
-    std::visit([this](const auto& each) { Do(each); }, call);
+  hidden_is_int8_ = false;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    next_ = i + 1 < calls.size() ? &calls[i + 1] : nullptr;
+    std::visit([this](const auto& each) { Do(each); }, calls[i]);
     if (!status_.ok()) return status_;
   }
   AddNow();
@@ -83,19 +82,30 @@ void LayerRunner::Do(const EmbedArgs& args) {
 }
 
 Matrix LayerRunner::Normalize(const Norm& norm, Scalar type) {
-  VERNIER_CHECK(norm.weight->size == workspace_.plan.hidden);
   const Matrix x = InX(type, workspace_.plan.hidden);
+  AddNorm(norm, x, {});
+  return x;
+}
+
+Int8Rows LayerRunner::NormalizeToInt8(const Norm& norm) {
+  const Int8Rows x = Int8InX();
+  AddNorm(norm, {}, x);
+  return x;
+}
+
+void LayerRunner::AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8) {
+  VERNIER_CHECK(norm.weight->size == workspace_.plan.hidden);
   Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
                        .residual = workspace_.residual.as<float>(),
                        .y = waiting_.y,
                        .y_bias = waiting_.bias,
                        .post_norm = waiting_.post_norm,
                        .norm = NormOf(&norm),
-                       .x = x},
+                       .x = x,
+                       .int8 = int8},
                       batch_.rows, stream_),
         "a norm");
   waiting_ = {};
-  return x;
 }
 
 void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linears,
@@ -105,9 +115,14 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
   auto* const results = workspace_.y.as<uint8_t>();
   if (const std::optional<DeviceWeight> joined = Join(weights)) {
     const Scalar type = Multiplier::InputOf(*joined);
-    const Matrix x = Normalize(norm, type);
     const Matrix all{results, Multiplier::OutputOf(*joined, type), joined->rows};
-    Check(multiplier_.Multiply(*joined, x, all, batch_.rows), "a joined product");
+    if (TakesInt8(*linears[0], *joined)) {
+      const Int8Rows x = NormalizeToInt8(norm);
+      Check(multiplier_.MultiplyInt8(*joined, x, all, batch_.rows), "a joined int8 product");
+    } else {
+      const Matrix x = Normalize(norm, type);
+      Check(multiplier_.Multiply(*joined, x, all, batch_.rows), "a joined product");
+    }
     int64_t column = 0;
     for (size_t i = 0; i < weights.size(); ++i) {
       y[i] = Columns(all, column);
@@ -115,13 +130,21 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
     }
     return;
   }
-  std::optional<Matrix> x;
+  std::optional<Matrix> x;  // of these two the one that InX holds
+  std::optional<Int8Rows> int8_x;
   int64_t offset = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
     const Scalar type = Multiplier::InputOf(weights[i]);
-    if (!x.has_value() || x->type != type) x = Normalize(norm, type);
     y[i] = {results + offset, Multiplier::OutputOf(weights[i], type), weights[i].rows};
-    Check(multiplier_.Multiply(weights[i], *x, y[i], batch_.rows), "a product");
+    if (TakesInt8(*linears[i], weights[i])) {
+      if (!int8_x.has_value()) int8_x = NormalizeToInt8(norm);
+      x.reset();
+      Check(multiplier_.MultiplyInt8(weights[i], *int8_x, y[i], batch_.rows), "an int8 product");
+    } else {
+      if (!x.has_value() || x->type != type) x = Normalize(norm, type);
+      int8_x.reset();
+      Check(multiplier_.Multiply(weights[i], *x, y[i], batch_.rows), "a product");
+    }
     // As wide as fp32, padding of rows included: Workspace::y has room for that.
     const int64_t rows = (batch_.rows + kRowPadding - 1) / kRowPadding * int64_t{kRowPadding};
     offset += rows * weights[i].rows * static_cast<int64_t>(sizeof(float));
@@ -132,7 +155,7 @@ KvLayer LayerRunner::CacheOf(int layer, const AttentionShape& shape, KvType type
   VERNIER_CHECK(layer >= 0 && layer < workspace_.plan.num_layers);
   VERNIER_CHECK(KvHeadBytes(shape, type) <= KvHeadBytes(shape, workspace_.plan.widest_kv));
   return {workspace_.kv.as<uint8_t>() + KvBlockBytes(layer, shape, type), workspace_.kv_block_bytes,
-          ScalarOf(type)};
+          CodeOf(type)};
 }
 
 void LayerRunner::Do(const AttentionInArgs& args) {
@@ -170,13 +193,14 @@ void LayerRunner::Do(const AttentionArgs& args) {
       .cache = CacheOf(args.layer, args.shape, args.kv_type),
       .query = workspace_.query.as<float>(),
       .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()}};
-  if (!HasTensorKernels(p.shape, p.cache.type)) {
-    Check(LaunchAttentionPlain(p, batch_.decode_rows, batch_.tiles, batch_.tile_rows, stream_),
-          "attention");
+  const DecodeSplit& split = batch_.SplitOf(args.shape.window);
+  if (!HasTensorKernels(p.shape, p.cache.code)) {
+    const PlainRows rows{split.rows, batch_.decode_rows, batch_.tiles, batch_.tile_rows};
+    Check(LaunchAttentionPlain(p, rows, stream_), "attention");
     return;
   }
   if (batch_.decode_rows > 0) {
-    Check(LaunchDecode(p, batch_.split, batch_.decode_rows, stream_), "attention of decode rows");
+    Check(LaunchDecode(p, split, stream_), "attention of decode rows");
   }
   if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
 }
@@ -186,13 +210,20 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
   const DeviceWeight& weight = DeviceWeightOf(*args.linear.weight);
   VERNIER_CHECK(weight.cols == input.stride && weight.rows == workspace_.plan.hidden);
   const Scalar type = Multiplier::InputOf(weight);
-  Matrix x = input;
-  if (x.type != type) {
-    x = InX(type, input.stride);
-    Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
-  }
   const Matrix y{workspace_.y.as<void>(), Multiplier::OutputOf(weight, type), weight.rows};
-  Check(multiplier_.Multiply(weight, x, y, batch_.rows), "a product");
+  if (TakesInt8(args.linear, weight)) {
+    if (input.data != nullptr) {
+      Check(LaunchRoundToInt8(input, Int8InX(), input.stride, batch_.rows, stream_), "rounding");
+    }
+    Check(multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.rows), "an int8 product");
+  } else {
+    Matrix x = input;
+    if (x.type != type) {
+      x = InX(type, input.stride);
+      Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
+    }
+    Check(multiplier_.Multiply(weight, x, y, batch_.rows), "a product");
+  }
   waiting_ = {y, ValuesOf(args.linear.bias), NormOf(args.post_norm)};
 }
 
@@ -221,19 +252,26 @@ void LayerRunner::Do(const MlpInArgs& args) {
   const size_t first = args.gate.weight == nullptr ? 1 : 0;
   Project(args.norm, std::span(linears).subspan(first), std::span(y).subspan(first));
   hidden_type_ = InputOf(args.up);
-  Check(LaunchActivate({.kind = GatingOf(args.activation),
-                        .width = width,
-                        .gate = y[0],
-                        .up = y[1],
-                        .gate_bias = ValuesOf(args.gate.bias),
-                        .up_bias = ValuesOf(args.up.bias),
-                        .out = {workspace_.hidden.as<void>(), hidden_type_, width}},
-                       batch_.rows, stream_),
-        "the activation");
+  ActivateParameters p{.kind = GatingOf(args.activation),
+                       .width = width,
+                       .gate = y[0],
+                       .up = y[1],
+                       .gate_bias = ValuesOf(args.gate.bias),
+                       .up_bias = ValuesOf(args.up.bias),
+                       .out = {workspace_.hidden.as<void>(), hidden_type_, width}};
+  hidden_is_int8_ = ActivatesToInt8(p) && HiddenGoesToInt8();
+  if (hidden_is_int8_) p.int8 = Int8InX();
+  Check(LaunchActivate(p, batch_.rows, stream_), "the activation");
+}
+
+bool LayerRunner::HiddenGoesToInt8() const {
+  const auto* out = next_ == nullptr ? nullptr : std::get_if<MlpOutCall>(next_);
+  return out != nullptr && TakesInt8(out->args.linear, DeviceWeightOf(*out->args.linear.weight));
 }
 
 void LayerRunner::Do(const MlpOutCall& call) {
-  AddLater(call.args, {workspace_.hidden.as<void>(), hidden_type_, call.args.linear.weight->cols});
+  void* const hidden = hidden_is_int8_ ? nullptr : workspace_.hidden.as<void>();
+  AddLater(call.args, {hidden, hidden_type_, call.args.linear.weight->cols});
 }
 
 void LayerRunner::Do(const LmHeadArgs& args) {
@@ -243,18 +281,22 @@ void LayerRunner::Do(const LmHeadArgs& args) {
   VERNIER_CHECK(weight.rows == vocab && args.norm.weight->size == hidden);
   AddNow();
   if (batch_.logit_rows == 0) return;
-  const Matrix x = InX(Multiplier::InputOf(weight), hidden);
+  const bool int8 = TakesInt8(args.linear, weight);
+  const Matrix x = int8 ? Matrix() : InX(Multiplier::InputOf(weight), hidden);
   Check(LaunchAddNorm({.hidden = hidden,
                        .residual = workspace_.residual.as<float>(),
                        .norm = NormOf(&args.norm),
                        .x = x,
+                       .int8 = int8 ? Int8InX() : Int8Rows(),
                        .chosen = batch_.arrays.logit_rows},
                       batch_.logit_rows, stream_),
         "the last norm");
   auto* const logits = workspace_.logits[args.buffer].as<float>();
   Matrix y{logits, Multiplier::OutputOf(weight, Scalar::kF32), vocab};
   if (y.type != Scalar::kF32) y.data = workspace_.y.as<void>();
-  Check(multiplier_.Multiply(weight, x, y, batch_.logit_rows), "lm_head");
+  Check(int8 ? multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.logit_rows)
+             : multiplier_.Multiply(weight, x, y, batch_.logit_rows),
+        "lm_head");
   if (y.data == logits && args.linear.bias == nullptr && args.soft_cap <= 0) return;
   Check(LaunchLogits({.vocab = vocab,
                       .y = y,

@@ -1,8 +1,9 @@
 // Runs the calls of a step: which kernels make each, and what is fused across them.
 //
 // AttentionOut and MlpOut leave their sum for the next norm, which adds it to the residual on its
-// way. q, k and v, and gate and up, are one product where their weights lie next to each other.
-// Device thread alone; everything is queued on one stream.
+// way. MlpIn makes int8 at once where MlpOut follows and wants it; `h` is then not written. q, k
+// and v, and gate and up, are one product where their weights lie next to each other. Device thread
+// alone; everything is queued on one stream.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -55,12 +56,18 @@ class LayerRunner {
   // Notes the first error.
   void Check(cudaError_t error, const char* what);
   Matrix InX(Scalar type, int64_t width) const { return {workspace_.x.as<void>(), type, width}; }
+  Int8Rows Int8InX() const { return {workspace_.x.as<int8_t>(), workspace_.x_scales.as<float>()}; }
   KvLayer CacheOf(int layer, const AttentionShape& shape, KvType type) const;
-  // x = norm(residual) in the type that a weight wants, with what waits to be added.
+  // x = norm(residual) in the type that a weight wants, or as int8, with what waits to be added.
   Matrix Normalize(const Norm& norm, Scalar type);
+  Int8Rows NormalizeToInt8(const Norm& norm);
+  void AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8);
   // y of each weight on `norm(residual)`; `y` [weights]. One product where they lie together.
   void Project(const Norm& norm, std::span<const Linear* const> linears, std::span<Matrix> y);
+  // Of what InX holds already as int8 where `input` has no data.
   void AddLater(const ResidualArgs& args, const Matrix& input);
+  // Whether the call after this one multiplies the hidden layer as int8.
+  bool HiddenGoesToInt8() const;
   void AddNow();
 
   Workspace& workspace_;
@@ -70,6 +77,8 @@ class LayerRunner {
   DeviceBatch batch_;
   Scalar attention_type_ = Scalar::kF32;
   Scalar hidden_type_ = Scalar::kF32;
+  const Call* next_ = nullptr;   // after the one that is queued; null: none
+  bool hidden_is_int8_ = false;  // in InX, and nowhere else
 
   // What the last AttentionOut or MlpOut made; y.data null: nothing waits.
   struct Sum {

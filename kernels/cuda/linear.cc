@@ -1,7 +1,6 @@
 #include "kernels/cuda/linear.h"
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear_plain.h"
 
 namespace vernier::cuda {
@@ -68,30 +67,39 @@ Scalar Multiplier::OutputOf(const DeviceWeight& weight, Scalar wanted) {
 
 cudaError_t Multiplier::Multiply(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
                                  int rows) {
-  if (IsRecords(weight)) return MultiplyRecords(weight, x, y, rows);
+  if (IsRecords(weight)) {
+    return MultiplyRecords(weight, Activation::kF16, {.x = x.data, .y = y.data}, rows);
+  }
   if (IsDense(weight)) return MultiplyDense(weight, x, y, rows);
   return LaunchLinearPlain(weight, x, y, rows, stream_);
 }
 
-cudaError_t Multiplier::MultiplyRecords(const DeviceWeight& weight, const Matrix& x,
-                                        const Matrix& y, int rows) {
+bool Multiplier::TakesInt8(const DeviceWeight& weight) {
+  return weight.encoding == Encoding::kInt8Records && weight.cols <= kMostInt8Inputs;
+}
+
+cudaError_t Multiplier::MultiplyInt8(const DeviceWeight& weight, const Int8Rows& x, const Matrix& y,
+                                     int rows) {
+  return MultiplyRecords(weight, Activation::kInt8,
+                         {.x = x.codes, .x_scales = x.scales, .y = y.data}, rows);
+}
+
+cudaError_t Multiplier::MultiplyRecords(const DeviceWeight& weight, Activation activation,
+                                        GemmOperands operands, int rows) {
   const GemmProblem problem{.encoding = weight.encoding == Encoding::kNf4Records
                                             ? PackedEncoding::kNf4
                                             : PackedEncoding::kInt8,
-                            .activation = Activation::kF16,
+                            .activation = activation,
                             .rows = rows,
                             .outputs = static_cast<int>(weight.rows),
                             .inputs = static_cast<int>(weight.cols)};
   GemmPlan plan;
   const cudaError_t error = PlanGemm(problem, &plan);
   if (error != cudaSuccess) return error;
-  return LaunchGemm(problem, plan,
-                    {.x = x.data,
-                     .weight = weight.codes,
-                     .row_scales = weight.scales,
-                     .y = y.data,
-                     .workspace = gemm_workspace_.as<void>()},
-                    stream_);
+  operands.weight = weight.codes;
+  operands.row_scales = weight.scales;
+  operands.workspace = gemm_workspace_.as<void>();
+  return LaunchGemm(problem, plan, operands, stream_);
 }
 
 // Column-major, as cuBLASLt sees it: y [outputs, rows] = w^T [outputs, inputs] x [inputs, rows].

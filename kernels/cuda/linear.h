@@ -15,6 +15,8 @@
 #include "absl/status/statusor.h"
 #include "kernels/cuda/device_buffer.h"
 #include "kernels/cuda/device_types.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/gemm.h"
 
 namespace vernier::cuda {
 
@@ -34,9 +36,16 @@ class Multiplier {
   // The type that y has at most: what is asked for, where the kernel can make it.
   static Scalar OutputOf(const DeviceWeight& weight, Scalar wanted);
 
+  // Whether MultiplyInt8 takes a weight: int8 records, and sums that fit 32 bits.
+  static bool TakesInt8(const DeviceWeight& weight);
+
   // `x` [rows, weight.cols] without gaps, of InputOf's type; `y` [rows, weight.rows] without gaps,
   // of a type that OutputOf gives.
   cudaError_t Multiply(const DeviceWeight& weight, const Matrix& x, const Matrix& y, int rows);
+
+  // The same of int8 x; a row of y does not depend on the others. REQUIRES: TakesInt8; `y` fp16.
+  cudaError_t MultiplyInt8(const DeviceWeight& weight, const Int8Rows& x, const Matrix& y,
+                           int rows);
 
   int64_t workspace_bytes() const { return cublas_workspace_.bytes() + gemm_workspace_.bytes(); }
 
@@ -53,8 +62,8 @@ class Multiplier {
 
   explicit Multiplier(cudaStream_t stream) : stream_(stream) {}
   cudaError_t MultiplyDense(const DeviceWeight& weight, const Matrix& x, const Matrix& y, int rows);
-  cudaError_t MultiplyRecords(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
-                              int rows);
+  cudaError_t MultiplyRecords(const DeviceWeight& weight, Activation activation,
+                              GemmOperands operands, int rows);
   const DensePlan* PlanDense(const DenseKey& key);
 
   const cudaStream_t stream_;

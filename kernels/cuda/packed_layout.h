@@ -68,6 +68,18 @@ VERNIER_HOST_DEVICE constexpr RecordPosition Int8At(int byte) {
           step * 16 + 2 * (lane % 4) + 8 * (a_register >> 1) + byte % 2};
 }
 
+// Where column `col` of a row of int8 x lies in it, so that the bytes of a lane's int8 record are
+// the A operand of the k32 products of 8-bit numbers (m16n8k32, m64nNk32) too: of sixteen columns,
+// lane t of four has 2t, 2t + 1, 2t + 8 and 2t + 9, which are bytes 4t to 4t + 3 of that operand.
+VERNIER_HOST_DEVICE constexpr int64_t Int8XPosition(int64_t col) {
+  return col / 16 * 16 + col % 8 / 2 * 4 + col % 16 / 8 * 2 + col % 2;
+}
+// Of the sixteen bytes that a lane has of a tile and 32 columns: the one that is byte `i` of
+// register `a_register` of that operand.
+VERNIER_HOST_DEVICE constexpr int Int8ByteOfRegister(int a_register, int i) {
+  return a_register / 2 * 8 + i / 2 * 4 + a_register % 2 * 2 + i % 2;
+}
+
 // Records of a [rows, cols] weight: [RecordGroups(rows)][RecordBlocks(cols)], rows outermost.
 VERNIER_HOST_DEVICE constexpr int64_t RecordGroups(int64_t rows) {
   return (rows + kGroupRows - 1) / kGroupRows * (kGroupRows / kRecordRows);

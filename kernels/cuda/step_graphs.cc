@@ -25,7 +25,9 @@ class Fingerprint {
   void Mix(const Vector* vector) {
     Mix(vector == nullptr ? nullptr : static_cast<const void*>(vector->values.get()));
   }
-  void Mix(const Linear& linear) { Mix(linear.weight), Mix(linear.bias); }
+  void Mix(const Linear& linear) {
+    Mix(linear.weight), Mix(linear.bias), Mix(uint64_t(linear.activations));
+  }
   void Mix(const Norm& norm) {
     Mix(uint64_t(norm.kind)), Mix(norm.weight), Mix(norm.bias), Mix(norm.epsilon);
   }
@@ -67,10 +69,10 @@ uint64_t FingerprintOf(std::span<const Call> calls, const DeviceBatch& batch) {
     fingerprint.Mix(uint64_t(call.index()));
     std::visit([&](const auto& args) { fingerprint.Mix(args); }, call);
   }
-  for (const int count : {batch.rows, batch.logit_rows, batch.decode_rows, batch.tiles,
-                          batch.split.keys, batch.split.splits}) {
+  for (const int count : {batch.rows, batch.logit_rows, batch.decode_rows, batch.tiles}) {
     fingerprint.Mix(uint64_t(count));
   }
+  for (const DecodeSplit& split : batch.splits) fingerprint.Mix(uint64_t(split.blocks));
   return fingerprint.hash();
 }
 

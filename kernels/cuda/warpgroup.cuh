@@ -16,8 +16,9 @@ namespace vernier::cuda {
 
 inline constexpr int kWarpgroupThreads = 128;
 
-// Where wgmma finds a [tokens][64] 16-bit tile in shared memory, 128-byte rows in the 128-byte
-// swizzle of the copy engine, at an address that 1024 divides. Adding 2 moves on by one k16.
+// Where wgmma finds a tile in shared memory, [tokens][64] of 16 bits or [tokens][128] of 8,
+// 128-byte rows in the 128-byte swizzle of the copy engine, at an address that 1024 divides. Adding
+// 2 moves on by 32 bytes: one k16, or one k32 of 8 bits.
 __device__ inline uint64_t TileDescriptor(uint32_t address) {
   constexpr uint64_t kSwizzle128 = 1ull << 62;
   constexpr uint64_t kEightRows = static_cast<uint64_t>(1024 / 16) << 32;  // from eight to eight
@@ -70,20 +71,26 @@ __device__ inline void HoldRegisters(float (&d)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+template <int kCount>
+__device__ inline void HoldRegisters(int32_t (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
 
-// d += a b, or d = a b where `add` is 0; shapes 64 x 16 and 16 x tokens. `a` is as for mma.sync
-// m16n8k16, a warp's rows 16 * (warp mod 4); d holds, for each eight tokens, the fragment of m16n8.
-template <class Scalar, int kTokens>
+// d += a b, or d = a b where `add` is 0; shapes 64 x 16 and 16 x tokens, of int8_t 64 x 32 and 32 x
+// tokens. `a` is as for mma.sync m16n8k16 (m16n8k32), a warp's rows 16 * (warp mod 4); d holds, for
+// each eight tokens, the fragment of m16n8: fp32, and of int8_t int32_t, which wraps.
+template <class Input, int kTokens>
 struct WarpgroupProduct;
 
-// Operands of d from `i`, and their numbers from the one in the name: PTX wants each by itself.
-#define VERNIER_D8(d, i)                                                                      \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
-      "+f"(d[i + 6]), "+f"(d[i + 7])
-#define VERNIER_D16(d, i) VERNIER_D8(d, i), VERNIER_D8(d, i + 8)
-#define VERNIER_D32(d, i) VERNIER_D16(d, i), VERNIER_D16(d, i + 16)
-#define VERNIER_D64(d, i) VERNIER_D32(d, i), VERNIER_D32(d, i + 32)
-#define VERNIER_D128(d, i) VERNIER_D64(d, i), VERNIER_D64(d, i + 64)
+// Operands of d from `i` with constraint `c`, and their numbers from the one in the name: PTX wants
+// each by itself.
+#define VERNIER_D8(c, d, i) \
+  c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
+#define VERNIER_D16(c, d, i) VERNIER_D8(c, d, i), VERNIER_D8(c, d, i + 8)
+#define VERNIER_D32(c, d, i) VERNIER_D16(c, d, i), VERNIER_D16(c, d, i + 16)
+#define VERNIER_D64(c, d, i) VERNIER_D32(c, d, i), VERNIER_D32(c, d, i + 32)
+#define VERNIER_D128(c, d, i) VERNIER_D64(c, d, i), VERNIER_D64(c, d, i + 64)
 #define VERNIER_N0 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define VERNIER_N8 "%8, %9, %10, %11, %12, %13, %14, %15"
 #define VERNIER_N16 "%16, %17, %18, %19, %20, %21, %22, %23"
@@ -108,29 +115,30 @@ struct WarpgroupProduct;
   VERNIER_N0_63 ", " VERNIER_N64 ", " VERNIER_N72 ", " VERNIER_N80 ", " VERNIER_N88 \
                 ", " VERNIER_N96 ", " VERNIER_N104 ", " VERNIER_N112 ", " VERNIER_N120
 
-// `sums` is tokens / 2; a0, b and p are the numbers of the operands behind them.
-#define VERNIER_PRODUCT(scalar, type, tokens, sums, numbers, a0, a1, a2, a3, b_, p_)          \
-  template <>                                                                                 \
-  struct WarpgroupProduct<scalar, tokens> {                                                   \
-    static __device__ inline void Add(float (&d)[sums], const uint32_t (&a)[4], uint64_t b,   \
-                                      int add) {                                              \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p_                                   \
-                   ", 0;\nwgmma.mma_async.sync.aligned.m64n" #tokens "k16.f32." type "." type \
-                   " {" numbers "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_          \
-                   ", p, 1, 1, 0;\n}\n"                                                       \
-                   : VERNIER_D##sums(d, 0)                                                    \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));           \
-    }                                                                                         \
+// `sums` is tokens / 2; a0, b and p are the numbers of the operands behind them. `kind` is the k of
+// the instruction and its types, `end` its last operands.
+#define VERNIER_PRODUCT(input, sum, c, kind, end, tokens, sums, numbers, a0, a1, a2, a3, b_, p_)   \
+  template <>                                                                                      \
+  struct WarpgroupProduct<input, tokens> {                                                         \
+    static __device__ inline void Add(sum (&d)[sums], const uint32_t (&a)[4], uint64_t b,          \
+                                      int add) {                                                   \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p_                                        \
+                   ", 0;\nwgmma.mma_async.sync.aligned.m64n" #tokens kind " {" numbers "}, {%" #a0 \
+                   ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_ ", p" end ";\n}\n"                     \
+                   : VERNIER_D##sums(c, d, 0)                                                      \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                \
+    }                                                                                              \
   };
-#define VERNIER_PRODUCTS(scalar, type)                                          \
-  VERNIER_PRODUCT(scalar, type, 16, 8, VERNIER_N0, 8, 9, 10, 11, 12, 13)        \
-  VERNIER_PRODUCT(scalar, type, 32, 16, VERNIER_N0_15, 16, 17, 18, 19, 20, 21)  \
-  VERNIER_PRODUCT(scalar, type, 64, 32, VERNIER_N0_31, 32, 33, 34, 35, 36, 37)  \
-  VERNIER_PRODUCT(scalar, type, 128, 64, VERNIER_N0_63, 64, 65, 66, 67, 68, 69) \
-  VERNIER_PRODUCT(scalar, type, 256, 128, VERNIER_N0_127, 128, 129, 130, 131, 132, 133)
+#define VERNIER_PRODUCTS(input, sum, c, kind, end)                                          \
+  VERNIER_PRODUCT(input, sum, c, kind, end, 16, 8, VERNIER_N0, 8, 9, 10, 11, 12, 13)        \
+  VERNIER_PRODUCT(input, sum, c, kind, end, 32, 16, VERNIER_N0_15, 16, 17, 18, 19, 20, 21)  \
+  VERNIER_PRODUCT(input, sum, c, kind, end, 64, 32, VERNIER_N0_31, 32, 33, 34, 35, 36, 37)  \
+  VERNIER_PRODUCT(input, sum, c, kind, end, 128, 64, VERNIER_N0_63, 64, 65, 66, 67, 68, 69) \
+  VERNIER_PRODUCT(input, sum, c, kind, end, 256, 128, VERNIER_N0_127, 128, 129, 130, 131, 132, 133)
 
-VERNIER_PRODUCTS(__half, "f16")
-VERNIER_PRODUCTS(__nv_bfloat16, "bf16")
+VERNIER_PRODUCTS(__half, float, "+f", "k16.f32.f16.f16", ", 1, 1, 0")
+VERNIER_PRODUCTS(__nv_bfloat16, float, "+f", "k16.f32.bf16.bf16", ", 1, 1, 0")
+VERNIER_PRODUCTS(int8_t, int32_t, "+r", "k32.s32.s8.s8", "")
 
 #undef VERNIER_PRODUCTS
 #undef VERNIER_PRODUCT

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/logit_rows.h"
 
@@ -13,9 +15,10 @@ namespace vernier::cuda {
 namespace {
 
 constexpr int64_t kAlignment = 256;
-constexpr int64_t kMostPartials = 8192;  // splits of all rows of a step, for 132 multiprocessors
 constexpr int64_t kBlockTableBytes = 64 << 20;
 constexpr int64_t kCallBytes = 16 << 20;
+constexpr int64_t kShareBytes = kMostDecodeBlocks * static_cast<int64_t>(sizeof(DecodeShare));
+constexpr int64_t kArrays = 6 + 2 * kMostWindows;  // of a step
 constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
 
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return (value + by - 1) / by; }
@@ -23,10 +26,16 @@ constexpr int64_t RoundUp(int64_t value, int64_t to) { return DivideUp(value, to
 
 int64_t StepBytes(const WorkspacePlan& plan) {
   const int64_t rows = RoundUp(plan.max_rows, kRowPadding);
-  const int64_t a_row = 3 * 4 + static_cast<int64_t>(sizeof(DecodeRow) + sizeof(PrefillTile));
+  const int64_t a_row =
+      3 * 4 + static_cast<int64_t>(kMostWindows * sizeof(DecodeRow) + sizeof(PrefillTile));
   const int64_t tables = rows * DivideUp(plan.max_context, kBlockTokens) * 4;
-  return rows * a_row + RoundUp(plan.max_logit_rows, kRowPadding) * 4 +
-         std::min(tables, kBlockTableBytes) + 8 * kAlignment;
+  return rows * a_row + RoundUp(plan.max_logit_rows, kRowPadding) * 4 + kMostWindows * kShareBytes +
+         std::min(tables, kBlockTableBytes) + kArrays * kAlignment;
+}
+
+HeadShape HeadsOf(const AttentionShape& shape) {
+  return {
+      .num_heads = shape.num_heads, .num_kv_heads = shape.num_kv_heads, .head_dim = shape.head_dim};
 }
 
 // Places arrays one after the other in pinned memory and knows where they will be on the device.
@@ -58,7 +67,6 @@ struct Rows {
   std::vector<DecodeRow> decode;
   std::vector<PrefillTile> tiles;
   int tile_rows = 0;
-  int longest = 1;  // context of a decode row
 };
 
 Rows SortRows(const Batch& batch, const HeadShape& shape) {
@@ -67,8 +75,8 @@ Rows SortRows(const Batch& batch, const HeadShape& shape) {
   for (const SequenceRows& sequence : batch.sequences) {
     if (sequence.num_rows == 1) {
       const int context = batch.positions[sequence.first_row] + 1;
-      rows.decode.push_back({sequence.first_row, sequence.first_block, context});
-      rows.longest = std::max(rows.longest, context);
+      rows.decode.push_back(
+          {.row = sequence.first_row, .first_block = sequence.first_block, .context = context});
       continue;
     }
     for (int done = 0; done < sequence.num_rows; done += most) {
@@ -81,17 +89,37 @@ Rows SortRows(const Batch& batch, const HeadShape& shape) {
   return rows;
 }
 
-// Splits by position alone while they fit; then wider ones, the same for every row of the step. A
-// power of two of them, so that few graphs serve all lengths.
-DecodeSplit SplitFor(int decode_rows, int longest, const Workspace& workspace) {
-  DecodeSplit split{.partials = workspace.partials.as<float>()};
-  for (split.keys = kLeastSplitKeys;; split.keys *= 2) {
-    for (split.splits = 1; split.splits * split.keys < longest;) split.splits *= 2;
-    if (split.splits == 1 || int64_t{split.splits} * decode_rows <= kMostPartials) return split;
+absl::Status CheckPlan(const WorkspacePlan& plan) {
+  if (plan.attention.head_dim > kMostHeadDim) {
+    return absl::InvalidArgumentError(absl::StrCat("heads have ", plan.attention.head_dim,
+                                                   " dimensions, the cuda backend takes ",
+                                                   kMostHeadDim));
   }
+  constexpr int64_t kMostGroups = std::numeric_limits<int32_t>::max();
+  const int64_t groups = plan.max_rows * DivideUp(plan.max_context, kGroupKeys);
+  if (groups > kMostGroups / DecodeTiles(HeadsOf(plan.attention))) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        plan.max_rows, " rows with contexts of ", plan.max_context, " tokens are ", groups,
+        " groups of keys, the cuda backend counts ", kMostGroups, " over all tiles of heads"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
+
+KvCode CodeOf(KvType type) {
+  switch (type) {
+    case KvType::kF32:
+      return KvCode::kF32;
+    case KvType::kF16:
+      return KvCode::kF16;
+    case KvType::kBF16:
+      return KvCode::kBF16;
+    case KvType::kInt8:
+      return KvCode::kInt8;
+  }
+  return KvCode::kF32;
+}
 
 absl::Status Staging::Create(int64_t bytes) {
   absl::StatusOr<PinnedBuffer> buffer = PinnedBuffer::Allocate(bytes, "the arguments of steps");
@@ -109,8 +137,9 @@ uint8_t* Staging::Take(int64_t bytes) {
 
 int64_t Workspace::bytes() const {
   int64_t total = 0;
-  for (const DeviceBuffer* buffer : {&residual, &x, &y, &query, &attention, &hidden, &logits[0],
-                                     &logits[1], &adjusted, &partials, &step, &calls, &results}) {
+  for (const DeviceBuffer* buffer :
+       {&residual, &x, &x_scales, &y, &query, &attention, &hidden, &logits[0], &logits[1],
+        &adjusted, &partials, &arrivals, &step, &calls, &results}) {
     total += buffer->bytes();
   }
   return total;
@@ -118,10 +147,7 @@ int64_t Workspace::bytes() const {
 
 absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const AttentionShape& shape = plan.attention;
-  if (shape.head_dim > kMostHeadDim) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "heads have ", shape.head_dim, " dimensions, the cuda backend takes ", kMostHeadDim));
-  }
+  if (absl::Status status = CheckPlan(plan); !status.ok()) return status;
   Workspace w;
   w.plan = plan;
   w.kv_block_bytes = KvBlockBytes(plan.num_layers, shape, plan.widest_kv);
@@ -134,7 +160,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const int64_t logit_bytes = logit_rows * plan.vocab * 4;
   const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
   const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
-  const int64_t decode_rows = std::max<int64_t>(rows, kMostPartials);
+  constexpr int64_t kPartialHeads = int64_t{kMostDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
   struct Wanted {
     DeviceBuffer* buffer;
     const char* what;
@@ -143,6 +169,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   const Wanted wanted[] = {
       {&w.residual, "the residual", rows * plan.hidden * 4},
       {&w.x, "inputs of products", std::max(rows, logit_rows) * inputs * 4},
+      {&w.x_scales, "scales of inputs", std::max(rows, logit_rows) * 4},
       {&w.y, "results of products", std::max(rows * outputs * 4, logit_bytes)},
       {&w.query, "queries", rows * query * 4},
       {&w.attention, "attention", rows * query * 4},
@@ -150,7 +177,9 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
       {&w.logits[0], "logits", logit_bytes},
       {&w.logits[1], "reference logits", logit_bytes},
       {&w.adjusted, "logits after penalties", logit_bytes},
-      {&w.partials, "split attention", decode_rows * shape.num_heads * (shape.head_dim + 2) * 4},
+      {&w.partials, "split attention", kPartialHeads * (shape.head_dim + 2) * 4},
+      {&w.arrivals, "arrivals of split attention",
+       kMostDecodeBlocks * static_cast<int64_t>(sizeof(int))},
       {&w.step, "the arrays of a step", StepBytes(plan)},
       {&w.calls, "arguments of sampling", kCallBytes},
       {&w.results, "results of sampling", 2 * score_bytes},
@@ -172,6 +201,10 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
     if (!buffer.ok()) return buffer.status();
     *each.buffer = *std::move(buffer);
   }
+  // No stream waits for the default one.
+  cudaError_t error = cudaMemset(w.arrivals.as<void>(), 0, w.arrivals.bytes());
+  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  if (error != cudaSuccess) return StatusOf(error, "clearing arrivals");
   absl::Status status =
       w.staging.Create(std::min(kStagingBytes, 2 * (StepBytes(plan) + kCallBytes)));
   if (status.ok()) status = w.returned.Create(4 * score_bytes);
@@ -179,22 +212,31 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   return w;
 }
 
-absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_rows,
+const DecodeSplit& DeviceBatch::SplitOf(int window) const {
+  for (const DecodeSplit& split : splits) {
+    if (split.rows != nullptr && split.window == window) return split;
+  }
+  return splits[0];
+}
+
+absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPlan& plan,
                                         cudaStream_t stream, Workspace* workspace) {
   const AttentionShape& shape = workspace->plan.attention;
-  const Rows sorted = SortRows(batch, {.num_heads = shape.num_heads,
-                                       .num_kv_heads = shape.num_kv_heads,
-                                       .head_dim = shape.head_dim});
+  const HeadShape heads{
+      .num_heads = shape.num_heads, .num_kv_heads = shape.num_kv_heads, .head_dim = shape.head_dim};
+  Rows sorted = SortRows(batch, heads);
+  const int rows = plan.rows, logit_rows = plan.logit_rows;
   DeviceBatch out{.rows = rows,
                   .logit_rows = logit_rows,
                   .tiles = static_cast<int>(sorted.tiles.size()),
                   .tile_rows = sorted.tile_rows};
   out.decode_rows = static_cast<int>(sorted.decode.size()) + rows - batch.num_rows;
-  out.split = SplitFor(out.decode_rows, sorted.longest, *workspace);
+  const int windows = plan.window > 0 ? 2 : 1;
   const int64_t most = (3 * rows + logit_rows) * int64_t{4} +
-                       out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +
+                       windows * out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +
+                       windows * kShareBytes +
                        out.tiles * static_cast<int64_t>(sizeof(PrefillTile)) +
-                       static_cast<int64_t>(batch.blocks.size_bytes()) + 8 * kAlignment;
+                       static_cast<int64_t>(batch.blocks.size_bytes()) + kArrays * kAlignment;
   uint8_t* host = workspace->staging.Take(most);
   if (host == nullptr) {
     // Earlier passes of this step are still to be read: wait for them.
@@ -216,8 +258,19 @@ absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_
   out.arrays.positions = packer.Add(batch.positions, rows, 0);
   out.arrays.slots = packer.Add(batch.slots, rows, scratch_slot);
   out.arrays.logit_rows = packer.Add(batch.logit_rows, logit_rows, 0);
-  out.arrays.decode =
-      packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow());
+  for (int i = 0; i < windows; ++i) {
+    const int window = i == 0 ? 0 : plan.window;
+    const DecodePlan decode =
+        PlanDecode(DecodeTiles(heads), window, DecodeBlocksAtOnce(heads, CodeOf(plan.kv_type)),
+                   std::span(sorted.decode));
+    out.splits[i] = {
+        .window = window,
+        .rows = packer.Add(std::span<const DecodeRow>(sorted.decode), out.decode_rows, DecodeRow()),
+        .shares = packer.Add(std::span<const DecodeShare>(decode.shares), kMostDecodeBlocks, {}),
+        .blocks = decode.blocks,
+        .partials = workspace->partials.as<float>(),
+        .arrivals = workspace->arrivals.as<int>()};
+  }
   out.arrays.tiles = packer.Add(std::span<const PrefillTile>(sorted.tiles), out.tiles, {});
   out.arrays.blocks = packer.Add(batch.blocks, static_cast<int64_t>(batch.blocks.size()), 0);
   const cudaError_t error =

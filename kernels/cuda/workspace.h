@@ -19,6 +19,12 @@
 
 namespace vernier::cuda {
 
+// Windows of the layers of a step, the lack of one included, for which decode's keys are shared out
+// evenly; layers of others share them as if they had none.
+inline constexpr int kMostWindows = 2;
+
+KvCode CodeOf(KvType type);
+
 // What a batch is to the kernels: its counts, and its arrays on the device.
 struct DeviceBatch {
   int rows = 0;  // padding included
@@ -26,8 +32,11 @@ struct DeviceBatch {
   int decode_rows = 0;
   int tiles = 0;      // runs of rows of one sequence
   int tile_rows = 0;  // of the largest
-  DecodeSplit split;
+  // By window; the first is that of layers without one.
+  DecodeSplit splits[kMostWindows];
   StepArrays arrays;
+
+  const DecodeSplit& SplitOf(int window) const;
 };
 
 // Pinned memory in which a step leaves what the device reads later: handed out in order, all free
@@ -47,7 +56,7 @@ class Staging {
 
 struct Workspace {
   // RESOURCE_EXHAUSTED with the plan's bytes and what is free, before anything is allocated;
-  // INVALID_ARGUMENT for a head size that no kernel takes.
+  // INVALID_ARGUMENT for a head size that no kernel takes, or more keys than decode can count.
   static absl::StatusOr<Workspace> Create(const WorkspacePlan& plan);
 
   int64_t query_width() const {
@@ -60,6 +69,7 @@ struct Workspace {
 
   DeviceBuffer residual;   // [rows, hidden] fp32
   DeviceBuffer x;          // [rows, max(hidden, query, intermediate)]: what a product reads
+  DeviceBuffer x_scales;   // [rows] fp32, of int8 x
   DeviceBuffer y;          // what it makes: [rows, most outputs], or [logit rows, vocab]
   DeviceBuffer query;      // [rows, heads * head_dim] fp32
   DeviceBuffer attention;  // [rows, heads * head_dim]
@@ -67,6 +77,7 @@ struct Workspace {
   DeviceBuffer logits[kLogitBuffers];  // [logit rows, vocab] fp32
   DeviceBuffer adjusted;               // [logit rows, vocab] fp32, of Sample
   DeviceBuffer partials;               // of split attention
+  DeviceBuffer arrivals;               // of those that split it: zeros between kernels
   DeviceBuffer kv;                     // [kv_blocks + 1, block]; the last takes what padding writes
   DeviceBuffer step;                   // the arrays of a batch
   DeviceBuffer calls;                  // the arguments of Sample and Score
@@ -75,11 +86,18 @@ struct Workspace {
   Staging returned;                    // results on their way to the host
 };
 
-// Copies a batch to workspace->step: rows padded to `rows` and logit rows to `logit_rows` (both at
-// least the batch's own), so that the addresses depend on these counts alone where every sequence
-// has one row. `values` in pinned memory stay until the stream is synchronized.
-// RESOURCE_EXHAUSTED when block tables are larger than their share of the workspace.
-absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, int rows, int logit_rows,
+// What a batch is laid out for.
+struct BatchPlan {
+  int rows = 0;  // that it is padded to; at least its own
+  int logit_rows = 0;
+  int window = 0;  // of the layers that have one; 0: none has
+  KvType kv_type = KvType::kF16;
+};
+
+// Copies a batch to workspace->step: padded, so that the addresses depend on these counts alone
+// where every sequence has one row. `values` in pinned memory stay until the stream is
+// synchronized. RESOURCE_EXHAUSTED when block tables are larger than their share of the workspace.
+absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPlan& plan,
                                         cudaStream_t stream, Workspace* workspace);
 
 }  // namespace vernier::cuda

@@ -4,6 +4,7 @@
 // over more than four times L2, contestants in turn, medians. Ratios are of times measured in this
 // run.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
@@ -76,6 +77,8 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
     row("cublaslt", result.cublas);
     row("nf4", result.nf4);
     row("int8", result.int8);
+    row("int8+a8", result.int8_a8);
+    if (result.cublas_int8.us > 0) row("lt-int8", result.cublas_int8);
     log_nf4 += std::log(cublas_us / result.nf4.us);
     log_int8 += std::log(cublas_us / result.int8.us);
   }
@@ -93,25 +96,34 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
   row("cublaslt", result.cublas);
   row("nf4", result.nf4);
   row("int8", result.int8);
+  row("int8+a8", result.int8_a8);
 }
 
-// Every plan of every shape, as CSV: what the table of kernels/cuda/gemm.cu is chosen from.
+struct FormatName {
+  const char* name;
+  GemmFormat format;
+};
+constexpr FormatName kFormatNames[] = {
+    {"nf4", GemmFormat::kNf4}, {"int8", GemmFormat::kInt8}, {"int8+a8", GemmFormat::kInt8A8}};
+
+// Every plan of every shape, as CSV: what the table of kernels/cuda/gemm_wide_plan.cc is chosen
+// from.
 bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
-          const GemmOptions& options) {
+          const std::vector<std::string>& formats, const GemmOptions& options) {
   std::puts(
       "shape,outputs,inputs,rows,format,kernel,tile_tokens,slices,us,us_p10,us_p90,error,valid");
   bool valid = true;
   for (const int count : rows) {
     for (const GemmShape& shape : shapes) {
-      for (const GemmFormat format : {GemmFormat::kNf4, GemmFormat::kInt8}) {
+      for (const auto& [name, format] : kFormatNames) {
+        if (std::find(formats.begin(), formats.end(), name) == formats.end()) continue;
         for (const PlanTiming& plan : MeasurePlans(shape, count, format, options)) {
           const GemmTiming& t = plan.timing;
           const bool good = t.error <= t.error_limit && t.bits_equal;
           valid = valid && good;
           std::printf("%s,%d,%d,%d,%s,%s,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name, shape.outputs,
-                      shape.inputs, count, format == GemmFormat::kNf4 ? "nf4" : "int8", plan.kernel,
-                      plan.tile_tokens, plan.slices, t.us, t.us_low, t.us_high, t.error,
-                      static_cast<int>(good));
+                      shape.inputs, count, name, plan.kernel, plan.tile_tokens, plan.slices, t.us,
+                      t.us_low, t.us_high, t.error, static_cast<int>(good));
           std::fflush(stdout);
         }
       }
@@ -123,6 +135,7 @@ bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
 int Main(int argc, char** argv) {
   CLI::App app("Quantized GEMM against cuBLASLt 16-bit");
   std::vector<int> rows = {1, 2, 4, 8, 16};
+  std::vector<std::string> formats = {"nf4", "int8", "int8+a8"};
   std::string model = "8b";
   std::string only;
   GemmShape custom = {"custom", 0, 0};
@@ -143,6 +156,9 @@ int Main(int argc, char** argv) {
                  "heuristics timed, the fastest is the baseline")
       ->check(CLI::Range(1, 32));
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
+  app.add_option("--formats", formats, "with --tune or --validate-only: nf4, int8, int8+a8")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"nf4", "int8", "int8+a8"}));
   app.add_flag("--tune", tune, "time every plan of our kernels instead, as CSV");
   app.add_flag(
       "--validate-only", validate_only,
@@ -162,13 +178,13 @@ int Main(int argc, char** argv) {
   }
   if (validate_only) {
     options.replays = 0;
-    return Tune(shapes, rows, options) ? 0 : 1;
+    return Tune(shapes, rows, formats, options) ? 0 : 1;
   }
   const DeviceFacts facts = MeasureDevice();
   std::fprintf(stderr, "%s, %d multiprocessors, L2 %.0f MB, at most %d MHz; reads %.3f TB/s\n",
                facts.name.c_str(), facts.multiprocessors, facts.l2_bytes * 1e-6, facts.sm_clock_mhz,
                facts.read_bytes_per_second * 1e-12);
-  if (tune) return Tune(shapes, rows, options) ? 0 : 1;
+  if (tune) return Tune(shapes, rows, formats, options) ? 0 : 1;
   printer.read_bytes_per_second = facts.read_bytes_per_second;
   printer.Header();
   for (const int count : rows) {

@@ -6,24 +6,13 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <functional>
 #include <memory>
 
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/pack_device.h"
+#include "tests/bench/gemm_bench_graphs.h"
 #include "tests/bench/gemm_bench_kernels.h"
-
-#define BENCH_CHECK(call)                                               \
-  do {                                                                  \
-    const auto bench_error = (call);                                    \
-    if (static_cast<int>(bench_error) != 0) {                           \
-      std::fprintf(stderr, "%s:%d: error %d: %s\n", __FILE__, __LINE__, \
-                   static_cast<int>(bench_error), #call);               \
-      std::exit(1);                                                     \
-    }                                                                   \
-  } while (false)
 
 namespace vernier::bench {
 namespace {
@@ -32,6 +21,7 @@ constexpr int64_t kRotatedBytes = 256ll << 20;  // of weights: over 4 x the 60 M
 constexpr int64_t kReadBytes = 2ll << 30;
 constexpr size_t kWorkspaceBytes = 64ull << 20;
 constexpr int kLaunchesPerGraph = 64;
+constexpr int kLeastCublasInt8Rows = 32;
 
 // ---- Memory and random data ----
 
@@ -54,7 +44,7 @@ BufferPointer NewBuffer(int64_t bytes) { return std::make_unique<DeviceBuffer>(b
 
 // ---- Error against the reference, in double, from the canonical form ----
 
-double RelativeError(const CanonicalWeight& weight, const void* x, const void* y, int rows,
+double RelativeError(const CanonicalWeight& weight, const GivenX& x, const void* y, int rows,
                      bool bf16) {
   const BufferPointer squares = NewBuffer(16);
   BENCH_CHECK(cudaMemset(squares->data, 0, 16));
@@ -63,64 +53,6 @@ double RelativeError(const CanonicalWeight& weight, const void* x, const void* y
   double host[2];
   BENCH_CHECK(cudaMemcpy(host, squares->data, 16, cudaMemcpyDeviceToHost));
   return std::sqrt(host[0] / host[1]);
-}
-
-// ---- Timing ----
-
-using Launch = std::function<void(int copy, cudaStream_t stream)>;
-
-struct Graph {
-  cudaGraphExec_t executable = nullptr;
-  int launches = 0;
-  std::vector<double> us;  // a launch, each replay
-
-  ~Graph() {
-    if (executable != nullptr) cudaGraphExecDestroy(executable);
-  }
-};
-
-std::unique_ptr<Graph> Capture(const Launch& launch, int copies, int launches,
-                               cudaStream_t stream) {
-  auto graph = std::make_unique<Graph>();
-  graph->launches = launches;
-  cudaGraph_t captured = nullptr;
-  BENCH_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < launches; ++i) launch(i % copies, stream);
-  BENCH_CHECK(cudaStreamEndCapture(stream, &captured));
-  BENCH_CHECK(cudaGraphInstantiate(&graph->executable, captured, 0));
-  BENCH_CHECK(cudaGraphDestroy(captured));
-  return graph;
-}
-
-// Replays the graphs in turn, so that all see the same clocks.
-void Replay(const std::vector<Graph*>& graphs, int replays, cudaStream_t stream) {
-  cudaEvent_t begin, end;
-  BENCH_CHECK(cudaEventCreate(&begin));
-  BENCH_CHECK(cudaEventCreate(&end));
-  constexpr int kWarmUps = 2;
-  for (int i = 0; i < kWarmUps + replays; ++i) {
-    for (Graph* graph : graphs) {
-      BENCH_CHECK(cudaEventRecord(begin, stream));
-      BENCH_CHECK(cudaGraphLaunch(graph->executable, stream));
-      BENCH_CHECK(cudaEventRecord(end, stream));
-      BENCH_CHECK(cudaEventSynchronize(end));
-      float ms = 0;
-      BENCH_CHECK(cudaEventElapsedTime(&ms, begin, end));
-      if (i >= kWarmUps) graph->us.push_back(ms * 1e3 / graph->launches);
-    }
-  }
-  BENCH_CHECK(cudaEventDestroy(begin));
-  BENCH_CHECK(cudaEventDestroy(end));
-}
-
-void Summarize(Graph* graph, GemmTiming* timing) {
-  std::sort(graph->us.begin(), graph->us.end());
-  const auto at = [&](double share) {
-    return graph->us[static_cast<size_t>(share * static_cast<double>(graph->us.size() - 1))];
-  };
-  timing->us = at(0.5);
-  timing->us_low = at(0.1);
-  timing->us_high = at(0.9);
 }
 
 // ---- Contestants: each owns its weights and knows how to launch with copy number i ----
@@ -134,16 +66,22 @@ struct Activations {
         bf16(is_bf16),
         y_bytes(2ll * row_count * shape.outputs),
         x(NewBuffer(2ll * row_count * shape.inputs)),
-        y(NewBuffer(y_bytes)),
+        y(NewBuffer(2 * y_bytes)),  // cuBLASLt's int32
+        codes(NewBuffer(static_cast<int64_t>(row_count) * shape.inputs)),
+        scales(NewBuffer(row_count * 4ll)),
         workspace(NewBuffer(cuda::kGemmWorkspaceBytes)) {
     BENCH_CHECK(cudaMemset(workspace->data, 0, static_cast<size_t>(cuda::kGemmWorkspaceBytes)));
     FillScalars(x->data, static_cast<int64_t>(rows) * shape.inputs, 1, bf16);
+    const cuda::Matrix from{x->data, bf16 ? cuda::Scalar::kBF16 : cuda::Scalar::kF16, shape.inputs};
+    BENCH_CHECK(cuda::LaunchRoundToInt8(from, {codes->as<int8_t>(), scales->as<float>()},
+                                        shape.inputs, rows, nullptr));
   }
   int rows;
   bool bf16;
   int64_t y_bytes;
   BufferPointer x;
   BufferPointer y;
+  BufferPointer codes, scales;  // x as int8
   BufferPointer workspace;
 };
 
@@ -155,7 +93,9 @@ class OurGemm {
     using cuda::PackedEncoding;
     const bool nf4 = format == GemmFormat::kNf4;
     problem_.encoding = nf4 ? PackedEncoding::kNf4 : PackedEncoding::kInt8;
-    problem_.activation = activations.bf16 ? cuda::Activation::kBF16 : cuda::Activation::kF16;
+    problem_.activation = int8_x()           ? cuda::Activation::kInt8
+                          : activations.bf16 ? cuda::Activation::kBF16
+                                             : cuda::Activation::kF16;
     problem_.rows = activations.rows;
     problem_.outputs = shape.outputs;
     problem_.inputs = shape.inputs;
@@ -188,14 +128,15 @@ class OurGemm {
   const cuda::GemmProblem& problem() const { return problem_; }
   void set_plan(const cuda::GemmPlan& plan) { plan_ = plan; }
   int copies() const { return copies_; }
+  bool int8_x() const { return format_ == GemmFormat::kInt8A8; }
   double weight_bytes() const {
-    return static_cast<double>(bytes_) +
-           (format_ == GemmFormat::kInt8 ? 4.0 * shape_.outputs : 0.0);
+    return static_cast<double>(bytes_) + (format_ == GemmFormat::kNf4 ? 0.0 : 4.0 * shape_.outputs);
   }
 
   void operator()(int copy, cudaStream_t stream) const {
     cuda::GemmOperands operands;
-    operands.x = activations_.x->data;
+    operands.x = int8_x() ? activations_.codes->data : activations_.x->data;
+    operands.x_scales = activations_.scales->as<float>();
     operands.weight = records_->as<uint8_t>() + copy * bytes_;
     operands.row_scales = scales_->as<float>();
     operands.y = activations_.y->data;
@@ -218,10 +159,12 @@ class OurGemm {
     timing->bits_equal = results[0] == results[1];
     const CanonicalWeight canonical = {format_ == GemmFormat::kNf4, codes_->as<uint8_t>(),
                                        scales_->as<float>(), shape_.outputs, shape_.inputs};
-    timing->error = RelativeError(canonical, activations_.x->data, activations_.y->data,
-                                  activations_.rows, activations_.bf16);
+    const GivenX x = int8_x() ? GivenX{activations_.codes->data, activations_.scales->as<float>()}
+                              : GivenX{activations_.x->data, nullptr};
+    const bool bf16 = activations_.bf16 && !int8_x();
+    timing->error = RelativeError(canonical, x, activations_.y->data, activations_.rows, bf16);
     // y is rounded once (half a unit at most); the codes of NF4 are rounded in the table.
-    const double unit = activations_.bf16 ? 0x1p-8 : 0x1p-11;
+    const double unit = bf16 ? 0x1p-8 : 0x1p-11;
     const double code = activations_.bf16 ? 1.56e-3 : 1.64e-4;
     timing->error_limit = unit + (format_ == GemmFormat::kNf4 ? code : 0);
     timing->weight_bytes = weight_bytes();
@@ -241,24 +184,35 @@ class OurGemm {
 
 class CublasGemm {
  public:
-  CublasGemm(const GemmShape& shape, const Activations& activations, int candidates)
-      : activations_(activations), bytes_(2ll * shape.outputs * shape.inputs) {
+  // Of 16 bits, or of int8 to int32.
+  CublasGemm(const GemmShape& shape, const Activations& activations, GemmFormat format,
+             int candidates)
+      : activations_(activations),
+        int8_(format == GemmFormat::kInt8A8),
+        bytes_((int8_ ? 1ll : 2ll) * shape.outputs * shape.inputs) {
     copies_ = CopiesOf(bytes_);
     weights_ = NewBuffer(bytes_ * copies_);
-    FillScalars(weights_->data, bytes_ / 2 * copies_, 4, activations.bf16);
+    if (int8_) {
+      FillBytes(weights_->as<uint8_t>(), bytes_ * copies_, 4, false);
+    } else {
+      FillScalars(weights_->data, bytes_ / 2 * copies_, 4, activations.bf16);
+    }
     workspace_ = NewBuffer(kWorkspaceBytes);
-    const cudaDataType type = activations.bf16 ? CUDA_R_16BF : CUDA_R_16F;
+    const cudaDataType type = int8_ ? CUDA_R_8I : activations.bf16 ? CUDA_R_16BF : CUDA_R_16F;
+    const cudaDataType y_type = int8_ ? CUDA_R_32I : type;
     const uint64_t n = static_cast<uint64_t>(shape.outputs);
     const uint64_t k = static_cast<uint64_t>(shape.inputs);
     const uint64_t m = static_cast<uint64_t>(activations.rows);
     const cublasOperation_t transpose = CUBLAS_OP_T;
     BENCH_CHECK(cublasLtCreate(&handle_));
-    BENCH_CHECK(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    BENCH_CHECK(cublasLtMatmulDescCreate(&operation_,
+                                         int8_ ? CUBLAS_COMPUTE_32I : CUBLAS_COMPUTE_32F,
+                                         int8_ ? CUDA_R_32I : CUDA_R_32F));
     BENCH_CHECK(cublasLtMatmulDescSetAttribute(operation_, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
                                                sizeof(transpose)));
     BENCH_CHECK(cublasLtMatrixLayoutCreate(&w_, type, k, n, static_cast<int64_t>(k)));
     BENCH_CHECK(cublasLtMatrixLayoutCreate(&x_, type, k, m, static_cast<int64_t>(k)));
-    BENCH_CHECK(cublasLtMatrixLayoutCreate(&y_, type, n, m, static_cast<int64_t>(n)));
+    BENCH_CHECK(cublasLtMatrixLayoutCreate(&y_, y_type, n, m, static_cast<int64_t>(n)));
     cublasLtMatmulPreference_t preference = nullptr;
     BENCH_CHECK(cublasLtMatmulPreferenceCreate(&preference));
     BENCH_CHECK(cublasLtMatmulPreferenceSetAttribute(preference,
@@ -287,8 +241,11 @@ class CublasGemm {
 
   void operator()(int copy, cudaStream_t stream) const {
     const float one = 1, zero = 0;
+    const int32_t whole_one = 1;
     const char* w = weights_->as<char>() + copy * bytes_;
-    BENCH_CHECK(cublasLtMatmul(handle_, operation_, &one, w, w_, activations_.x->data, x_, &zero,
+    const void* scale = int8_ ? static_cast<const void*>(&whole_one) : &one;
+    const void* x = int8_ ? activations_.codes->data : activations_.x->data;
+    BENCH_CHECK(cublasLtMatmul(handle_, operation_, scale, w, w_, x, x_, &zero,
                                activations_.y->data, y_, activations_.y->data, y_,
                                &results_[chosen_].algo, workspace_->data, kWorkspaceBytes, stream));
   }
@@ -315,6 +272,7 @@ class CublasGemm {
 
  private:
   const Activations& activations_;
+  bool int8_;
   int64_t bytes_;
   int copies_ = 0;
   size_t chosen_ = 0;
@@ -329,13 +287,15 @@ class CublasGemm {
 struct Contest {
   Contest(const GemmShape& shape, int rows, const GemmOptions& options)
       : activations(shape, rows, options.bf16),
-        cublas(shape, activations, options.cublas_candidates),
+        cublas(shape, activations, GemmFormat::kInt8, options.cublas_candidates),
         nf4(shape, GemmFormat::kNf4, activations),
-        int8(shape, GemmFormat::kInt8, activations) {}
+        int8(shape, GemmFormat::kInt8, activations),
+        int8_a8(shape, GemmFormat::kInt8A8, activations) {}
   Activations activations;
   CublasGemm cublas;
   OurGemm nf4;
   OurGemm int8;
+  OurGemm int8_a8;
 };
 
 int LaunchesOf(int copies) { return (kLaunchesPerGraph + copies - 1) / copies * copies; }
@@ -382,18 +342,28 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   GemmMeasurement out;
   contest.nf4.Validate(&out.nf4, stream.stream);
   contest.int8.Validate(&out.int8, stream.stream);
+  contest.int8_a8.Validate(&out.int8_a8, stream.stream);
   out.cublas_first_us = contest.cublas.Choose(stream.stream);
   out.cublas.weight_bytes = contest.cublas.weight_bytes();
-  const auto capture = [&](const auto& gemm) {
-    return Capture(std::cref(gemm), gemm.copies(), LaunchesOf(gemm.copies()), stream.stream);
+  std::vector<Timed> timed;
+  const auto add = [&](const auto& gemm, GemmTiming* timing) {
+    timed.push_back(
+        {Capture(std::cref(gemm), gemm.copies(), LaunchesOf(gemm.copies()), stream.stream),
+         timing});
   };
-  const std::unique_ptr<Graph> cublas = capture(contest.cublas);
-  const std::unique_ptr<Graph> nf4 = capture(contest.nf4);
-  const std::unique_ptr<Graph> int8 = capture(contest.int8);
-  Replay({cublas.get(), nf4.get(), int8.get()}, options.replays, stream.stream);
-  Summarize(cublas.get(), &out.cublas);
-  Summarize(nf4.get(), &out.nf4);
-  Summarize(int8.get(), &out.int8);
+  add(contest.cublas, &out.cublas);
+  add(contest.nf4, &out.nf4);
+  add(contest.int8, &out.int8);
+  add(contest.int8_a8, &out.int8_a8);
+  std::unique_ptr<CublasGemm> cublas_int8;
+  if (rows >= kLeastCublasInt8Rows) {
+    cublas_int8 = std::make_unique<CublasGemm>(shape, contest.activations, GemmFormat::kInt8A8,
+                                               options.cublas_candidates);
+    cublas_int8->Choose(stream.stream);
+    out.cublas_int8.weight_bytes = cublas_int8->weight_bytes();
+    add(*cublas_int8, &out.cublas_int8);
+  }
+  TimeInTurn(timed, options.replays, stream.stream);
   return out;
 }
 
@@ -436,23 +406,23 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
     out.cublas.weight_bytes += contest.cublas.weight_bytes();
     out.nf4.weight_bytes += contest.nf4.weight_bytes();
     out.int8.weight_bytes += contest.int8.weight_bytes();
+    out.int8_a8.weight_bytes += contest.int8_a8.weight_bytes();
   }
-  const auto capture = [&](auto member) {
+  std::vector<Timed> timed;
+  const auto add = [&](auto member, GemmTiming* timing) {
     const Launch layer = [&, member](int index, cudaStream_t s) {
       for (const std::unique_ptr<Contest>& contest : contests) {
         const auto& gemm = (*contest).*member;
         gemm(index % gemm.copies(), s);
       }
     };
-    return Capture(layer, kLayersPerGraph, kLayersPerGraph, stream.stream);
+    timed.push_back({Capture(layer, kLayersPerGraph, kLayersPerGraph, stream.stream), timing});
   };
-  const std::unique_ptr<Graph> cublas = capture(&Contest::cublas);
-  const std::unique_ptr<Graph> nf4 = capture(&Contest::nf4);
-  const std::unique_ptr<Graph> int8 = capture(&Contest::int8);
-  Replay({cublas.get(), nf4.get(), int8.get()}, options.replays, stream.stream);
-  Summarize(cublas.get(), &out.cublas);
-  Summarize(nf4.get(), &out.nf4);
-  Summarize(int8.get(), &out.int8);
+  add(&Contest::cublas, &out.cublas);
+  add(&Contest::nf4, &out.nf4);
+  add(&Contest::int8, &out.int8);
+  add(&Contest::int8_a8, &out.int8_a8);
+  TimeInTurn(timed, options.replays, stream.stream);
   return out;
 }
 

@@ -16,7 +16,7 @@ struct GemmShape {
   int inputs;   // K
 };
 
-enum class GemmFormat : uint8_t { kNf4, kInt8 };
+enum class GemmFormat : uint8_t { kNf4, kInt8, kInt8A8 };  // the last multiplies int8 x
 
 struct GemmOptions {
   bool bf16 = false;
@@ -40,6 +40,8 @@ struct GemmMeasurement {
   double cublas_first_us = 0;  // what its heuristic puts first
   GemmTiming nf4;
   GemmTiming int8;
+  GemmTiming int8_a8;
+  GemmTiming cublas_int8;  // int8 by int8 to int32; us 0: not for so few rows
 };
 
 // One of the plans that can run a problem.

@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include "kernels/cuda/packed_layout.h"
 #include "tests/bench/gemm_bench_kernels.h"
 
 namespace vernier::bench {
@@ -69,25 +70,36 @@ __device__ inline double ValueAt(const CanonicalWeight& weight, int64_t output, 
   return static_cast<double>(kNf4Reference[code]) * weight.scales[i / 64];
 }
 
-// A warp an output, all rows of x; the square of the error and of the reference into `squares`.
 template <class Scalar>
-__global__ void Compare(CanonicalWeight weight, const Scalar* x, const Scalar* y, int rows,
+__device__ inline double XAt(const GivenX& x, int row, int inputs, int k) {
+  const int64_t first = static_cast<int64_t>(row) * inputs;
+  if (x.scales == nullptr)
+    return static_cast<float>(static_cast<const Scalar*>(x.values)[first + k]);
+  const int8_t code = static_cast<const int8_t*>(x.values)[first + cuda::Int8XPosition(k)];
+  return static_cast<double>(code) * x.scales[row];
+}
+
+// A warp an output, each `step`th row of x; the square of the error and of the reference into
+// `squares`.
+template <class Scalar>
+__global__ void Compare(CanonicalWeight weight, GivenX x, const Scalar* y, int rows, int step,
                         double* squares) {
   const int output = (blockIdx.x * kThreads + threadIdx.x) / 32;
   const int lane = threadIdx.x % 32;
   if (output >= weight.outputs) return;
-  for (int row = 0; row < rows; ++row) {
+  const bool exact = x.scales != nullptr;  // but for rounding, below the least normal number too
+  for (int row = 0; row < rows; row += step) {
     double sum = 0;
     for (int k = lane; k < weight.inputs; k += 32) {
-      sum +=
-          ValueAt(weight, output, k) *
-          static_cast<double>(static_cast<float>(x[static_cast<int64_t>(row) * weight.inputs + k]));
+      sum += ValueAt(weight, output, k) * XAt<Scalar>(x, row, weight.inputs, k);
     }
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
     if (lane != 0) continue;
     const double got = static_cast<float>(y[static_cast<int64_t>(row) * weight.outputs + output]);
     const double difference = got - sum;
-    atomicAdd(&squares[0], isnan(difference) ? 1e300 : difference * difference);
+    const bool wrong =
+        isnan(difference) || (exact && fabs(difference) > 0x1.004p-11 * fabs(sum) + 0x1p-25);
+    atomicAdd(&squares[0], wrong ? 1e300 : difference * difference);
     atomicAdd(&squares[1], sum * sum);
   }
 }
@@ -125,16 +137,17 @@ void FillScalars(void* out, int64_t count, uint64_t seed, bool bf16) {
   }
 }
 
-void AddSquares(const CanonicalWeight& weight, const void* x, const void* y, int rows, bool bf16,
+void AddSquares(const CanonicalWeight& weight, const GivenX& x, const void* y, int rows, bool bf16,
                 double* squares) {
+  constexpr int kMostRows = 256;
+  const int step = rows > kMostRows ? rows / kMostRows | 1 : 1;  // odd: all places in a tile
   const unsigned grid =
       static_cast<unsigned>((weight.outputs + kThreads / 32 - 1) / (kThreads / 32));
   if (bf16) {
-    Compare<<<grid, kThreads>>>(weight, static_cast<const __nv_bfloat16*>(x),
-                                static_cast<const __nv_bfloat16*>(y), rows, squares);
+    Compare<<<grid, kThreads>>>(weight, x, static_cast<const __nv_bfloat16*>(y), rows, step,
+                                squares);
   } else {
-    Compare<<<grid, kThreads>>>(weight, static_cast<const __half*>(x),
-                                static_cast<const __half*>(y), rows, squares);
+    Compare<<<grid, kThreads>>>(weight, x, static_cast<const __half*>(y), rows, step, squares);
   }
 }
 

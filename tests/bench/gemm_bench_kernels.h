@@ -26,9 +26,17 @@ void FillBytes(uint8_t* out, int64_t count, uint64_t seed, bool whole_range);
 void FillFloats(float* out, int64_t count, uint64_t seed, float low, float high);
 void FillScalars(void* out, int64_t count, uint64_t seed, bool bf16);
 
-// Adds |y - reference|^2 and |reference|^2 to squares[0] and squares[1]; y and x are [rows, ...]
-// 16-bit. A NaN in y counts as 1e300.
-void AddSquares(const CanonicalWeight& weight, const void* x, const void* y, int rows, bool bf16,
+// What a weight was multiplied with.
+struct GivenX {
+  const void* values = nullptr;   // [rows, inputs] 16-bit, or int8 codes in the kernels' order
+  const float* scales = nullptr;  // int8: [rows]
+};
+
+// Adds |y - reference|^2 and |reference|^2 to squares[0] and squares[1]; y is [rows, outputs]
+// 16-bit, and so is x where it is not int8. Of more than 256 rows about as many, spread over all. A
+// NaN in y counts as 1e300, and so does a value of int8 x, whose sums are exact, that is not the
+// reference's but for the rounding of y.
+void AddSquares(const CanonicalWeight& weight, const GivenX& x, const void* y, int rows, bool bf16,
                 double* squares);
 
 // Reads `bytes` once, on `stream`; `out` is one word that is hardly ever written.

@@ -3,8 +3,8 @@
 best measured plan the plans are that it chooses.
 
 Usage: gemm_costs.py CSV...
-The model, for a pair of blocks: us = units * unit + ends + (parts - 1) * part + (tiles - 1) * tile, where units is its run of the
-line of tiles, parts how many pairs share a tile, and tiles how many tiles a run touches.
+The model, for a pair of blocks: us = units * unit + ends + (parts - 1) * part + (tiles - 1) * tile, where units is what it multiplies,
+parts how many pairs share a tile of the line, and tiles how many tiles it has a piece of.
 """
 import csv
 import re
@@ -13,9 +13,11 @@ from pathlib import Path
 
 PLAN = Path(__file__).parents[2] / "kernels/cuda/gemm_wide_plan.h"
 PAIRS = int(re.search(r"kMaxPairs = (\d+)", PLAN.read_text()).group(1))
+LINE_UNITS = int(re.search(r"kLineUnits = (\d+)", PLAN.with_suffix(".cc").read_text()).group(1))
 TILES = re.search(r"kWideTiles\[\] = \{(.*?)\};", PLAN.read_text(), re.S).group(1)
 WARPGROUPS = {(int(t), int(s)): int(w) for t, s, w in re.findall(r"\{(\d+), (\d+), (\d+)\}", TILES)}
-BLOCK_COLS = 64
+BLOCK_COLS = {"nf4": 64, "int8": 64, "int8+a8": 128}
+OPERANDS = {"nf4": "kNf4", "int8": "kInt8", "int8+a8": "kInt8ByInt8"}
 NEAR = 1.2  # times the best of a problem: what is fitted, as no other plan should be chosen
 
 
@@ -26,10 +28,15 @@ def problem_of(row):
 def terms(row):
     tokens, slices = int(row["tile_tokens"]), int(row["slices"])
     outputs = 2 * 64 * WARPGROUPS[tokens, slices] // slices
-    tile_units = int(row["inputs"]) // BLOCK_COLS
-    line = -(-int(row["outputs"]) // outputs) * -(-int(row["rows"]) // tokens) * tile_units
-    units = -(-line // min(PAIRS, line))
-    return [units, 1, -(-tile_units // units) - 1, -(-units // tile_units) - 1]
+    tile_units = -(-int(row["inputs"]) // BLOCK_COLS[row["format"]])
+    tiles = -(-int(row["outputs"]) // outputs) * -(-int(row["rows"]) // tokens)
+    pairs = min(PAIRS, tiles * tile_units)
+    left = tiles % pairs
+    if (pairs - left if left else 0) * tile_units <= LINE_UNITS * pairs:
+        left = 0
+    turns = -(-(tiles - left) // pairs)
+    run = -(-left * tile_units // min(pairs, max(left * tile_units, 1)))
+    return [turns * tile_units + run, 1, -(-tile_units // run) - 1 if run else 0, turns + (run > 0) - 1]
 
 
 def solve(a, b):
@@ -79,7 +86,7 @@ def main():
         near = [r for r in mine if float(r["us"]) <= NEAR * best[problem_of(r)]]
         costs[kind] = fit(near if len(near) > 4 else mine)
         numbers = ", ".join(str(round(1000 * c)) for c in costs[kind])
-        print(f"    {{PackedEncoding::k{kind[0].capitalize()}, {kind[1]}, {kind[2]}, {numbers}}},")
+        print(f"    {{Operands::{OPERANDS[kind[0]]}, {kind[1]}, {kind[2]}, {numbers}}},")
     worst = 0
     for problem in sorted(best):
         cost = lambda r: sum(c * t for c, t in zip(costs[r["format"], int(r["tile_tokens"]), int(r["slices"])], terms(r)))

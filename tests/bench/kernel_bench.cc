@@ -305,7 +305,7 @@ absl::Status Run(const Options& options) {
   for (const std::string& name : options.formats) {
     const absl::StatusOr<VariantSpec> variant = ParseVariant(name);
     if (!variant.ok()) return variant.status();
-    if (!(*backend)->HasActivations(variant->activations)) {
+    if (!(*backend)->HasActivations(variant->activations, variant->formats.back().format)) {
       return absl::InvalidArgumentError(
           absl::StrCat(name, ": ", (*backend)->Describe(), " lacks it"));
     }

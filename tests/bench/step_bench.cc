@@ -121,7 +121,10 @@ absl::Status Validate(Running* running) {
   const double relative = std::sqrt(error / squares);
   std::cout << absl::StrFormat("# validated: at once and token by token differ by %.2e\n",
                                relative);
-  if (relative <= 0.05) return absl::OkStatus();
+  // Where a row's bits depend on its step, int8 activations fall to other whole numbers: the two
+  // differ by the whole of their rounding. What is wrong differs by about 1.4.
+  const bool int8 = running->model->variants[0].activations == Activations::kInt8;
+  if (relative <= (int8 ? 0.25 : 0.05)) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("logits differ by ", relative, " of their size"));
 }
 
@@ -303,7 +306,8 @@ int main(int argc, char** argv) {
                  "A GGUF file, a Hugging Face folder or random-weights:NAME")
       ->required();
   app.add_option("--backend", options.backend.kind, "auto, cpu, cuda or reference");
-  app.add_option("--formats", options.formats, "Formats, one after the other; FORMAT+kv8: int8 KV")
+  app.add_option("--formats", options.formats,
+                 "Formats, one after the other; FORMAT+kv8: int8 KV, FORMAT+a8: int8 activations")
       ->delimiter(',');
   app.add_option("--batches", options.batches, "Sequences decoded together")
       ->delimiter(',')

@@ -53,6 +53,15 @@ class LayerOnBackend {
 
   Backend& backend() { return *backend_; }
 
+  // Of every product.
+  void SetActivations(Activations activations) {
+    for (Linear* linear :
+         {&attention_in_.q, &attention_in_.k, &attention_in_.v, &attention_out_.linear,
+          &mlp_in_.gate, &mlp_in_.up, &mlp_out_.linear, &lm_head_.linear}) {
+      linear->activations = activations;
+    }
+  }
+
   // Runs `calls` once for each of `layers` (Embed before, LmHead after) in one step, then `then`
   // within it; returns what the last call makes: [rows, width] row-major.
   std::vector<float> Run(

@@ -67,8 +67,8 @@ class CountingBackend : public Backend {
   int create_calls() const { return create_calls_; }
 
   bool int8_activations = false;
-  bool HasActivations(Activations activations) const override {
-    return activations == Activations::kFull || int8_activations;
+  bool HasActivations(Activations activations, FormatId format) const override {
+    return activations == Activations::kFull || (int8_activations && format != FormatId::kNf4);
   }
 
   std::string Describe() const override { return "counting"; }

@@ -10,23 +10,39 @@ import sys
 from markers import write_between
 
 
+KERNELS = ("cublaslt", "nf4", "int8", "int8+a8", "lt-int8")
+LEAST_TOPS_ROWS = 256  # below it weights are waited for
+
+
+def cell(row, kernel):
+    if row is None:
+        return ""
+    us, tops = f"{float(row['us']):.2f}", f"{float(row['tflop_per_s']):.0f}"
+    if kernel == "cublaslt":
+        return us
+    if kernel == "lt-int8":
+        return f"{us} ({tops} TOPS)"
+    notes = f"{float(row['ratio_to_cublaslt']):.2f}, {float(row['percent_of_read']):.0f} %"
+    if kernel == "int8+a8" and int(row["rows"]) >= LEAST_TOPS_ROWS:
+        notes = f"{float(row['ratio_to_cublaslt']):.2f}, {tops} TOPS"
+    return f"{us} ({notes})"
+
+
 def table(rows, device):
     times = {(r["shape"], int(r["rows"]), r["kernel"]): r for r in rows}
     counts = sorted({key[1] for key in times})
     shapes = list(dict.fromkeys(key[0] for key in times))
     lines = [f"{device}. us, median of CUDA graph replays; in brackets speed over cuBLASLt 16-bit (the fastest of its eight "
-             "first heuristics, same run) and percent of the measured read rate, scales counted.", "",
+             "first heuristics, same run) and percent of the measured read rate, scales counted; of int8+a8 and of cuBLASLt's int8, "
+             "which leaves int32 and applies no scale, TOPS.", "",
              "| shape | kernel | " + " | ".join(f"{c} rows" for c in counts) + " |",
              "|---|---|" + "---|" * len(counts)]
     for shape in shapes:
-        for kernel in ("cublaslt", "nf4", "int8"):
-            cells = []
-            for count in counts:
-                r = times.get((shape, count, kernel))
-                cells.append("" if r is None else f"{float(r['us']):.2f}" if kernel == "cublaslt" else
-                             f"{float(r['us']):.2f} ({float(r['ratio_to_cublaslt']):.2f}, {float(r['percent_of_read']):.0f} %)")
-            lines.append(f"| {shape} | {kernel} | " + " | ".join(cells) + " |")
-    for kernel in ("nf4", "int8"):
+        for kernel in KERNELS:
+            if any((shape, count, kernel) in times for count in counts):
+                cells = [cell(times.get((shape, count, kernel)), kernel) for count in counts]
+                lines.append(f"| {shape} | {kernel} | " + " | ".join(cells) + " |")
+    for kernel in ("nf4", "int8", "int8+a8"):
         cells = []
         for count in counts:
             ratios = [float(times[(s, count, kernel)]["ratio_to_cublaslt"]) for s in shapes

@@ -61,9 +61,20 @@ TEST_F(LoadTest, ActivationsAreThoseOfEveryProductAndShareTheWeights) {
 TEST_F(LoadTest, ActivationsThatTheBackendLacksAreRefusedWithItsName) {
   const auto loaded = Load({*ParseVariant("int8"), *ParseVariant("nf4+a8")});
   EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(loaded.status().message(),
-              HasSubstr("variant nf4+a8: activations is int8, must be full on this backend"));
+  EXPECT_THAT(
+      loaded.status().message(),
+      HasSubstr("variant nf4+a8: activations is int8, must be full with nf4 weights on this "
+                "backend"));
   EXPECT_THAT(loaded.status().message(), HasSubstr(backend_.Describe()));
+}
+
+TEST_F(LoadTest, ActivationsAreAskedForByFormatBeforeAnythingIsRead) {
+  backend_.int8_activations = true;
+  const auto loaded = Load({*ParseVariant("int8+a8"), *ParseVariant("nf4+a8")});
+  EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(loaded.status().message(),
+              HasSubstr("variant nf4+a8: activations is int8, must be full with nf4 weights"));
+  EXPECT_EQ(backend_.create_calls(), 0);
 }
 
 TEST_F(LoadTest, EachTensorIsOpenedAndPackedOnce) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <vector>
 
 namespace vernier::cuda {
 namespace {
@@ -40,30 +41,105 @@ TEST(GemmWidePlanTest, PlansAreOfTilesThatThereAre) {
   }
 }
 
-TEST(GemmWidePlanTest, RunsCoverEveryUnitOnceAndAreEven) {
-  for (const WideTile& tile : kWideTiles) {
-    for (const int rows : {1, 64, 300, 8192}) {
-      for (const int outputs : {1, 576, 6144, 28672}) {
-        for (const int inputs : {64, 576, 4096}) {
-          const GemmProblem problem = Problem(rows, outputs, inputs, PackedEncoding::kNf4);
-          const WideSchedule schedule = ScheduleOf(problem, PlanWide(problem, tile));
-          const int tiles = (outputs + PairOutputs(tile) - 1) / PairOutputs(tile) *
-                            ((rows + tile.tokens - 1) / tile.tokens);
-          ASSERT_EQ(schedule.units, tiles * (inputs / 64));
-          EXPECT_EQ(schedule.first_unit(0), 0);
-          EXPECT_EQ(schedule.first_unit(schedule.pairs), schedule.units);
-          for (int pair = 0; pair < schedule.pairs; ++pair) {
-            const int first = schedule.first_unit(pair);
-            const int last = schedule.first_unit(pair + 1) - 1;
-            ASSERT_LE(first, last);
-            EXPECT_LE(last - first, schedule.units / schedule.pairs);
-            EXPECT_EQ(schedule.pair_of(first), pair);
-            EXPECT_EQ(schedule.pair_of(last), pair);
+// Problems of every tile: fewer tiles than pairs, turns of whole ones, lines of what is left, and
+// fewer columns than pairs.
+template <class Body>
+void ForEachSchedule(Body body) {
+  for (const Activation activation : {Activation::kF16, Activation::kInt8}) {
+    for (const WideTile& tile : kWideTiles) {
+      for (const int rows : {1, 33, 300, 2048, 8192}) {
+        for (const int outputs : {1, 576, 6144, 20000, 28672}) {
+          for (const int inputs : {64, 192, 576, 4096}) {
+            GemmProblem problem = Problem(rows, outputs, inputs, PackedEncoding::kInt8);
+            problem.activation = activation;
+            SCOPED_TRACE(testing::Message() << rows << " x " << outputs << " x " << inputs << " by "
+                                            << tile.tokens << ", " << tile.slices);
+            body(problem, ScheduleOf(problem, PlanWide(problem, tile)));
+            if (testing::Test::HasFatalFailure()) return;
           }
         }
       }
     }
   }
+}
+
+int TilesOf(const WideSchedule& schedule) { return schedule.row_tiles * schedule.token_tiles; }
+
+TEST(GemmWidePlanTest, PiecesCoverEveryBlockOfColumnsOnce) {
+  ForEachSchedule([](const GemmProblem& problem, const WideSchedule& schedule) {
+    ASSERT_EQ(schedule.tile_units,
+              (problem.inputs + BlockCols(problem.activation) - 1) / BlockCols(problem.activation));
+    std::vector<int> times(static_cast<size_t>(TilesOf(schedule)) * schedule.tile_units);
+    for (int pair = 0; pair < schedule.pairs; ++pair) {
+      for (WideRun run(schedule, pair); !run.done();) {
+        const WidePiece piece = run.Next();
+        ASSERT_GT(piece.blocks, 0);
+        for (int i = 0; i < piece.blocks; ++i) {
+          ++times[piece.tile * schedule.tile_units + piece.first_block + i];
+        }
+      }
+    }
+    ASSERT_TRUE(std::all_of(times.begin(), times.end(), [](int count) { return count == 1; }));
+  });
+}
+
+TEST(GemmWidePlanTest, EveryTileLiesAtAPlaceOfItsOwn) {
+  ForEachSchedule([](const GemmProblem&, const WideSchedule& schedule) {
+    std::vector<bool> taken(TilesOf(schedule));
+    for (int tile = 0; tile < TilesOf(schedule); ++tile) {
+      const TilePlace at = schedule.PlaceOf(tile);
+      ASSERT_TRUE(at.row >= 0 && at.row < schedule.row_tiles);
+      ASSERT_TRUE(at.token >= 0 && at.token < schedule.token_tiles);
+      ASSERT_FALSE(taken[at.row * schedule.token_tiles + at.token]);
+      taken[at.row * schedule.token_tiles + at.token] = true;
+    }
+  });
+}
+
+// The pair with a tile's last columns waits for as many parts as there are pairs from the first one
+// to itself, and none of them waits before it has left its own.
+TEST(GemmWidePlanTest, PartsAreLeftByThePairsThatAreWaitedFor) {
+  ForEachSchedule([](const GemmProblem&, const WideSchedule& schedule) {
+    std::vector<int> parts(TilesOf(schedule));
+    for (int pair = 0; pair < schedule.pairs; ++pair) {
+      bool waits = false;
+      for (WideRun run(schedule, pair); !run.done();) {
+        const WidePiece piece = run.Next();
+        if (piece.blocks == schedule.tile_units) continue;
+        ASSERT_FALSE(waits);  // a pair has one tile to wait for, and leaves parts before
+        ++parts[piece.tile];
+        ASSERT_GE(pair, schedule.first_pair_of(piece.tile));
+        ASSERT_LE(pair, schedule.last_pair_of(piece.tile));
+        waits = piece.first_block + piece.blocks == schedule.tile_units;
+        ASSERT_EQ(waits, pair == schedule.last_pair_of(piece.tile));
+      }
+    }
+    for (int tile = schedule.first_left; tile < TilesOf(schedule); ++tile) {
+      const int pairs = schedule.last_pair_of(tile) - schedule.first_pair_of(tile) + 1;
+      ASSERT_EQ(parts[tile], pairs == 1 ? 0 : pairs);
+    }
+  });
+}
+
+TEST(GemmWidePlanTest, RunsOfTheLineAreEven) {
+  ForEachSchedule([](const GemmProblem&, const WideSchedule& schedule) {
+    for (int pair = 0; pair < schedule.pairs; ++pair) {
+      const int run = schedule.first_unit(pair + 1) - schedule.first_unit(pair);
+      const int share = schedule.units / schedule.sharers;
+      ASSERT_TRUE(pair < schedule.sharers ? run == share || run == share + 1 : run == 0);
+    }
+  });
+}
+
+TEST(GemmWidePlanTest, ALastTurnThatKeepsNearlyAllPairsBusyIsOfWholeTiles) {
+  const auto left = [](int rows, int outputs) {
+    const GemmProblem problem = Problem(rows, outputs, 4096, PackedEncoding::kInt8);
+    const WideSchedule schedule = ScheduleOf(problem, PlanWide(problem, {256, 1, 2}));
+    return TilesOf(schedule) - schedule.first_left;
+  };
+  EXPECT_EQ(left(256, 65 * 256), 0);
+  EXPECT_EQ(left(256, 33 * 256), 33);
+  EXPECT_EQ(left(256, (66 + 33) * 256), 33);
 }
 
 TEST(GemmWidePlanTest, ATileGrowsWithTheRows) {

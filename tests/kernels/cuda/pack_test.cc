@@ -107,6 +107,36 @@ TEST(PackTest, Int8BytesAreTheRegistersOfTheirLane) {
   EXPECT_EQ(byte, kInt8RecordBytes);
 }
 
+// PTX ISA, "Matrix Fragments for mma.m16n8k32" (and wgmma m64nNk32) of 8-bit numbers: byte i of
+// register r of lane 4g + t holds row g + 8 * (r % 2), column 4t + 16 * (r / 2) + i; int8 x lies so
+// that this column of it is the one of that byte.
+TEST(PackTest, Int8BytesAreTheOperandOfInt8XToo) {
+  for (int tile = 0; tile < kTilesPerRecord; ++tile) {
+    for (int half = 0; half < 2; ++half) {
+      for (int lane = 0; lane < 32; ++lane) {
+        for (int a_register = 0; a_register < 4; ++a_register) {
+          for (int i = 0; i < 4; ++i) {
+            const int byte =
+                tile * kInt8TileBytes + half * 512 + lane * 16 + Int8ByteOfRegister(a_register, i);
+            const RecordPosition at = Int8At(byte);
+            EXPECT_EQ(at.row, tile * 16 + lane / 4 + 8 * (a_register % 2));
+            EXPECT_EQ(Int8XPosition(at.col), half * 32 + lane % 4 * 4 + a_register / 2 * 16 + i);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(PackTest, Int8XKeepsEveryColumnInItsSixteen) {
+  std::set<int64_t> positions;
+  for (int64_t col = 0; col < 256; ++col) {
+    EXPECT_EQ(Int8XPosition(col) / 16, col / 16);
+    positions.insert(Int8XPosition(col));
+  }
+  EXPECT_EQ(positions.size(), size_t{256});
+}
+
 TEST(PackTest, EveryRowHasOneScaleInARecord) {
   std::set<int> rows;
   for (int i = 0; i < kRecordRows; ++i) rows.insert(Nf4ScaleRowAt(i));
