@@ -1,11 +1,12 @@
 // Paged, causal, grouped-query attention with an optional window: a = softmax(scale q K^T) V.
 //
-// Three kernels: rows that hold one new token split their keys over blocks of threads (decode),
-// runs of rows of one sequence share the keys that they read (prefill), and what fits neither goes
-// one head at a time in fp32 (plain). Decode and prefill multiply on the tensor cores: q and the
-// weights of the softmax are rounded to the cache's 16-bit type, sums are fp32. All orders of
-// summing are fixed: a row's result depends on its sequence, and on the decode split, alone. Device
-// memory; launch errors are returned. Any thread may call.
+// Three kernels: the keys of rows that hold one new token are shared out to blocks of threads
+// (decode), runs of rows of one sequence share the keys that they read (prefill), and what fits
+// neither goes one head at a time in fp32 (plain). Decode and prefill multiply on the tensor cores:
+// q and the weights of the softmax are rounded to the cache's 16-bit type, fp16 where it is int8;
+// sums are fp32. All orders of summing are fixed: a row's result depends on its sequence, and on
+// where the decode split cuts it, alone. Device memory; launch errors are returned. Any thread may
+// call.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -101,7 +101,7 @@ class Share {
   bool is_first_ = true;
 };
 
-// What a warp reads next: of every fourth block of its runs the keys, then the values.
+// What a warp reads next: of every fourth block of its turns the keys, then the values.
 template <class Codes, int kHeadDim>
 class Feed {
  public:

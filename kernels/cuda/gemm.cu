@@ -8,7 +8,7 @@ namespace {
 bool Valid(const GemmProblem& problem) {
   const bool int8_x = problem.activation == Activation::kInt8;
   return problem.rows > 0 && problem.outputs > 0 && problem.inputs > 0 &&
-         problem.inputs % kRecordCols == 0 &&
+         problem.inputs % kRecordCols == 0 && problem.inputs <= kMostInputs &&
          (!int8_x ||
           (problem.encoding == PackedEncoding::kInt8 && problem.inputs <= kMostInt8Inputs));
 }

@@ -19,9 +19,11 @@ struct GemmProblem {
   Activation activation = Activation::kF16;
   int rows = 0;     // of x: tokens in the step
   int outputs = 0;  // N, rows of the weight
-  int inputs = 0;   // K, a multiple of 64
+  int inputs = 0;   // K, a multiple of 64, at most kMostInputs
 };
 
+// The most inputs at all: the places of their blocks are counted in 32 bits (gemm_wide_plan.h).
+inline constexpr int kMostInputs = 1 << 24;
 // Inputs that are multiplied as one block: 128 bytes of a row of x.
 VERNIER_HOST_DEVICE constexpr int BlockCols(Activation activation) {
   return activation == Activation::kInt8 ? 2 * kRecordCols : kRecordCols;

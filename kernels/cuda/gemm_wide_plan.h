@@ -23,6 +23,8 @@ inline constexpr WideTile kWideTiles[] = {{16, 1, 4}, {32, 1, 4}, {32, 2, 4},  {
 inline constexpr int kPairBlocks = 2;  // blocks of threads that share a tile of x
 inline constexpr int kMaxPairs = 66;   // of multiprocessors: an H100 or H200 has 132
 inline constexpr int kMaxWarpgroups = 4;
+// Of a unit of the line, times pairs: a launch waits for divisions, and those of 64 bits are long.
+static_assert(int64_t{kMaxPairs} * (kMaxPairs * (kMostInputs / kRecordCols) + 1) <= INT32_MAX);
 inline constexpr int kMaxPartialBytes = 256 * 128 * 4;  // 4-byte sums of a block's share of a tile
 // The workspace: counters, [pair][block][warpgroup]; then parts of tiles, [pair][block].
 inline constexpr int kCounterBytes = 4096;
@@ -65,7 +67,7 @@ struct WideSchedule {
 
   // Pair `pair` has units [first_unit(pair), first_unit(pair + 1)) of the line.
   VERNIER_HOST_DEVICE constexpr int first_unit(int pair) const {
-    return pair < sharers ? static_cast<int>(static_cast<int64_t>(pair) * units / sharers) : units;
+    return pair < sharers ? pair * units / sharers : units;
   }
   // The pairs with the first and the last columns of `tile`, one of the line.
   VERNIER_HOST_DEVICE constexpr int first_pair_of(int tile) const {
@@ -75,10 +77,11 @@ struct WideSchedule {
     return pair_of((tile + 1 - first_left) * tile_units - 1);
   }
   VERNIER_HOST_DEVICE constexpr int pair_of(int unit) const {
-    return static_cast<int>(((unit + 1LL) * sharers - 1) / units);
+    return ((unit + 1) * sharers - 1) / units;
   }
   // Tiles that follow each other share rows and tokens, so that what is read at once is little.
   VERNIER_HOST_DEVICE constexpr TilePlace PlaceOf(int tile) const {
+    if (token_tiles == 1) return {tile, 0};
     constexpr int kGroupTokens = 8;  // tiles
     const int group = tile / (kGroupTokens * row_tiles);
     const int in_group = tile - group * kGroupTokens * row_tiles;

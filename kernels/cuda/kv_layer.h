@@ -40,9 +40,10 @@ VERNIER_HOST_DEVICE constexpr int ScaleOffset(KvCode code, int head_dim, int slo
   return kSlotsPerBlock * head_dim * CodeBytes(code) + slot * 4;
 }
 
-// Chunk c of a slot's `slot_bytes` lies at chunk c ^ Swizzle. Slots are 8, 4, 2 or 1 times an odd
-// number of chunks wide, so as many chunks change places, in turns of as many slots as begin in
-// different banks. A slot of no whole chunks stays as it is.
+// Chunk c of a slot's `slot_bytes` lies at chunk c ^ Swizzle. Eight chunks fill all banks: where a
+// slot's chunks are a multiple of 8, eight of them change places, by the slot; where they are of 4
+// or 2 alone, 2 or 4 slots in a row begin in different banks, and 4 or 2 chunks change places. A
+// slot of no whole chunks stays as it is.
 VERNIER_HOST_DEVICE constexpr int Swizzle(int slot_bytes, int slot) {
   if (slot_bytes % 16 != 0) return 0;
   const int chunks = slot_bytes / 16;

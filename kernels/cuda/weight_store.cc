@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/cuda/gemm_plan.h"
 #include "kernels/cuda/pack_device.h"
 #include "kernels/cuda/quantize_device.h"
 #include "kernels/quantize.h"
@@ -29,7 +30,7 @@ bool HasRecords(Encoding encoding) {
 
 // How a format is stored here: in records where the GEMM kernels take the shape.
 Encoding EncodingOf(FormatId format, int64_t cols) {
-  const bool records = cols % kRecordCols == 0;
+  const bool records = cols % kRecordCols == 0 && cols <= kMostInputs;
   switch (format) {
     case FormatId::kF32:
       return Encoding::kF32;

@@ -90,7 +90,8 @@ def main():
     worst = 0
     for problem in sorted(best):
         cost = lambda r: sum(c * t for c, t in zip(costs[r["format"], int(r["tile_tokens"]), int(r["slices"])], terms(r)))
-        chosen = min((r for r in rows if problem_of(r) == problem), key=cost)
+        fits = [r for r in rows if problem_of(r) == problem and (int(r["tile_tokens"]) <= 32 or int(r["tile_tokens"]) < 2 * problem[0])]
+        chosen = min(fits, key=cost)
         share = float(chosen["us"]) / best[problem]
         worst = max(worst, share)
         print(f"{problem}: tile {chosen['tile_tokens']}, slices {chosen['slices']}: {share:.2f} of the best", file=sys.stderr)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the table of kernels/cuda/README.md, between its markers, from what `gemm_bench --csv` printed.
+"""Writes the tables of kernels/cuda/README.md, between their markers, from what `gemm_bench --csv` printed.
 
-Usage: gemm_table.py CSV... README DEVICE_LINE. Several files are read one after the other.
+Usage: gemm_table.py [--int8] CSV... README DEVICE_LINE. Several files are read one after the other. --int8: the table of int8
+activations; else that of 16-bit ones.
 """
 import csv
 import math
@@ -9,40 +10,35 @@ import sys
 
 from markers import write_between
 
-
-KERNELS = ("cublaslt", "nf4", "int8", "int8+a8", "lt-int8")
+NOTE = ("us, median of CUDA graph replays; in brackets speed over cuBLASLt 16-bit (the fastest of its first heuristics, same run) and "
+        "percent of the measured read rate, scales counted")
+INT8_NOTE = "; of int8+a8 from 256 rows, and of cuBLASLt's int8, which leaves int32 and applies no scales, TOPS"
 LEAST_TOPS_ROWS = 256  # below it weights are waited for
 
 
-def cell(row, kernel):
+def cell(row):
     if row is None:
         return ""
-    us, tops = f"{float(row['us']):.2f}", f"{float(row['tflop_per_s']):.0f}"
-    if kernel == "cublaslt":
+    us, tops = f"{float(row['us']):.2f}", f"{float(row['tflop_per_s']):.0f} TOPS"
+    if row["kernel"] == "cublaslt":
         return us
-    if kernel == "lt-int8":
-        return f"{us} ({tops} TOPS)"
-    notes = f"{float(row['ratio_to_cublaslt']):.2f}, {float(row['percent_of_read']):.0f} %"
-    if kernel == "int8+a8" and int(row["rows"]) >= LEAST_TOPS_ROWS:
-        notes = f"{float(row['ratio_to_cublaslt']):.2f}, {tops} TOPS"
-    return f"{us} ({notes})"
+    if row["kernel"] == "lt-int8":
+        return f"{us} ({tops})"
+    is_fast = row["kernel"] == "int8+a8" and int(row["rows"]) >= LEAST_TOPS_ROWS
+    return f"{us} ({float(row['ratio_to_cublaslt']):.2f}, " + (tops if is_fast else f"{float(row['percent_of_read']):.0f} %") + ")"
 
 
-def table(rows, device):
+def table(rows, device, kernels, note):
     times = {(r["shape"], int(r["rows"]), r["kernel"]): r for r in rows}
     counts = sorted({key[1] for key in times})
     shapes = list(dict.fromkeys(key[0] for key in times))
-    lines = [f"{device}. us, median of CUDA graph replays; in brackets speed over cuBLASLt 16-bit (the fastest of its eight "
-             "first heuristics, same run) and percent of the measured read rate, scales counted; of int8+a8 and of cuBLASLt's int8, "
-             "which leaves int32 and applies no scale, TOPS.", "",
-             "| shape | kernel | " + " | ".join(f"{c} rows" for c in counts) + " |",
+    lines = [f"{device}. {note}.", "", "| shape | kernel | " + " | ".join(f"{c} rows" for c in counts) + " |",
              "|---|---|" + "---|" * len(counts)]
     for shape in shapes:
-        for kernel in KERNELS:
+        for kernel in kernels:
             if any((shape, count, kernel) in times for count in counts):
-                cells = [cell(times.get((shape, count, kernel)), kernel) for count in counts]
-                lines.append(f"| {shape} | {kernel} | " + " | ".join(cells) + " |")
-    for kernel in ("nf4", "int8", "int8+a8"):
+                lines.append(f"| {shape} | {kernel} | " + " | ".join(cell(times.get((shape, count, kernel))) for count in counts) + " |")
+    for kernel in [k for k in kernels if k not in ("cublaslt", "lt-int8")]:
         cells = []
         for count in counts:
             ratios = [float(times[(s, count, kernel)]["ratio_to_cublaslt"]) for s in shapes
@@ -53,12 +49,17 @@ def table(rows, device):
 
 
 def main():
-    *inputs, readme, device = sys.argv[1:]
+    arguments = sys.argv[1:]
+    int8 = arguments[:1] == ["--int8"]
+    *inputs, readme, device = arguments[1:] if int8 else arguments
     rows = []
     for path in inputs:
         with open(path, newline="") as file:
             rows += list(csv.DictReader(file))
-    write_between(readme, "gemm_bench", table(rows, device) + "\n")
+    if int8:
+        write_between(readme, "gemm_bench_int8", table(rows, device, ("cublaslt", "int8", "int8+a8", "lt-int8"), NOTE + INT8_NOTE) + "\n")
+    else:
+        write_between(readme, "gemm_bench", table(rows, device, ("cublaslt", "nf4", "int8"), NOTE) + "\n")
 
 
 if __name__ == "__main__":

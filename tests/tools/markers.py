@@ -4,14 +4,21 @@ import sys
 from pathlib import Path
 
 
-def between(readme, name, table):
-    """The text of `readme` with `table`, which ends with a newline, between the markers; ends the program where they are not."""
+def split(readme, name):
+    """The text of `readme` before, between and after the markers, which stay with what is around them; ends the program where they are not."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     text = Path(readme).read_text()
     if begin not in text or end not in text:
         sys.exit(f"{Path(sys.argv[0]).name}: {readme} lacks {begin} or {end}")
     before, rest = text.split(begin, 1)
-    return f"{before}{begin}\n{table}{end}{rest.split(end, 1)[1]}"
+    section, after = rest.split(end, 1)
+    return f"{before}{begin}\n", section, f"{end}{after}"
+
+
+def between(readme, name, table):
+    """The text of `readme` with `table`, which ends with a newline, between the markers; ends the program where they are not."""
+    before, _, after = split(readme, name)
+    return f"{before}{table}{after}"
 
 
 def write_between(readme, name, table):

@@ -2,13 +2,14 @@
 """Writes what step_bench measured as a table into a README, between <!-- step_bench:begin --> and <!-- step_bench:end -->.
 
 Usage: step_table.py README LOG...: each LOG is the output of one or more runs of step_bench. Tokens a second; in brackets the spread
-in percent and, of decode, percent of what reading weights and KV once would allow at the read rate that the run was given.
+in percent and, of decode, percent of what reading weights and KV once would allow at the read rate that the run was given. Tables of
+models that no LOG names stay, with the line that says when they were measured.
 """
 import re
 import sys
 from pathlib import Path
 
-from markers import write_between
+from markers import split, write_between
 
 
 def read(paths):
@@ -29,18 +30,33 @@ def read(paths):
     return tables, sorted(set(backends)), sorted(set(dates))
 
 
-def render(tables, backends, dates):
-    lines = [f"{', '.join(backends)}; {', '.join(dates)}; contexts of 1,024 tokens, 16-bit cache, greedy."]
+def kept(section, tables):
+    """Paragraphs of the section whose tables are of other models, each with the line before it that says what was measured."""
+    paragraphs, caption = [], ""
+    for paragraph in section.strip().split("\n\n"):
+        if not paragraph.startswith("| "):
+            caption = paragraph
+        elif paragraph.split(" | ")[0].removeprefix("| ") not in tables:
+            paragraphs += [caption, paragraph]
+    return paragraphs
+
+
+def render(tables, backends, dates, others):
+    paragraphs = []
+    caption = f"{', '.join(backends)}; {', '.join(dates)}; contexts of 1,024 tokens, greedy; caches of 16 bits, `+kv8`: int8."
     for model, formats in tables.items():
         columns = list(dict.fromkeys(column for cells in formats.values() for column in cells))
-        lines += ["", f"| {model} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+        lines = [f"| {model} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
         lines += [f"| {weights} | " + " | ".join(cells.get(column, "") for column in columns) + " |"
                   for weights, cells in formats.items()]
-    return "\n".join(lines)
+        paragraphs += [caption, "\n".join(lines)]
+    return "\n\n".join(paragraphs + others)
 
 
 def main():
-    write_between(sys.argv[1], "step_bench", render(*read(sys.argv[2:])) + "\n")
+    tables, backends, dates = read(sys.argv[2:])
+    others = kept(split(sys.argv[1], "step_bench")[1], tables)
+    write_between(sys.argv[1], "step_bench", render(tables, backends, dates, others) + "\n")
 
 
 if __name__ == "__main__":
