@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes what the load tests of tests/soak.sh measured into loadtest/README.md, between its markers, and plots beside it.
 
-Usage: load_table.py [--reports FOLDER] [NOTE]. Reads *.json and *.html of build/soak, as `vernier-loadtest` wrote them; NOTE says
+Usage: load_table.py [--reports FOLDER] [--section MARKER] [NOTE]. Reads *.json and *.html of build/soak, as `vernier-loadtest` wrote them; NOTE says
 what else ran on the machine. A run that is not there leaves no table. A plot is one of the page, as a file of its own.
 """
 import argparse
@@ -137,6 +137,7 @@ def main():
     global REPORTS
     parser = argparse.ArgumentParser()
     parser.add_argument("--reports", type=Path, default=REPORTS)
+    parser.add_argument("--section", default="load", help="markers between which it writes; `own` is for runs with cores for each side")
     parser.add_argument("note", nargs="?", default="")
     arguments = parser.parse_args()
     REPORTS, note = arguments.reports, arguments.note
@@ -145,7 +146,7 @@ def main():
         sys.exit("load_table.py: no report in build/soak; run tests/soak.sh overload cancels flood retries prefix")
     head = [f"Server and client on one machine: {some['processor']}, {some['date']}; written by "
             f"`tests/tools/load_table.py` from the reports of `tests/soak.sh`.{' ' + note if note else ''}", ""]
-    write_between(README, "load", "\n".join(head + lines() + plots()).rstrip() + "\n")
+    write_between(README, arguments.section, "\n".join(head + lines() + plots()).rstrip() + "\n")
 
 
 if __name__ == "__main__":
