@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+FOUND = {"repeated": "{{bos_token * 22222222}}"}  # by the fuzzer, each once: took twice the bytes of its result
 MODELS = 8  # a model's template has a few thousand bytes; a long one slows every run
 
 
@@ -19,6 +20,8 @@ def main():
     # Every fourth of ours is enough: the fuzzer joins them by itself.
     for i, text in enumerate(sorted(small)[::4]):
         (corpus / f"case_{i:03}").write_text(text)
+    for name, text in FOUND.items():
+        (corpus / f"found_{name}").write_text(text)
     for i, text in enumerate(sorted(models, key=lambda t: (len(t), t))[:MODELS]):
         (corpus / f"model_{i}").write_text(text)
 

@@ -47,4 +47,21 @@ MarkedText MarkedText::Part(size_t begin, size_t end) const {
   return part;
 }
 
+MarkedText MarkedText::Repeated(size_t times) const {
+  MarkedText out;
+  const size_t total = bytes_.size() * times;
+  out.bytes_.reserve(total);
+  out.content_.reserve(content_.size() * times);
+  if (total > 0) out.bytes_ = bytes_;
+  while (out.bytes_.size() < total) {
+    out.bytes_.append(out.bytes_.data(), std::min(out.bytes_.size(), total - out.bytes_.size()));
+  }
+  for (size_t i = 0; !content_.empty() && i < times; ++i) {
+    for (const Run& run : content_) {
+      out.Mark(i * bytes_.size() + run.begin, i * bytes_.size() + run.end);
+    }
+  }
+  return out;
+}
+
 }  // namespace vernier::jinja

@@ -41,6 +41,8 @@ class MarkedText {
   // REQUIRES: begin <= end <= text.size(), `text` is not this object.
   void AppendPart(const MarkedText& text, size_t begin, size_t end);
   MarkedText Part(size_t begin, size_t end) const;
+  // Takes no more memory than its result.
+  MarkedText Repeated(size_t times) const;
 
  private:
   size_t FirstRunEndingAfter(size_t offset) const;

@@ -97,9 +97,7 @@ Value Repeat(Meter& meter, const Value& what, int64_t times) {
         !meter.Work(unit * count)) {
       return meter.FailLimit("repeats a string into too many bytes");
     }
-    MarkedText out;
-    for (size_t i = 0; i < count; ++i) out.Append(text);
-    return Value::Text(std::move(out));
+    return Value::Text(text.Repeated(count));
   }
   const auto& items = what.list().items;
   if (!items.empty() &&

@@ -20,6 +20,18 @@ std::string Marked(const std::string& source, const nlohmann::ordered_json& data
   return out + text->bytes().substr(at);
 }
 
+TEST(MarkedTextTest, RepeatedTextTakesNoMoreMemoryThanItsBytes) {
+  MarkedText text("ab");
+  text.Append("c", Origin::kContent);
+  for (const size_t times : {0, 1, 2, 3, 1000, 1023}) {
+    const MarkedText repeated = text.Repeated(times);
+    EXPECT_EQ(repeated.size(), 3 * times);
+    EXPECT_LE(repeated.bytes().capacity(), 3 * times + 15);
+    EXPECT_EQ(repeated.content().size(), times);
+    EXPECT_LE(repeated.content().capacity(), times);
+  }
+}
+
 TEST(JinjaMarksTest, OperationsKeepMarks) {
   const nlohmann::ordered_json data = {{"c", " aBé-b "}, {"l", {"x", "y"}}, {"d", {{"k", "v\n"}}}};
   const std::pair<const char*, const char*> kCases[] = {
@@ -36,6 +48,8 @@ TEST(JinjaMarksTest, OperationsKeepMarks) {
       {"{{ d }}", "{'«k»': '«v\\n»'}"},
       {"{{ c|first ~ (l|last) }}{{ l|map('upper')|list|first }}", "« yX»"},
       {"{{ c * 2 }}", "« aBé-b  aBé-b »"},
+      {"{{ ('<' ~ l[0] ~ '>') * 3 }}", "<«x»><«x»><«x»>"},
+      {"{{ c * 0 ~ (l[0] * 5) }}", "«xxxxx»"},
       {"{% set s %}[{{ l[0] }}]{% endset %}{{ s|title }}", "[«X»]"},
       {"{% macro m(a) %}({{ a }}){% endmacro %}{{ m(l[1]) }}", "(«y»)"},
       {"{% filter upper %}a{{ l[0] }}{% endfilter %}", "A«X»"},
