@@ -40,11 +40,8 @@ absl::Status Record(const Checkpoint& checkpoint, Manifest* manifest) {
   auto backend = MakeBackend({.kind = "cpu"});
   if (!backend.ok()) return backend.status();
   std::vector<VariantSpec> variants = {DefaultVariant(FormatId::kF32)};
-  std::vector<FormatId> quantized;
   for (const QuantFormat& format : QuantFormats()) {
-    if (format.bits >= 16) continue;
-    variants.push_back(DefaultVariant(format.id));
-    quantized.push_back(format.id);
+    if (format.bits < 16) variants.push_back(DefaultVariant(format.id));
   }
   const auto model = LoadModelFrom(checkpoint, "golden", variants, backend->get(), nullptr);
   if (!model.ok()) return model.status();
@@ -66,7 +63,7 @@ absl::Status Record(const Checkpoint& checkpoint, Manifest* manifest) {
     if (i == 0) {
       manifest->golden = *std::move(tokens);
     } else {
-      manifest->golden_formats[quantized[i - 1]] = *std::move(tokens);
+      manifest->golden_formats[variants[i].formats.back().format] = *std::move(tokens);
     }
   }
   return absl::OkStatus();

@@ -278,12 +278,13 @@ PYTHON
 )"
 }
 
-transport() { # CASE ARGUMENT...: of tests/soak_transport.py, whose figure is that of the row
-  local figure status=0
-  figure=$("$python" tests/soak_transport.py "$@") || status=$?
-  record "$1" "${figure:-failed}"
+printed() { # ROW SCRIPT ARGUMENT...: what the script prints is the row's figure, and its end the row's
+  local row=$1 figure status=0; shift
+  figure=$("$python" "$@") || status=$?
+  record "$row" "${figure:-failed}"
   return $status
 }
+transport() { printed "$1" tests/soak_transport.py "$@"; } # CASE ARGUMENT...
 
 row_rapid_reset() { # F22: 100,000 streams opened and reset, without a proxy; health calls and another's tokens meanwhile
   launch --model tests/data/stories260K/hf --variants fp16 --threads "$threads" --listen 127.0.0.1:0 --http 127.0.0.1:0
@@ -358,10 +359,7 @@ row_cancels() { # F29: 10,000 cancels at random times, 64 at once
 }
 
 row_vanish() { # F28: clients reset and cables pulled in every phase of a request
-  local figure status=0
-  figure=$("$python" tests/soak_vanish.py "$bin/vernierd" "${SOAK_MODEL:-$(deploy/fetch_model.sh)}") || status=$?
-  record vanish "${figure:-failed}"
-  return $status
+  printed vanish tests/soak_vanish.py "$bin/vernierd" "${SOAK_MODEL:-$(deploy/fetch_model.sh)}"
 }
 
 row_flood() { # F66: a tenant with 1 request/s alone, then beside one that sends 50

@@ -32,9 +32,13 @@ READINESS = b"\x0a\x09readiness"
 SERVING = b"\x08\x01"
 
 
-def request(max_tokens):
-    sampling = common_pb2.SamplingParams(max_tokens=max_tokens, ignore_eos=True)
-    return inference_pb2.GenerateRequest(token_ids=common_pb2.TokenIds(ids=[1]), sampling=sampling).SerializeToString()
+def generate_request(max_tokens, prompt_tokens=1, **sampling):
+    ids = common_pb2.TokenIds(ids=[i % 1000 + 1 for i in range(prompt_tokens)])
+    return inference_pb2.GenerateRequest(token_ids=ids, sampling=common_pb2.SamplingParams(max_tokens=max_tokens, ignore_eos=True, **sampling))
+
+
+def request(max_tokens, prompt_tokens=1, **sampling):
+    return generate_request(max_tokens, prompt_tokens, **sampling).SerializeToString()
 
 
 def frame(kind, flags, stream, payload):
@@ -76,15 +80,21 @@ def beside(work):
         thread.join()
 
 
-def gaps_of_a_stream(address, message, gaps):
-    """The times between the messages of one stream."""
+def gaps_of_a_stream(address, message, gaps, seconds=600):
+    """The times between the messages of one stream, which is left after so long."""
     with channel(address) as own:
-        last = None
-        for _ in own.unary_stream(STREAM)(message, timeout=600):
+        call = own.unary_stream(STREAM)(message, timeout=600)
+        first = last = None
+        for _ in call:
             now = time.monotonic()
-            if last is not None:
+            if last is None:
+                first = now
+            else:
                 gaps.append(now - last)
             last = now
+            if now - first >= seconds:
+                call.cancel()
+                break
 
 
 def rapid_reset(address, pid, streams=100000):
@@ -176,20 +186,12 @@ def slow_reader(address, http, pid, readers=4):
 
     def gaps_beside(seconds):
         gaps = []
-        with channel(address) as own:
-            call = own.unary_stream(STREAM)(request(4000), timeout=600)
-            next(call)
-            began = last = time.monotonic()
-            while last - began < seconds:
-                next(call)
-                gaps.append(-last + (last := time.monotonic()))
-            call.cancel()
+        gaps_of_a_stream(address, request(4000), gaps, seconds)
         return 1e3 * percentile(gaps, 0.5), 1e3 * percentile(gaps, 0.99)
 
     gaps_beside(3)
     # Beside as many that are read: each row of a step has its price, whoever reads it.
-    sampling = common_pb2.SamplingParams(max_tokens=4000, ignore_eos=True, logprobs=20)
-    message = inference_pb2.GenerateRequest(token_ids=common_pb2.TokenIds(ids=[1]), sampling=sampling).SerializeToString()
+    message = request(4000, logprobs=20)
     with beside(lambda stopping: read_until(address, readers, message, stopping)):
         time.sleep(1)
         alone = gaps_beside(15)

@@ -18,8 +18,8 @@ import time
 import urllib.request
 from collections import Counter
 
-from soak_transport import STREAM, channel
-from vernier_client.proto.vernier.v1 import common_pb2, evaluation_pb2, inference_pb2
+from soak_transport import STREAM, channel, generate_request, request
+from vernier_client.proto.vernier.v1 import evaluation_pb2
 
 COMPARE = "/vernier.v1.Evaluation/Compare"
 # A step of SmolLM2 on one thread, 50 ms, and a tick of the gauges; keepalive: 30 s without a sign of life and 10 s for the answer.
@@ -98,22 +98,13 @@ class Daemon:
         return None
 
 
-def ids(count):
-    return common_pb2.TokenIds(ids=[i % 1000 + 1 for i in range(count)])
-
-
-def generate(prompt, max_tokens):
-    sampling = common_pb2.SamplingParams(max_tokens=max_tokens, ignore_eos=True)
-    return inference_pb2.GenerateRequest(token_ids=ids(prompt), sampling=sampling)
-
-
 def start(phase, own):
     """Starts the call of `phase`, and returns once it is there."""
     if phase == "compare":
-        call = own.unary_unary(COMPARE).future(evaluation_pb2.CompareRequest(base=generate(8, LONG)).SerializeToString(), timeout=600)
+        call = own.unary_unary(COMPARE).future(evaluation_pb2.CompareRequest(base=generate_request(LONG, 8)).SerializeToString(), timeout=600)
         time.sleep(2)  # some tokens of one variant or of both
         return call
-    call = own.unary_stream(STREAM)(generate(3000 if phase == "prefill" else 8, LONG).SerializeToString(), timeout=600)
+    call = own.unary_stream(STREAM)(request(LONG, 3000 if phase == "prefill" else 8), timeout=600)
     if phase == "decode":
         next(call)
     else:
@@ -127,7 +118,7 @@ def vanish(daemon, phase, how):
         blockers = []
         if phase == "queued":  # all places are taken
             beside = stack.enter_context(channel(daemon.address))
-            blockers = [beside.unary_stream(STREAM)(generate(8, LONG).SerializeToString(), timeout=600) for _ in range(3)]
+            blockers = [beside.unary_stream(STREAM)(request(LONG, 8), timeout=600) for _ in range(3)]
             for blocker in blockers:
                 next(blocker)
         time.sleep(0.2)

@@ -1,8 +1,8 @@
 // Which tile gemm_wide multiplies a problem with, and who multiplies what: pure, no CUDA.
 //
-// Tiles and their columns, in blocks of 64 (128 of int8 x), form one line: tile 0's blocks, tile
-// 1's, and so on. Each pair of multiprocessors takes an equal run of that line (stream-K), whatever
-// tiles it cuts.
+// Pairs of multiprocessors take whole tiles in turns. Of the tiles that are left, fewer than pairs,
+// the columns in blocks of 64 (128 of int8 x) form one line, of which each pair takes an equal run
+// (stream-K), whatever tiles it cuts: WideSchedule.
 #pragma once
 
 #include <cstdint>

@@ -221,9 +221,7 @@ const DecodeSplit& DeviceBatch::SplitOf(int window) const {
 
 absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPlan& plan,
                                         cudaStream_t stream, Workspace* workspace) {
-  const AttentionShape& shape = workspace->plan.attention;
-  const HeadShape heads{
-      .num_heads = shape.num_heads, .num_kv_heads = shape.num_kv_heads, .head_dim = shape.head_dim};
+  const HeadShape heads = HeadsOf(workspace->plan.attention);
   Rows sorted = SortRows(batch, heads);
   const int rows = plan.rows, logit_rows = plan.logit_rows;
   DeviceBatch out{.rows = rows,

@@ -117,23 +117,22 @@ class ChartTest(unittest.TestCase):
         self.assertEqual(next(v for v in pod["volumes"] if v["name"] == "tls")["secret"]["secretName"], "vernier-tls")
         self.assertEqual(named(objects, "Service")[0]["spec"]["ports"][0]["appProtocol"], "https")
 
-    @unittest.skipUnless(renders(), "no kubectl to render the component with")
-    def test_a_claim_for_experiments_is_the_component(self):
-        chart = self.render({"experiments": {"claim": "vernier-experiments"}, "rollout": "Recreate"})
+    def assert_deployment_is_that_of(self, chart, component):
         with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
             (Path(folder) / "kustomization.yaml").write_text(json.dumps({"resources": ["../../deploy/kustomize/base"],
-                                                                         "components": ["../../deploy/kustomize/components/experiments"]}))
+                                                                         "components": [f"../../deploy/kustomize/components/{component}"]}))
             base = render(Path(folder))
         self.assertEqual(*(comparable(named(objects, "Deployment")[0]) for objects in (chart, base)))
 
     @unittest.skipUnless(renders(), "no kubectl to render the component with")
+    def test_a_claim_for_experiments_is_the_component(self):
+        chart = self.render({"experiments": {"claim": "vernier-experiments"}, "rollout": "Recreate"})
+        self.assert_deployment_is_that_of(chart, "experiments")
+
+    @unittest.skipUnless(renders(), "no kubectl to render the component with")
     def test_a_seccomp_profile_is_the_component(self):
         chart = self.render({"seccomp": {"localhostProfile": "vernierd.json"}})
-        with tempfile.TemporaryDirectory(dir=ROOT / "build") as folder:
-            (Path(folder) / "kustomization.yaml").write_text(json.dumps({"resources": ["../../deploy/kustomize/base"],
-                                                                         "components": ["../../deploy/kustomize/components/seccomp"]}))
-            base = render(Path(folder))
-        self.assertEqual(*(comparable(named(objects, "Deployment")[0]) for objects in (chart, base)))
+        self.assert_deployment_is_that_of(chart, "seccomp")
         self.assertEqual(restricted(named(chart, "Deployment")[0]["spec"]["template"]["spec"]), [])
 
     def test_a_claim_for_experiments_is_one_pods(self):

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "kernels/make_backend.h"
 #include "server/daemon.h"
 #include "tests/server/raw_call.h"
@@ -72,6 +73,17 @@ inline RunningDaemon StartDaemon(const ServerConfig& config) {
   running.evaluation = v1::Evaluation::NewStub(running.channel);
   running.models = v1::Models::NewStub(running.channel);
   return running;
+}
+
+// A status of grpc.health.v1.
+inline int HealthOf(const RunningDaemon& running, const std::string& service) {
+  const auto health = grpc::health::v1::Health::NewStub(running.channel);
+  grpc::ClientContext context;
+  grpc::health::v1::HealthCheckRequest request;
+  grpc::health::v1::HealthCheckResponse reply;
+  request.set_service(service);
+  EXPECT_TRUE(health->Check(&context, request, &reply).ok()) << service;
+  return reply.status();
 }
 
 struct GoldenRun {

@@ -352,15 +352,10 @@ TEST_F(InferenceTest, ModelsAreDescribedWithTheirMemory) {
 }
 
 TEST_F(InferenceTest, HealthHasANameAVariant) {
-  const auto stub = grpc::health::v1::Health::NewStub(running_.channel);
   for (const char* name :
        {"", "readiness", "liveness", "vernier.v1.Inference/fp16", "vernier.v1.Inference/nf4"}) {
-    grpc::ClientContext context;
-    grpc::health::v1::HealthCheckRequest request;
-    grpc::health::v1::HealthCheckResponse reply;
-    request.set_service(name);
-    EXPECT_TRUE(stub->Check(&context, request, &reply).ok()) << name;
-    EXPECT_EQ(reply.status(), grpc::health::v1::HealthCheckResponse::SERVING) << name;
+    EXPECT_EQ(testing::HealthOf(running_, name), grpc::health::v1::HealthCheckResponse::SERVING)
+        << name;
   }
 }
 

@@ -26,16 +26,6 @@ using testing::GoldenRuns;
 using ::testing::HasSubstr;
 using testing::IdsRequest;
 
-int VariantHealth(const testing::RunningDaemon& running, const std::string& variant) {
-  const auto health = grpc::health::v1::Health::NewStub(running.channel);
-  grpc::ClientContext context;
-  grpc::health::v1::HealthCheckRequest request;
-  grpc::health::v1::HealthCheckResponse reply;
-  request.set_service("vernier.v1.Inference/" + variant);
-  EXPECT_TRUE(health->Check(&context, request, &reply).ok());
-  return reply.status();
-}
-
 // The suite's daemon has no admin listener: one of its own.
 class ModelControlEndToEndTest : public ::testing::Test {
  protected:
@@ -94,7 +84,9 @@ class ModelControlEndToEndTest : public ::testing::Test {
     EXPECT_TRUE(running_.models->GetModel(&context, {}, &model).ok());
     return model;
   }
-  static int HealthOf(const std::string& variant) { return VariantHealth(running_, variant); }
+  static int HealthOf(const std::string& variant) {
+    return testing::HealthOf(running_, "vernier.v1.Inference/" + variant);
+  }
 
   static inline std::unique_ptr<testing::StoryModel> model_;
   static inline testing::RunningDaemon running_;
@@ -191,7 +183,7 @@ TEST(SelfTestEndToEndTest, F55AVariantThatDrawsOtherTokensIsNotServed) {
     EXPECT_EQ(page.Sum("vernier_variant_state",
                        {"variant=\"" + variant.name() + "\"", failed ? "\"failed\"" : "\"ready\""}),
               1);
-    EXPECT_EQ(VariantHealth(running, variant.name()),
+    EXPECT_EQ(testing::HealthOf(running, "vernier.v1.Inference/" + variant.name()),
               failed ? grpc::health::v1::HealthCheckResponse::NOT_SERVING
                      : grpc::health::v1::HealthCheckResponse::SERVING);
   }
