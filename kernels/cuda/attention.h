@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/device_types.h"
+#include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/kv_layer.h"
 
 namespace vernier::cuda {
@@ -24,6 +25,10 @@ struct AttentionParameters {
   KvLayer cache;
   const float* query = nullptr;  // [rows, heads * head_dim]
   Matrix out;                    // [rows, heads * head_dim]
+  // What q, and the newest key and value of each row, are to be made of; q.data null: `query` and
+  // the cache hold them. LaunchDecode alone; nothing may change the batch's arrays, or the cache
+  // but for those keys, while the kernels ahead on the stream run.
+  HeadsParameters heads;
 };
 
 inline constexpr int kMostHeadDim = 256;

@@ -3,8 +3,15 @@
 // block of the cache and keeps a ring of copies under way, into its next turns too; at the end of a
 // turn the warps' results are merged in order, and those of a row that was cut by whoever comes
 // last.
+//
+// For few rows the kernel also makes the heads (heads.cuh) from what the product of q, k and v
+// left: every block those of q that it attends with, and the one with a row's newest key that key
+// and value, which go to the cache and into the block's own copy of it. The older keys are then on
+// their way before the product ahead has ended.
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/decode_tile.cuh"
+#include "kernels/cuda/heads.cuh"
+#include "kernels/cuda/kv_layer.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace vernier::cuda {
@@ -37,6 +44,7 @@ struct Work {
   int first_block;  // of the row's, into StepArrays::blocks
   int begin;        // keys in sight
   int end;
+  bool newest;  // whether the row's last key is among them
   int kv_head;
   int first_head;
   int heads;
@@ -68,6 +76,7 @@ class Share {
     work->first_block = row.first_block;
     work->begin = max(first_key, oldest);
     work->end = min(first_key + groups * kGroupKeys, row.context);
+    work->newest = work->end == row.context;
     work->kv_head = share_.tile / group_tiles;
     const int first_in_group = share_.tile % group_tiles * kDecodeHeads;
     work->first_head = work->kv_head * group + first_in_group;
@@ -340,13 +349,70 @@ __device__ void MergeShared(const AttentionParameters& p, const DecodeSplit& spl
   }
 }
 
+// The heads of a turn, [q of the tile, the newest key, the newest value][kHeadDim] fp32, and the
+// turns of its row, where the warps' parts come to lie at the end of it.
 template <class Codes, int kHeadDim>
+class TurnHeads {
+ public:
+  __device__ TurnHeads(const AttentionParameters& p, float* parts) : p_(p), values_(parts) {}
+
+  // All of a block: before the kernel ahead has ended, and after.
+  __device__ void Begin(const Work& work) const {
+    MakeTurns(p_.heads, static_cast<float>(p_.step.positions[work.row]), Turns());
+  }
+  __device__ void Make(const Work& work) const {
+    const int heads = p_.shape.num_heads, all = work.heads + (work.newest ? 2 : 0);
+    for (int i = threadIdx.x / kWarpLanes; i < all; i += kDecodeWarps) {
+      const bool is_q = i<work.heads, is_v = i> work.heads;
+      const int head = is_q   ? work.first_head + i
+                       : is_v ? heads + p_.shape.num_kv_heads + work.kv_head
+                              : heads + work.kv_head;
+      float* const to = is_q ? Query(i) : is_v ? Value() : Key();
+      MakeHead(p_.heads, work.row, head, Turns(), to);
+    }
+  }
+  __device__ float* Query(int i) const { return values_ + i * kHeadDim; }
+
+  // The newest key, or value, into the cache and into a warp's copy of its block.
+  __device__ void StoreNewest(const Work& work, int block, bool value, uint8_t* tile) const {
+    constexpr KvCode kCode = Feed<Codes, kHeadDim>::kCode;
+    const float* from = value ? Value() : Key();
+    const int slot = work.end - 1 - block * kSlotsPerBlock;
+    const int head = value ? p_.shape.num_kv_heads + work.kv_head : work.kv_head;
+    uint8_t* const cached = p_.cache.data +
+                            p_.step.blocks[work.first_block + block] * p_.cache.block_bytes +
+                            HeadOffset(kCode, kHeadDim, head);
+    StoreKvHead(kCode, from, kHeadDim, slot, cached);
+    StoreKvHead(kCode, from, kHeadDim, slot, tile);
+    // The next bulk copy comes after these stores.
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncwarp();
+  }
+
+ private:
+  __device__ float* Key() const { return values_ + kDecodeHeads * kHeadDim; }
+  __device__ float* Value() const { return Key() + kHeadDim; }
+  __device__ float2* Turns() const { return reinterpret_cast<float2*>(Value() + kHeadDim); }
+  static_assert((kDecodeHeads + 3) * kHeadDim <=
+                kDecodeWarps * kDecodeHeads * DecodeLayout<Codes, kHeadDim>::kPartStride);
+
+  const AttentionParameters& p_;
+  float* const values_;
+};
+
+template <class Codes, int kHeadDim, bool kMakesHeads>
 __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlocks))
     DecodeKernel(const AttentionParameters p, const DecodeSplit split) {
   using Layout = DecodeLayout<Codes, kHeadDim>;
   extern __shared__ __align__(128) uint8_t shared[];
   Ring<Codes, kHeadDim> ring(shared);
-  AwaitKernelAhead();
+  if constexpr (kMakesHeads) {
+    AllowKernelBehind();
+    // Without a share: the first block, which has one, waits for the kernel ahead.
+    if (blockIdx.x > 0 && split.shares[blockIdx.x].groups == 0) return;
+  } else {
+    AwaitKernelAhead();
+  }
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
   float* const parts = reinterpret_cast<float*>(shared + Layout::kParts);
   float* const own_parts = parts + warp * kDecodeHeads * Layout::kPartStride;
@@ -354,20 +420,36 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
   ring.Fill(&feed);
   DecodeTile<Codes, kHeadDim> tile;
   Share share(p, split);
+  const TurnHeads<Codes, kHeadDim> heads(p, parts);
+  bool waits = kMakesHeads;
   Work work;
   while (share.Next(&work)) {
     const int own_head = lane / 4;
     const float* query = p.query + (static_cast<int64_t>(work.row) * p.shape.num_heads +
                                     work.first_head + own_head) *
                                        kHeadDim;
+    if constexpr (kMakesHeads) {
+      __syncthreads();  // all have merged the turn before
+      heads.Begin(work);
+      if (waits) AwaitKernelAhead();
+      waits = false;
+      __syncthreads();
+      heads.Make(work);
+      __syncthreads();
+      query = heads.Query(own_head);
+    }
     tile.Begin(p.shape.scale * kLog2E, own_head < work.heads ? query : nullptr);
     for (int block = work.begin / kSlotsPerBlock + warp; block * kSlotsPerBlock < work.end;
          block += kDecodeWarps) {
       const int first = block * kSlotsPerBlock;
       const VisibleSlots visible{max(0, work.begin - first), min(kSlotsPerBlock, work.end - first)};
-      tile.Score(ring.Await(), visible);
+      const bool newest = kMakesHeads && work.newest && work.end <= first + kSlotsPerBlock;
+      uint8_t* const keys = ring.Await();
+      if (newest) heads.StoreNewest(work, block, false, keys);
+      tile.Score(keys, visible);
       ring.Release(&feed);
       uint8_t* const values = ring.Await();
+      if (newest) heads.StoreNewest(work, block, true, values);
       if constexpr (sizeof(Codes) > 1) ClearSlots<Codes, kHeadDim>(values, visible.end);
       tile.AddValues(values, visible);
       ring.Release(&feed);
@@ -388,6 +470,7 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
     MergeWarps<Codes, kHeadDim>(p, split, work, parts);
     if (work.partial >= 0) MergeShared<kHeadDim>(p, split, work);
   }
+  if (waits) AwaitKernelAhead();
 }
 
 template <class Codes, int kHeadDim>
@@ -403,7 +486,8 @@ struct DecodeLauncher {
   static cudaError_t Launch(const AttentionParameters& p, const DecodeSplit& split,
                             cudaStream_t stream) {
     using Layout = DecodeLayout<Codes, kHeadDim>;
-    const auto kernel = DecodeKernel<Codes, kHeadDim>;
+    const auto kernel = p.heads.q.data == nullptr ? DecodeKernel<Codes, kHeadDim, false>
+                                                  : DecodeKernel<Codes, kHeadDim, true>;
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout::kBytes);
     if (error != cudaSuccess) return error;

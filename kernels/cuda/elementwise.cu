@@ -2,6 +2,7 @@
 // launch for few. Rows whose width divides by 4 move four values at a time.
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/heads.cuh"
 #include "kernels/cuda/int8_rows.cuh"
 #include "kernels/cuda/kv_layer.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -204,62 +205,20 @@ __global__ void __launch_bounds__(kNormThreads)
 
 // ---- Heads ----
 
-__device__ float NormOfHead(const DeviceNorm& norm, int size, const float* head, float* mean) {
-  const int lane = threadIdx.x % kWarpLanes;
-  *mean = 0;
-  if (norm.centered) {
-    for (int i = lane; i < size; i += kWarpLanes) *mean += head[i];
-    *mean = ReduceWarp(*mean, Add()) / static_cast<float>(size);
-  }
-  float squares = 0;
-  for (int i = lane; i < size; i += kWarpLanes) squares += (head[i] - *mean) * (head[i] - *mean);
-  return 1 / sqrtf(ReduceWarp(squares, Add()) / static_cast<float>(size) + norm.epsilon);
-}
-
 // A warp a head of q, k or v; `values` is the warp's own.
 __device__ void FinishHead(const HeadsParameters& p, int64_t row, int head, int64_t slot,
                            const float2* turns, float* values) {
+  MakeHead(p, row, head, turns, values);
   const int lane = threadIdx.x % kWarpLanes;
   const int dim = p.shape.head_dim;
-  const bool is_q = head < p.shape.num_heads;
-  const int kv_head = is_q ? 0 : (head - p.shape.num_heads) % p.shape.num_kv_heads;
-  const bool is_v = head >= p.shape.num_heads + p.shape.num_kv_heads;
-  const Matrix& from = is_q ? p.q : is_v ? p.v : p.k;
-  const float* bias = is_q ? p.q_bias : is_v ? p.v_bias : p.k_bias;
-  const DeviceNorm& norm = is_q ? p.q_norm : p.k_norm;
-  const int64_t first = static_cast<int64_t>(is_q ? head : kv_head) * dim;
-  for (int i = lane; i < dim; i += kWarpLanes) {
-    float value = Load(from.data, from.type, row * from.stride + first + i);
-    if (bias != nullptr) value += bias[first + i];
-    values[i] = value;
-  }
-  __syncwarp();
-  if (!is_v && norm.weight != nullptr) {
-    float mean = 0;
-    const float scale = NormOfHead(norm, dim, values, &mean);
-    for (int i = lane; i < dim; i += kWarpLanes) {
-      values[i] = (values[i] - mean) * scale * norm.weight[i] +
-                  (norm.bias == nullptr ? 0.0f : norm.bias[i]);
-    }
-    __syncwarp();
-  }
-  const int pairs = is_v ? 0 : p.rotated_pairs;
-  for (int i = lane; i < pairs; i += kWarpLanes) {
-    const float a = values[i], b = values[i + pairs];
-    const float2 turn = turns[i];
-    values[i] = a * turn.x - b * turn.y;
-    values[i + pairs] = b * turn.x + a * turn.y;
-  }
-  __syncwarp();
-  if (is_q) {
-    float* out = p.query + row * p.shape.num_heads * dim + first;
+  if (head < p.shape.num_heads) {
+    float* out = p.query + (row * p.shape.num_heads + head) * dim;
     for (int i = lane; i < dim; i += kWarpLanes) out[i] = values[i];
     return;
   }
   uint8_t* block = p.cache.data + slot / kSlotsPerBlock * p.cache.block_bytes;
-  const int cached = is_v ? p.shape.num_kv_heads + kv_head : kv_head;
   StoreKvHead(p.cache.code, values, dim, static_cast<int>(slot % kSlotsPerBlock),
-              block + HeadOffset(p.cache.code, dim, cached));
+              block + HeadOffset(p.cache.code, dim, head - p.shape.num_heads));
 }
 
 // `heads` holds first the cosine and sine of each pair, then a head a warp.
@@ -269,11 +228,7 @@ __global__ void HeadsKernel(const HeadsParameters p) {
   const int64_t row = blockIdx.x, slot = p.step.slots[row];
   const auto position = static_cast<float>(p.step.positions[row]);
   auto* const turns = reinterpret_cast<float2*>(heads);
-  for (int i = threadIdx.x; i < p.rotated_pairs; i += blockDim.x) {
-    float2 turn;
-    sincosf(position * p.inverse_frequencies[i], &turn.y, &turn.x);
-    turns[i] = turn;
-  }
+  MakeTurns(p, position, turns);
   __syncthreads();
   const int warp = threadIdx.x / kWarpLanes;
   const int head = blockIdx.y * kHeadWarps + warp;
@@ -282,24 +237,6 @@ __global__ void HeadsKernel(const HeadsParameters p) {
 }
 
 // ---- Activations and logits ----
-
-__device__ float Act(Gating kind, float x) {
-  switch (kind) {
-    case Gating::kSilu:
-      // To some units in the last place. In full precision it is what long rows wait for, not
-      // memory: 8,192 rows of 14,336 as int8 took 381 us (H200).
-      return __fdividef(x, 1 + __expf(-x));
-    case Gating::kGeluTanh: {
-      constexpr float kSqrt2OverPi = 0.7978845608028654f;
-      // 1 + tanh(z) = 2 / (1 + exp(-2 z)), without the cancellation of large negative z.
-      const float z = kSqrt2OverPi * (x + 0.044715f * x * x * x);
-      return x / (1 + expf(-2 * z));
-    }
-    case Gating::kGeluErf:
-      return 0.5f * x * erfcf(-x * 0.7071067811865476f);
-  }
-  return x;
-}
 
 __global__ void ActivateKernel(const ActivateParameters p) {
   AwaitKernelAhead();
@@ -401,7 +338,9 @@ bool GatesQuads(const ActivateParameters& p) {
 
 cudaError_t LaunchEmbed(const EmbedParameters& p, int rows, cudaStream_t stream) {
   const dim3 grid(rows, static_cast<unsigned>((p.table.cols + kThreads - 1) / kThreads));
-  return LaunchAfter(EmbedKernel, grid, kThreads, 0, stream, p);
+  // After all that was queued, a step's arrays among it: kernels behind rely on that.
+  EmbedKernel<<<grid, kThreads, 0, stream>>>(p);
+  return cudaGetLastError();
 }
 
 cudaError_t LaunchAddNorm(const AddNormParameters& p, int rows, cudaStream_t stream) {

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/activation.h"
 #include "kernels/cuda/device_types.h"
 #include "kernels/cuda/kv_layer.h"
 
@@ -63,8 +64,6 @@ struct HeadsParameters {
   KvLayer cache;
 };
 cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream);
-
-enum class Gating : uint8_t { kSilu, kGeluTanh, kGeluErf };
 
 // h = act(gate + bias) * (up + bias), or act(up + bias).
 struct ActivateParameters {

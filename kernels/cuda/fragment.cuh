@@ -2,8 +2,9 @@
 //
 // A Decoder has: kEncoding; Tile, the packed registers of a lane's share of a 16 x 64 tile; and
 // Decode(step), the four A registers of one k16. Scalar, the type of y, is __half or __nv_bfloat16;
-// Input is what is multiplied, Sum what products add up to, Quad four of them, and kBlockRecords
-// how many records of a row make a block of four steps.
+// Input is what is multiplied, Sum what products add up to, Quad four of them, kBlockRecords how
+// many records of a row make a block of four steps, and kWarpTiles how many tiles a warp of
+// gemm_rows16 has of a block.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -12,6 +13,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/gemm_plan.h"
+#include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/packed_layout.h"
 #include "kernels/nf4_values.h"
 
@@ -58,6 +60,10 @@ __device__ inline uint32_t PackPair<__nv_bfloat16>(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
+
+// 16-bit values in shared memory: rows of 64 columns, their chunks of 16 bytes exchanged as the
+// copy engine's swizzle of 128 bytes does, so that eight rows lie in different banks.
+inline constexpr int kValueRowBytes = 128;
 
 // Fills the table with `threads` threads; a barrier must follow.
 template <class Scalar>
@@ -111,6 +117,7 @@ struct Nf4Decoder {
   using Sum = float;
   using Quad = float4;  // of sums
   static constexpr int kBlockRecords = 1;
+  static constexpr int kWarpTiles = 2;
   static constexpr Activation kActivation = Activation::kF16;  // or kBF16: two bytes a value
   static constexpr PackedEncoding kEncoding = PackedEncoding::kNf4;
   static constexpr int kRecordBytes = kNf4RecordBytes;
@@ -223,6 +230,7 @@ struct Int8Decoder {
   using Sum = float;
   using Quad = float4;  // of sums
   static constexpr int kBlockRecords = 1;
+  static constexpr int kWarpTiles = 2;
   static constexpr Activation kActivation = Activation::kF16;  // or kBF16: two bytes a value
   static constexpr PackedEncoding kEncoding = PackedEncoding::kInt8;
   static constexpr int kRecordBytes = kInt8RecordBytes;
@@ -272,6 +280,7 @@ struct Int8ByInt8Decoder {
   static constexpr PackedEncoding kEncoding = PackedEncoding::kInt8;
   static constexpr int kRecordBytes = kInt8RecordBytes;
   static constexpr int kBlockRecords = 2;
+  static constexpr int kWarpTiles = 2;
   static constexpr bool kHasTable = false;
 
   // A lane's share of one tile of both records, where it lies in shared memory.
@@ -313,6 +322,38 @@ struct Int8ByInt8Decoder {
     a[2] = __byte_perm(words.z, words.w, 0x5410) ^ kBiases;
     a[3] = __byte_perm(words.z, words.w, 0x7632) ^ kBiases;
   }
+};
+
+// 16-bit values in rows, which ldmatrix turns into registers.
+template <class ScalarType>
+struct ValueDecoder {
+  using Scalar = ScalarType;
+  using Input = Scalar;
+  using Sum = float;
+  using Quad = float4;  // of sums
+  static constexpr int kBlockRecords = 1;
+  static constexpr int kWarpTiles = 1;
+  static constexpr Activation kActivation = Activation::kF16;  // or kBF16: two bytes a value
+  static constexpr PackedEncoding kEncoding = PackedEncoding::kValues;
+  static constexpr int kRecordBytes = RecordBytes(kEncoding);
+  static constexpr bool kHasTable = false;
+
+  // A lane's share of a tile of 16 x 64.
+  struct Record {
+    uint32_t steps[4][4];
+
+    // From shared memory, where the swizzle begins.
+    __device__ void Load(const uint8_t* tile, int lane) {
+      const uint32_t own = SharedAddress(tile) + lane % 16 * kValueRowBytes;
+      const uint32_t exchange = (lane / 16 ^ lane % 8) * 16;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) LoadMatrix4(own + (i * 32 ^ exchange), steps[i]);
+    }
+    __device__ void Decode(const uint8_t*, uint32_t, int, int step, uint32_t (&a)[4]) const {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[i] = steps[step][i];
+    }
+  };
 };
 
 }  // namespace vernier::cuda

@@ -9,6 +9,7 @@ bool Valid(const GemmProblem& problem) {
   const bool int8_x = problem.activation == Activation::kInt8;
   return problem.rows > 0 && problem.outputs > 0 && problem.inputs > 0 &&
          problem.inputs % kRecordCols == 0 && problem.inputs <= kMostInputs &&
+         (problem.encoding != PackedEncoding::kValues || problem.rows <= kRows16Tokens) &&
          (!int8_x ||
           (problem.encoding == PackedEncoding::kInt8 && problem.inputs <= kMostInt8Inputs));
 }
@@ -28,8 +29,10 @@ bool ForRows16(const GemmProblem& problem) {
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan) {
   if (!Valid(problem)) return cudaErrorInvalidValue;
   *plan = ForRows16(problem) ? PlanRows16(problem) : PlanWide(problem);
+  if (plan->cluster > 0) return cudaSuccess;
   // Rows of x too long for shared memory.
-  if (plan->cluster == 0) *plan = PlanWide(problem);
+  if (problem.encoding == PackedEncoding::kValues) return cudaErrorInvalidValue;
+  *plan = PlanWide(problem);
   return cudaSuccess;
 }
 
@@ -39,7 +42,10 @@ int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {
   const auto add = [&](const GemmPlan& plan) {
     if (plan.cluster > 0 && count < capacity) plans[count++] = plan;
   };
-  if (problem.rows <= kRows16Tokens) add(PlanRows16(problem));
+  if (problem.rows <= kRows16Tokens) {
+    for (const int cluster : kRows16Clusters) add(PlanRows16(problem, cluster));
+  }
+  if (problem.encoding == PackedEncoding::kValues) return count;
   for (const WideTile& tile : kWideTiles) add(PlanWide(problem, tile));
   return count;
 }

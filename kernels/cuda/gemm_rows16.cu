@@ -12,47 +12,29 @@
 // way a multiprocessor, begun before griddepcontrol.wait. (Held in registers instead, the compiler
 // made the use of one record wait for the loads of the next.)
 //
-// A group's sums go from the warps through shared memory to the block of the cluster that owns the
-// rows, each in a fixed order. Data that crosses blocks counts itself in at a transaction barrier;
-// a release at cluster scope would wait for every load under way.
+// 16-bit values come as they lie, in rows: a stage is four k-blocks of 64 rows, copied as boxes of
+// a tensor, and the four warps of a k-block have 16 rows each. (Copied row by row, 512 bytes at
+// once, the copy engine's 60 clocks a copy were half of the bandwidth.)
 //
 // Of int8 x a k-block is two records, 128 columns, and sums are whole numbers (m16n8k32).
+//
+// x may be made here from the residual (gemm_rows16_x.cuh), and the sums may be gated or added to
+// the residual (gemm_rows16_finish.cuh): for few rows a kernel of its own for either costs more
+// than what it does. Every block makes its slice of x anew.
 //
 // Limits: 16 rows; the slice of x, the table and the sums within a multiprocessor's shared memory.
 #include <algorithm>
 
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/cuda/gemm_rows16.h"
+#include "kernels/cuda/gemm_rows16_finish.cuh"
 #include "kernels/cuda/gemm_rows16_layout.cuh"
+#include "kernels/cuda/gemm_rows16_x.cuh"
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace vernier::cuda {
 namespace {
-
-struct Arguments {
-  const uint8_t* weight;
-  const float* row_scales;
-  const void* x;
-  const float* x_scales;  // int8 x
-  void* y;
-  int rows;
-  int outputs;
-  int inputs;
-  int cluster_log2;
-  int clusters;
-  int ring;  // stages
-  Nf4Codebook codebook;
-};
-
-// Of the warps that multiply.
-__device__ inline void SyncMultipliers() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
-}
-
-// A warp's sums of one row group: [tile][column block][fragment of m16n8].
-template <class Decoder, int kColumnBlocks>
-using Sums = typename Decoder::Sum[kTilesPerRecord][kColumnBlocks][4];
 
 // K is cut into blocks of so many columns.
 template <class Decoder>
@@ -66,99 +48,60 @@ template <class Decoder, int kColumnBlocks>
 __device__ inline void Accumulate(const typename Decoder::Record& record, const uint8_t* table,
                                   int lane, uint32_t x, uint32_t column_stride,
                                   Sums<Decoder, kColumnBlocks>& sums) {
-  constexpr int kPair = 2;       // tiles multiplied side by side
-  uint32_t b[kColumnBlocks][8];  // [step][register]
+  constexpr int kTiles = Decoder::kWarpTiles;  // multiplied side by side
+  uint32_t b[kColumnBlocks][8];                // [step][register]
 #pragma unroll
   for (int n = 0; n < kColumnBlocks; ++n) {
     LoadMatrix4(x + n * column_stride, &b[n][0]);
     LoadMatrix4((x + n * column_stride) ^ 64, &b[n][4]);  // the other half of the segment
   }
+  typename Decoder::Sum block[kTiles][kColumnBlocks][4];
 #pragma unroll
-  for (int first = 0; first < kTilesPerRecord; first += kPair) {
-    typename Decoder::Sum block[kPair][kColumnBlocks][4];
+  for (int i = 0; i < kTiles * kColumnBlocks * 4; ++i) {
+    (&block[0][0][0])[i] = Decoder::kHasTable ? 0 : (&sums[0][0][0])[i];
+  }
 #pragma unroll
-    for (int i = 0; i < kPair * kColumnBlocks * 4; ++i) {
-      (&block[0][0][0])[i] = Decoder::kHasTable ? 0 : (&sums[first][0][0])[i];
-    }
+  for (int step = 0; step < 4; ++step) {
 #pragma unroll
-    for (int step = 0; step < 4; ++step) {
-#pragma unroll
-      for (int tile = 0; tile < kPair; ++tile) {
-        uint32_t a[4];
-        record.Decode(table, lane * 4, first + tile, step, a);
-#pragma unroll
-        for (int n = 0; n < kColumnBlocks; ++n) {
-          if constexpr (kInt8X<Decoder>) {
-            MultiplyInt8(a, b[n][step * 2], b[n][step * 2 + 1], block[tile][n]);
-          } else {
-            Multiply<typename Decoder::Scalar>(a, b[n][step * 2], b[n][step * 2 + 1],
-                                               block[tile][n]);
-          }
-        }
-      }
-    }
-#pragma unroll
-    for (int tile = 0; tile < kPair; ++tile) {
-      float low = 1, high = 1;
-      if constexpr (Decoder::kHasTable) {
-        low = __shfl_sync(~0u, record.absmax, (first + tile) * 2, 4);
-        high = __shfl_sync(~0u, record.absmax, (first + tile) * 2 + 1, 4);
-      }
+    for (int tile = 0; tile < kTiles; ++tile) {
+      uint32_t a[4];
+      record.Decode(table, lane * 4, tile, step, a);
 #pragma unroll
       for (int n = 0; n < kColumnBlocks; ++n) {
+        if constexpr (kInt8X<Decoder>) {
+          MultiplyInt8(a, b[n][step * 2], b[n][step * 2 + 1], block[tile][n]);
+        } else {
+          Multiply<typename Decoder::Scalar>(a, b[n][step * 2], b[n][step * 2 + 1], block[tile][n]);
+        }
+      }
+    }
+  }
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          auto& sum = sums[first + tile][n][i];
-          if constexpr (Decoder::kHasTable) {
-            sum += block[tile][n][i] * (i < 2 ? low : high);
-          } else {
-            sum = block[tile][n][i];
-          }
+  for (int tile = 0; tile < kTiles; ++tile) {
+    float low = 1, high = 1;
+    if constexpr (Decoder::kHasTable) {
+      low = __shfl_sync(~0u, record.absmax, tile * 2, 4);
+      high = __shfl_sync(~0u, record.absmax, tile * 2 + 1, 4);
+    }
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        auto& sum = sums[tile][n][i];
+        if constexpr (Decoder::kHasTable) {
+          sum += block[tile][n][i] * (i < 2 ? low : high);
+        } else {
+          sum = block[tile][n][i];
         }
       }
     }
   }
 }
 
-// The slice of x into shared memory, 16 bytes a copy, what lies past the last row or column zero. A
-// segment's chunks are exchanged by its token, so that eight tokens' chunks lie in different banks.
-template <class Decoder, int kColumnBlocks>
-__device__ inline void LoadX(const Arguments& args, uint8_t* shared, const SharedLayout& layout,
-                             int first_block, int slice_blocks) {
-  constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
-  constexpr int kWarpsPerToken = kWarps / kTokens;
-  const int token = threadIdx.x / 32 / kWarpsPerToken;
-  constexpr int kValueBytes = kSegmentBytes / kBlockCols<Decoder>;
-  const bool valid = token < args.rows;
-  const char* x =
-      static_cast<const char*>(args.x) + (static_cast<int64_t>(valid ? token : 0) * args.inputs +
-                                          first_block * kBlockCols<Decoder>)*kValueBytes;
-  const int row_chunks =
-      (args.inputs - first_block * kBlockCols<Decoder>)*kValueBytes / 16;  // to the row's end
-  for (int i = threadIdx.x % (32 * kWarpsPerToken); i < slice_blocks * 8;
-       i += 32 * kWarpsPerToken) {
-    const int segment = i / 8 * kTokens + token;
-    uint8_t* to = segment < layout.hole_segments
-                      ? shared + segment * kPairTableRowBytes + kPairTableHole
-                      : shared + layout.x_offset + (segment - layout.hole_segments) * kSegmentBytes;
-    CopyAsync16(SharedAddress(to + (i % 8 ^ token % 8) * 16), x + i * 16, valid && i < row_chunks);
-  }
-  asm volatile("cp.async.wait_all;");
-}
-
-// What one block of the grid works on.
-struct Work {
-  int rank;         // in its cluster
-  int first_block;  // of its slice of K
-  int slice_blocks;
-  int first_group;  // half groups of its cluster
-  int last_group;
-};
-
-__device__ inline Work WorkOf(const Arguments& args, int blocks) {
+__device__ inline Rows16Work WorkOf(const Rows16Arguments& args, int blocks) {
   const int groups = (args.outputs + kGroupRows - 1) / kGroupRows;
   const int cluster = blockIdx.x >> args.cluster_log2;
-  Work work;
+  Rows16Work work;
   work.rank = ClusterRank();
   work.first_block = work.rank * blocks >> args.cluster_log2;
   work.slice_blocks = ((work.rank + 1) * blocks >> args.cluster_log2) - work.first_block;
@@ -167,165 +110,129 @@ __device__ inline Work WorkOf(const Arguments& args, int blocks) {
   return work;
 }
 
-// From the sums of the warps to y, by all that multiply.
-template <class Decoder, int kColumnBlocks>
-struct Reducer {
-  using Scalar = typename Decoder::Scalar;
-  static constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
-  static constexpr int kSlotBytes = kGroupRows * kTokens * 4;
-  static constexpr int kQuads = kGroupRows / 4;  // of rows, a token
-  using Sum = typename Decoder::Sum;
-  using Quad = typename Decoder::Quad;
+// Where the halves of a group lie, in 32 rows of the weight: of kGate one is the gate's.
+struct Halves {
+  int stride;   // of groups
+  int between;  // the halves
 
-  const Arguments& args;
-  const Work& work;
-  uint8_t* shared;
-  int sums_offset;
-  int slots_offset;
-  int barriers_offset;
-
-  __device__ int parity(int group) const { return (group - work.first_group) % 2; }
-  __device__ uint32_t barrier(int group) const {
-    return SharedAddress(shared + barriers_offset) + parity(group) * kBarrierBytes;
-  }
-
-  // By one thread, before the cluster's first barrier.
-  __device__ void InitBarriers() const {
-    for (int group = work.first_group; group < work.first_group + 2; ++group) {
-      InitBarrier(barrier(group), 1);
-      ExpectBytes(barrier(group), kSlotBytes);
-    }
-    asm volatile("fence.mbarrier_init.release.cluster;");
-  }
-
-  // Leaves a warp's sums for the block, and clears them.
-  __device__ void Leave(int warp, int lane, Sums<Decoder, kColumnBlocks>& sums) const {
-    Sum* mine = reinterpret_cast<Sum*>(shared + sums_offset) +
-                warp / 2 * kColumnBlocks * kPairSums + warp % 2 * kRecordRows +
-                lane % 4 * 2 * kSumStride + lane / 4;
-#pragma unroll
-    for (int n = 0; n < kColumnBlocks; ++n) {
-#pragma unroll
-      for (int tile = 0; tile < kTilesPerRecord; ++tile) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          mine[n * kPairSums + tile * kTileRows + i / 2 * 8 + i % 2 * kSumStride] =
-              sums[tile][n][i];
-          sums[tile][n][i] = 0;
-        }
-      }
-    }
-  }
-
-  // Adds the pairs' sums of four rows for one token, and sends them to the block that owns the
-  // rows.
-  __device__ void Send(int group) const {
-    const int token = threadIdx.x / kQuads;
-    const int row = threadIdx.x % kQuads * 4;
-    if (token >= kTokens) return;
-    const Sum* sums = reinterpret_cast<const Sum*>(shared + sums_offset) +
-                      token / kTokensPerColumnBlock * kPairSums +
-                      token % kTokensPerColumnBlock * kSumStride + row;
-    Quad sum = {0, 0, 0, 0};
-#pragma unroll
-    for (int pair = 0; pair < kSlices; ++pair) {
-      const Quad part = *reinterpret_cast<const Quad*>(sums + pair * kColumnBlocks * kPairSums);
-      sum.x += part.x;
-      sum.y += part.y;
-      sum.z += part.z;
-      sum.w += part.w;
-    }
-    const int owned_log2 = kGroupRowsLog2 - args.cluster_log2;
-    const int owner = row >> owned_log2;
-    const int place =
-        ((work.rank * kTokens + token) << owned_log2) + (row & ((1 << owned_log2) - 1));
-    const uint32_t slot = SharedAddress(shared + slots_offset) + parity(group) * kSlotBytes;
-    SendAsync(RemoteAddress(slot + place * 4, owner), sum, RemoteAddress(barrier(group), owner));
-  }
-
-  // Adds what the blocks sent for `group`, in the order of their ranks, and writes y.
-  __device__ void Write(int group) const {
-    AwaitPhase(barrier(group), (group - work.first_group) / 2 % 2);
-    if (threadIdx.x == 0) ExpectBytes(barrier(group), kSlotBytes);
-    const Sum* slot =
-        reinterpret_cast<const Sum*>(shared + slots_offset + parity(group) * kSlotBytes);
-    const int owned_log2 = kGroupRowsLog2 - args.cluster_log2;
-    const int first_output = group * kGroupRows + (work.rank << owned_log2);
-    for (int i = threadIdx.x; i < kTokens << owned_log2; i += kThreads) {
-      const int token = i >> owned_log2;
-      const int output = first_output + (i & ((1 << owned_log2) - 1));
-      if (token >= args.rows || output >= args.outputs) continue;
-      Sum sum = 0;
-      for (int source = 0; source < 1 << args.cluster_log2; ++source) {
-        sum += slot[(source * kTokens << owned_log2) + i];
-      }
-      const float scale =
-          Decoder::kHasTable ? 1 / Nf4Multiplier<Scalar>::kValue : args.row_scales[output];
-      static_cast<Scalar*>(args.y)[static_cast<int64_t>(token) * args.outputs + output] =
-          Round<Scalar>(kInt8X<Decoder> ? sum * scale * args.x_scales[token] : sum * scale);
-    }
-  }
-
-  // The end of `group` for one warp. The slots of the group before hold this block's own part too,
-  // so once they are full its sums have been read; and what a block sends for a group shows that it
-  // has read its slots of the group before, so two slots are enough.
-  __device__ void Finish(int group, int warp, int lane, Sums<Decoder, kColumnBlocks>& sums) const {
-    if (group > work.first_group) Write(group - 1);
-    __syncwarp();
-    Leave(warp, lane, sums);
-    SyncMultipliers();
-    Send(group);
-    __syncwarp();
+  __device__ explicit Halves(const Rows16Arguments& args) {
+    const bool gate = args.operands.result == GemmResult::kGate;
+    stride = gate ? 1 : 2;
+    between = gate ? args.outputs / kGroupRows : 1;
   }
 };
 
-// Fills the ring, stage after stage: for both records of a row group, the next eight k-blocks. By
-// one thread.
+// The stages of a ring as they are filled, one after the other.
+struct FilledStage {
+  uint32_t ring;
+  uint32_t filled;
+  uint32_t emptied;
+  int stages;
+  int stage_bytes;
+  int stage = 0;
+  int round = 0;
+
+  __device__ uint32_t barrier() const { return filled + stage * kBarrierBytes; }
+  __device__ uint32_t to() const { return ring + stage * stage_bytes; }
+  __device__ void AwaitEmpty() const {
+    if (round > 0) AwaitPhase(emptied + stage * kBarrierBytes, (round - 1) % 2);
+  }
+  __device__ void Next() {
+    if (++stage < stages) return;
+    stage = 0;
+    ++round;
+  }
+};
+
+// For both records of a row group, the next eight k-blocks a stage. By one thread.
 template <class Decoder>
-__device__ inline void FillRing(const Arguments& args, const Work& work, uint32_t ring,
-                                uint32_t filled, uint32_t emptied) {
+__device__ inline void FillRecords(const Rows16Arguments& args, const Rows16Work& work,
+                                   FilledStage at) {
   constexpr int kBlockBytes = Decoder::kBlockRecords * Decoder::kRecordBytes;
+  constexpr int kSlices = SlicesOf(Decoder::kEncoding);
   const int64_t row_bytes = static_cast<int64_t>(args.inputs / kRecordCols) * Decoder::kRecordBytes;
-  const uint8_t* row = args.weight + 2 * work.first_group * row_bytes +
+  const Halves halves(args);
+  const uint8_t* row = args.operands.weight + halves.stride * work.first_group * row_bytes +
                        static_cast<int64_t>(work.first_block) * kBlockBytes;
+  const int64_t between = halves.between * row_bytes;
   // Of the slice: the last block of a row may have one record of two, and x is zero beyond.
   const int slice_bytes =
       static_cast<int>(min(static_cast<int64_t>(work.slice_blocks) * kBlockBytes,
                            row_bytes - static_cast<int64_t>(work.first_block) * kBlockBytes));
-  int stage = 0;
-  int round = 0;
-  for (int group = work.first_group; group < work.last_group; ++group, row += 2 * row_bytes) {
-    for (int block = 0; block < work.slice_blocks; block += kSlices) {
-      const uint32_t barrier = filled + stage * kBarrierBytes;
-      if (round > 0) AwaitPhase(emptied + stage * kBarrierBytes, (round - 1) % 2);
+  for (int group = work.first_group; group < work.last_group;
+       ++group, row += halves.stride * row_bytes) {
+    for (int block = 0; block < work.slice_blocks; block += kSlices, at.Next()) {
+      at.AwaitEmpty();
       const int bytes = min(kSlices * kBlockBytes, slice_bytes - block * kBlockBytes);
-      const uint32_t to = ring + stage * StageBytes(Decoder::kEncoding, Decoder::kActivation);
-      ExpectBytes(barrier, 2 * bytes);
-      CopyBulk(to, row + block * kBlockBytes, bytes, barrier);
-      CopyBulk(to + kSlices * kBlockBytes, row + row_bytes + block * kBlockBytes, bytes, barrier);
-      if (++stage == args.ring) {
-        stage = 0;
-        ++round;
+      ExpectBytes(at.barrier(), 2 * bytes);
+      CopyBulk(at.to(), row + block * kBlockBytes, bytes, at.barrier());
+      CopyBulk(at.to() + kSlices * kBlockBytes, row + between + block * kBlockBytes, bytes,
+               at.barrier());
+    }
+  }
+}
+
+// The same of 16-bit values, four k-blocks a stage, a box of 32 rows a lane. By a warp.
+__device__ inline void FillValues(const Rows16Arguments& args, const Rows16Work& work,
+                                  FilledStage at) {
+  constexpr int kSlices = SlicesOf(PackedEncoding::kValues);
+  constexpr int kBoxBytes = kRecordRows * kValueRowBytes;
+  const int lane = threadIdx.x % 32;
+  const Halves halves(args);
+  for (int group = work.first_group; group < work.last_group; ++group) {
+    const int row = (halves.stride * group + lane % 2 * halves.between) * kRecordRows;
+    for (int block = 0; block < work.slice_blocks; block += kSlices, at.Next()) {
+      at.AwaitEmpty();
+      const int boxes = 2 * min(kSlices, work.slice_blocks - block);
+      if (lane == 0) ExpectBytes(at.barrier(), boxes * kBoxBytes);
+      __syncwarp();
+      if (lane < boxes) {
+        CopyBox(at.to() + lane * kBoxBytes, &args.values,
+                (work.first_block + block + lane / 2) * kRecordCols, row, at.barrier());
       }
     }
   }
 }
 
+// The slice of x, once the kernel ahead has ended.
+template <class Decoder>
+__device__ inline void BringX(const Rows16Arguments& args, const Rows16Work& work,
+                              const SharedX& x) {
+  using Scalar = typename Decoder::Scalar;
+  constexpr int kValueBytes = kSegmentBytes / kBlockCols<Decoder>;
+  const int first_col = work.first_block * kBlockCols<Decoder>;
+  const NormedX& normed = args.operands.normed;
+  ClearX(x, args.rows);
+  if (!kInt8X<Decoder> && normed.residual != nullptr) {
+    MakeX<Scalar>(x, normed, args.inputs, first_col, args.rows);
+    return;
+  }
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  CopyX(
+      x,
+      static_cast<const uint8_t*>(args.operands.x) + static_cast<int64_t>(first_col) * kValueBytes,
+      static_cast<int64_t>(args.inputs) * kValueBytes, (args.inputs - first_col) * kValueBytes / 16,
+      args.rows);
+}
+
 template <class Decoder, int kColumnBlocks>
 __global__ void __launch_bounds__(kAllThreads, 1)
-    GemmRows16(const __grid_constant__ Arguments args) {
+    GemmRows16(const __grid_constant__ Rows16Arguments args) {
   constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
+  constexpr int kSlices = SlicesOf(Decoder::kEncoding);
+  constexpr int kRowWarps = kWarps / kSlices;  // that share a k-block
+  constexpr int kStageBytes = StageBytes(Decoder::kEncoding, Decoder::kActivation);
+  constexpr bool kValues = Decoder::kEncoding == PackedEncoding::kValues;
   extern __shared__ __align__(1024) uint8_t shared[];
   // By a shuffle: what follows from it is then known to be one for all lanes.
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
   const int lane = threadIdx.x % 32;
   const int blocks = (args.inputs + kBlockCols<Decoder> - 1) / kBlockCols<Decoder>;
-  const Work work = WorkOf(args, blocks);
+  const Rows16Work work = WorkOf(args, blocks);
   const SharedLayout layout =
       LayoutOf(Decoder::kEncoding, Decoder::kActivation, kColumnBlocks,
                (blocks + (1 << args.cluster_log2) - 1) >> args.cluster_log2, args.ring);
-  const Reducer<Decoder, kColumnBlocks> reducer = {
-      args, work, shared, layout.sums_offset, layout.slots_offset, layout.barriers_offset};
+  Reducer<Decoder, kColumnBlocks> reducer(args, work, shared, layout);
 
   asm volatile("griddepcontrol.launch_dependents;");
   const uint32_t shared_base = SharedAddress(shared);
@@ -343,7 +250,13 @@ __global__ void __launch_bounds__(kAllThreads, 1)
   // Every block's barriers stand before another block sends to it.
   asm volatile("barrier.cluster.arrive.relaxed.aligned;");
   if (fills) {
-    if (lane == 0) FillRing<Decoder>(args, work, shared_base + layout.ring_offset, filled, emptied);
+    const FilledStage first = {shared_base + layout.ring_offset, filled, emptied, args.ring,
+                               kStageBytes};
+    if constexpr (kValues) {
+      FillValues(args, work, first);
+    } else if (lane == 0) {
+      FillRecords<Decoder>(args, work, first);
+    }
     __syncwarp();
     asm volatile("barrier.cluster.wait.acquire.aligned;");
     return;
@@ -351,15 +264,16 @@ __global__ void __launch_bounds__(kAllThreads, 1)
   if constexpr (Decoder::kHasTable) {
     BuildPairTable<typename Decoder::Scalar>(args.codebook, shared, kThreads);
   }
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-  LoadX<Decoder, kColumnBlocks>(args, shared, layout, work.first_block, work.slice_blocks);
+  const SharedX x = {shared, layout.hole_segments, layout.x_offset, kTokens, work.slice_blocks};
+  BringX<Decoder>(args, work, x);
   asm volatile("barrier.cluster.wait.acquire.aligned;");
   SyncMultipliers();
 
-  const int pair = warp / 2;
+  const int slice = warp / kRowWarps, part = warp % kRowWarps;
   const uint8_t* mine =
       shared + layout.ring_offset +
-      (warp % 2 * kSlices + pair) * Decoder::kBlockRecords * Decoder::kRecordBytes;
+      (kValues ? (slice * kGroupTiles + part) * kTileRows * kValueRowBytes
+               : (part * kSlices + slice) * Decoder::kBlockRecords * Decoder::kRecordBytes);
   // This lane's row of ldmatrix in segment 0, were it in a hole and were it beyond.
   const uint32_t chunk = (lane / 8 ^ lane % 8) * 16;
   const uint32_t x_hole = shared_base + kPairTableHole + lane % 8 * kPairTableRowBytes + chunk;
@@ -371,11 +285,11 @@ __global__ void __launch_bounds__(kAllThreads, 1)
 #pragma unroll 1
   for (int group = work.first_group; group < work.last_group; ++group) {
 #pragma unroll 1
-    for (int block = pair; block - pair < work.slice_blocks; block += kSlices) {
+    for (int block = slice; block - slice < work.slice_blocks; block += kSlices) {
       AwaitPhase(filled + stage * kBarrierBytes, parity);
       __syncwarp();
       typename Decoder::Record record;
-      record.Load(mine + stage * StageBytes(Decoder::kEncoding, Decoder::kActivation), lane);
+      record.Load(mine + stage * kStageBytes, lane);
       __syncwarp();
       if (lane == 0) Arrive(emptied + stage * kBarrierBytes);
       if (++stage == args.ring) {
@@ -392,11 +306,11 @@ __global__ void __launch_bounds__(kAllThreads, 1)
     }
     reducer.Finish(group, warp, lane, sums);
   }
-  if (work.last_group > work.first_group) reducer.Write(work.last_group - 1);
+  reducer.End();
 }
 
 template <class Decoder, int kColumnBlocks>
-cudaError_t Launch(const GemmPlan& plan, const Arguments& args, cudaStream_t stream) {
+cudaError_t Launch(const GemmPlan& plan, const Rows16Arguments& args, cudaStream_t stream) {
   const auto kernel = GemmRows16<Decoder, kColumnBlocks>;
   static const cudaError_t prepared =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
@@ -406,17 +320,41 @@ cudaError_t Launch(const GemmPlan& plan, const Arguments& args, cudaStream_t str
 }
 
 template <class Decoder>
-cudaError_t LaunchTokens(const GemmPlan& plan, const Arguments& args, cudaStream_t stream) {
+cudaError_t LaunchTokens(const GemmPlan& plan, const Rows16Arguments& args, cudaStream_t stream) {
   return plan.tile_tokens == kTokensPerColumnBlock ? Launch<Decoder, 1>(plan, args, stream)
                                                    : Launch<Decoder, 2>(plan, args, stream);
 }
 
 template <class Scalar>
-cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Arguments& args,
+cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Rows16Arguments& args,
                       cudaStream_t stream) {
+  if (problem.encoding == PackedEncoding::kValues) {
+    return LaunchTokens<ValueDecoder<Scalar>>(plan, args, stream);
+  }
   return problem.encoding == PackedEncoding::kNf4
              ? LaunchTokens<Nf4Decoder<Scalar>>(plan, args, stream)
              : LaunchTokens<Int8Decoder<Scalar>>(plan, args, stream);
+}
+
+// The boxes that FillValues copies.
+cudaError_t DescribeValues(const GemmProblem& problem, const uint8_t* weight, CUtensorMap* map) {
+  using Encode = decltype(&cuTensorMapEncodeTiled);
+  constexpr unsigned kVersion = 12000;  // of CUDA, that has it so
+  static void* encode = nullptr;
+  static cudaDriverEntryPointQueryResult query = cudaDriverEntryPointSymbolNotFound;
+  static const cudaError_t looked_up = cudaGetDriverEntryPointByVersion(
+      "cuTensorMapEncodeTiled", &encode, kVersion, cudaEnableDefault, &query);
+  if (looked_up != cudaSuccess) return looked_up;
+  if (encode == nullptr) return cudaErrorNotSupported;
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(problem.inputs),
+                              static_cast<cuuint64_t>(problem.outputs)};
+  const cuuint64_t strides[] = {static_cast<cuuint64_t>(problem.inputs) * 2};
+  const cuuint32_t box[] = {kRecordCols, kRecordRows}, steps[] = {1, 1};
+  const CUresult result = reinterpret_cast<Encode>(encode)(
+      map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<uint8_t*>(weight), sizes, strides, box,
+      steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 // Clusters that run at once on an H100 or H200, one block a multiprocessor: the multiprocessors of
@@ -427,50 +365,80 @@ struct ClusterRow {
 };
 constexpr ClusterRow kClusterRows[] = {{1, 132}, {2, 66}, {4, 30}, {8, 15}};
 
-}  // namespace
+struct CostedPlan {
+  GemmPlan plan;  // cluster 0: there is no room
+  int64_t cost = INT64_MAX;
+};
 
-GemmPlan PlanRows16(const GemmProblem& problem) {
+CostedPlan PlanFor(const GemmProblem& problem, const ClusterRow& row) {
   const int column_blocks = (problem.rows + kTokensPerColumnBlock - 1) / kTokensPerColumnBlock;
   const int groups = (problem.outputs + kGroupRows - 1) / kGroupRows;
   const int block_cols = BlockCols(problem.activation);
   const int blocks = (problem.inputs + block_cols - 1) / block_cols;
+  const int slice_blocks = (blocks + row.cluster - 1) / row.cluster;
+  const int slices = SlicesOf(problem.encoding);
+  const auto bytes = [&](int ring) {
+    return LayoutOf(problem.encoding, problem.activation, column_blocks, slice_blocks, ring).bytes;
+  };
+  int ring = kMaxRing;
+  while (ring > 1 && bytes(ring) > kMaxSharedBytes) --ring;
+  if (ring == 1) return {};
+  const int clusters = std::min(groups, row.clusters);
+  // Records of the busiest warp; the end of a group costs about half of one.
+  const int records = (slice_blocks + slices - 1) / slices * (block_cols / kRecordCols);
+  const int64_t cost = static_cast<int64_t>((groups + clusters - 1) / clusters) * (2 * records + 1);
+  return {{GemmKernel::kRows16, column_blocks * kTokensPerColumnBlock, row.cluster, clusters, ring,
+           std::max(bytes(ring), kAloneBytes)},
+          cost};
+}
+
+}  // namespace
+
+int SquaresOf(const GemmPlan& plan) {
+  const int parts = kGroupRows / plan.cluster / kWarpLanes;
+  return plan.cluster * plan.clusters * (parts > 1 ? parts : 1);
+}
+
+GemmPlan PlanRows16(const GemmProblem& problem, int cluster) {
   GemmPlan best;
-  int64_t best_cost = INT64_MAX;
   for (const ClusterRow& row : kClusterRows) {
-    const int slice_blocks = (blocks + row.cluster - 1) / row.cluster;
-    const auto bytes = [&](int ring) {
-      return LayoutOf(problem.encoding, problem.activation, column_blocks, slice_blocks, ring)
-          .bytes;
-    };
-    int ring = kMaxRing;
-    while (ring > 1 && bytes(ring) > kMaxSharedBytes) --ring;
-    if (ring == 1) continue;
-    const int clusters = std::min(groups, row.clusters);
-    // Records of the busiest warp; the end of a group costs about half of one.
-    const int records = (slice_blocks + kSlices - 1) / kSlices * (block_cols / kRecordCols);
-    const int64_t cost =
-        static_cast<int64_t>((groups + clusters - 1) / clusters) * (2 * records + 1);
-    // Of equals the larger cluster: its slices of x leave more room for the ring.
-    if (cost <= best_cost) {
-      best_cost = cost;
-      best = {GemmKernel::kRows16,
-              column_blocks * kTokensPerColumnBlock,
-              row.cluster,
-              clusters,
-              ring,
-              std::max(bytes(ring), kAloneBytes)};
-    }
+    if (row.cluster == cluster) best = PlanFor(problem, row).plan;
   }
   return best;
+}
+
+GemmPlan PlanRows16(const GemmProblem& problem) {
+  // 16-bit values: two blocks are fastest for all shapes tried (`gemm_bench --tune`, H200).
+  if (problem.encoding == PackedEncoding::kValues) {
+    const GemmPlan pairs = PlanRows16(problem, 2);
+    if (pairs.cluster > 0) return pairs;
+  }
+  CostedPlan best;
+  for (const ClusterRow& row : kClusterRows) {
+    const CostedPlan plan = PlanFor(problem, row);
+    // Of equals the larger cluster: its slices of x leave more room for the ring.
+    if (plan.plan.cluster > 0 && plan.cost <= best.cost) best = plan;
+  }
+  return best.plan;
 }
 
 cudaError_t LaunchRows16(const GemmProblem& problem, const GemmPlan& plan,
                          const GemmOperands& operands, cudaStream_t stream) {
   int cluster_log2 = 0;
   while (1 << cluster_log2 < plan.cluster) ++cluster_log2;
-  const Arguments args = {operands.weight, operands.row_scales, operands.x,      operands.x_scales,
-                          operands.y,      problem.rows,        problem.outputs, problem.inputs,
-                          cluster_log2,    plan.clusters,       plan.ring,       {}};
+  Rows16Arguments args = {{},
+                          operands,
+                          problem.rows,
+                          problem.outputs,
+                          problem.inputs,
+                          cluster_log2,
+                          plan.clusters,
+                          plan.ring,
+                          {}};
+  if (problem.encoding == PackedEncoding::kValues) {
+    const cudaError_t error = DescribeValues(problem, operands.weight, &args.values);
+    if (error != cudaSuccess) return error;
+  }
   if (problem.activation == Activation::kInt8) {
     return LaunchTokens<Int8ByInt8Decoder>(plan, args, stream);
   }

@@ -11,8 +11,13 @@ namespace vernier::cuda {
 
 inline constexpr int kRows16Tokens = 16;  // the most rows of x
 
-// REQUIRES: a valid problem of at most kRows16Tokens rows.
+// Blocks of a cluster.
+inline constexpr int kRows16Clusters[] = {1, 2, 4, 8};
+
+// Its `cluster` is 0 where x does not fit. REQUIRES: a valid problem of at most kRows16Tokens rows.
 GemmPlan PlanRows16(const GemmProblem& problem);
+// In clusters of `cluster`, one of kRows16Clusters.
+GemmPlan PlanRows16(const GemmProblem& problem, int cluster);
 cudaError_t LaunchRows16(const GemmProblem& problem, const GemmPlan& plan,
                          const GemmOperands& operands, cudaStream_t stream);
 

@@ -123,7 +123,18 @@ __device__ inline void CopyBulk(uint32_t to, const uint8_t* from, int bytes, uin
       : "memory");
 }
 
-// The same of what is read once: it makes room in the L2 cache first.
+// A box of the tensor that `map` describes, from `column` and `row` on; what lies past its end is
+// zero, and is counted too.
+__device__ inline void CopyBox(uint32_t to, const void* map, int column, int row,
+                               uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3}], [%4];" ::"r"(to),
+      "l"(map), "r"(column), "r"(row), "r"(barrier)
+      : "memory");
+}
+
+// The same as CopyBulk of what is read once: it makes room in the L2 cache first.
 __device__ inline void CopyBulkOnce(uint32_t to, const uint8_t* from, int bytes, uint32_t barrier) {
   asm volatile(
       "{\n"

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "kernels/base/check.h"
+#include "kernels/cuda/gemm_rows16.h"
 #include "kernels/cuda/weight_store.h"
 
 namespace vernier::cuda {
@@ -43,6 +45,16 @@ bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
 
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
 
+// Up to this many rows a product adds to the residual, and makes its x from it: all its blocks do
+// that anew, which of 8 rows takes 2 us a layer more than a kernel between them does, of one row 1
+// to 3 us less (Llama-3.1-8B's shapes, H200).
+constexpr int kMostNormedRows = 4;
+
+// Whether a product leaves its sums where they belong.
+bool IsFew(const Linear& linear, const DeviceWeight& weight, int rows) {
+  return linear.bias == nullptr && !TakesInt8(linear, weight) && Multiplier::TakesFew(weight, rows);
+}
+
 // Column `column` of the rows of a matrix.
 Matrix Columns(const Matrix& matrix, int64_t column) {
   return {static_cast<uint8_t*>(matrix.data) + column * ScalarSize(matrix.type), matrix.type,
@@ -59,7 +71,10 @@ absl::Status LayerRunner::Run(std::span<const Call> calls, const DeviceBatch& ba
   status_ = absl::OkStatus();
   batch_ = batch;
   waiting_ = {};
+  squares_parts_ = 0;
   hidden_is_int8_ = false;
+  embedded_ = false;
+  heads_ = {};
   for (size_t i = 0; i < calls.size(); ++i) {
     next_ = i + 1 < calls.size() ? &calls[i + 1] : nullptr;
     std::visit([this](const auto& each) { Do(each); }, calls[i]);
@@ -73,12 +88,14 @@ void LayerRunner::Do(const EmbedArgs& args) {
   VERNIER_CHECK(args.table->cols == workspace_.plan.hidden);
   VERNIER_CHECK(args.positions == nullptr || args.positions->cols == workspace_.plan.hidden);
   waiting_ = {};
+  squares_parts_ = 0;
   EmbedParameters p{.step = batch_.arrays,
                     .table = DeviceWeightOf(*args.table),
                     .scale = args.scale,
                     .residual = workspace_.residual.as<float>()};
   if (args.positions != nullptr) p.positions = DeviceWeightOf(*args.positions);
   Check(LaunchEmbed(p, batch_.rows, stream_), "Embed");
+  embedded_ = true;
 }
 
 Matrix LayerRunner::Normalize(const Norm& norm, Scalar type) {
@@ -95,6 +112,7 @@ Int8Rows LayerRunner::NormalizeToInt8(const Norm& norm) {
 
 void LayerRunner::AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8) {
   VERNIER_CHECK(norm.weight->size == workspace_.plan.hidden);
+  if (waiting_.y.data != nullptr) squares_parts_ = 0;
   Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
                        .residual = workspace_.residual.as<float>(),
                        .y = waiting_.y,
@@ -108,6 +126,27 @@ void LayerRunner::AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int
   waiting_ = {};
 }
 
+bool LayerRunner::TakeNormed(const Norm& norm, const int32_t* chosen, GemmOperands* operands) {
+  const DeviceNorm device = NormOf(&norm);
+  if (squares_parts_ == 0 || device.centered || device.bias != nullptr) return false;
+  VERNIER_CHECK(norm.weight->size == workspace_.plan.hidden);
+  operands->normed = {.residual = workspace_.residual.as<float>(),
+                      .weight = device.weight,
+                      .epsilon = device.epsilon,
+                      .squares = workspace_.squares.as<float>(),
+                      .parts = squares_parts_,
+                      .chosen = chosen};
+  return true;
+}
+
+void LayerRunner::MultiplyNormed(const Norm& norm, const DeviceWeight& weight,
+                                 GemmOperands operands, const char* what) {
+  if (!TakeNormed(norm, nullptr, &operands)) {
+    operands.x = Normalize(norm, Multiplier::InputOf(weight)).data;
+  }
+  Check(multiplier_.MultiplyFew(weight, operands, batch_.rows), what);
+}
+
 void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linears,
                           std::span<Matrix> y) {
   std::vector<DeviceWeight> weights;
@@ -119,6 +158,8 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
     if (TakesInt8(*linears[0], *joined)) {
       const Int8Rows x = NormalizeToInt8(norm);
       Check(multiplier_.MultiplyInt8(*joined, x, all, batch_.rows), "a joined int8 product");
+    } else if (Multiplier::TakesFew(*joined, batch_.rows)) {
+      MultiplyNormed(norm, *joined, {.y = all.data}, "a joined product");
     } else {
       const Matrix x = Normalize(norm, type);
       Check(multiplier_.Multiply(*joined, x, all, batch_.rows), "a joined product");
@@ -183,6 +224,15 @@ void LayerRunner::Do(const AttentionInArgs& args) {
     p.inverse_frequencies = ValuesOf(args.rotary->inverse_frequencies);
     p.rotated_pairs = static_cast<int>(args.rotary->inverse_frequencies->size);
   }
+  // Of few rows of decode, attention makes the heads, and reads the arrays before the kernels ahead
+  // of it have ended: those come after Embed, which waits for all.
+  const bool decodes = batch_.tiles == 0 && embedded_ && batch_.rows <= kRows16Tokens;
+  const auto* attention = next_ == nullptr ? nullptr : std::get_if<AttentionArgs>(next_);
+  if (decodes && attention != nullptr && attention->layer == args.layer &&
+      attention->kv_type == args.kv_type && HasTensorKernels(p.shape, p.cache.code)) {
+    heads_ = p;
+    return;
+  }
   Check(LaunchHeads(p, batch_.rows, stream_), "the heads");
 }
 
@@ -192,7 +242,8 @@ void LayerRunner::Do(const AttentionArgs& args) {
       .step = batch_.arrays,
       .cache = CacheOf(args.layer, args.shape, args.kv_type),
       .query = workspace_.query.as<float>(),
-      .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()}};
+      .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()},
+      .heads = std::exchange(heads_, {})};
   const DecodeSplit& split = batch_.SplitOf(args.shape.window);
   if (!HasTensorKernels(p.shape, p.cache.code)) {
     const PlainRows rows{split.rows, batch_.decode_rows, batch_.tiles, batch_.tile_rows};
@@ -222,6 +273,17 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
       x = InX(type, input.stride);
       Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
     }
+    const DeviceNorm post_norm = NormOf(args.post_norm);
+    if (batch_.rows <= kMostNormedRows && post_norm.weight == nullptr &&
+        IsFew(args.linear, weight, batch_.rows)) {
+      const GemmOperands sums{.x = x.data,
+                              .y = workspace_.residual.as<void>(),
+                              .result = GemmResult::kResidual,
+                              .squares = workspace_.squares.as<float>()};
+      Check(multiplier_.MultiplyFew(weight, sums, batch_.rows), "a product");
+      squares_parts_ = Multiplier::SquaresOfFew(weight, batch_.rows);
+      return;
+    }
     Check(multiplier_.Multiply(weight, x, y, batch_.rows), "a product");
   }
   waiting_ = {y, ValuesOf(args.linear.bias), NormOf(args.post_norm)};
@@ -229,6 +291,7 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
 
 void LayerRunner::AddNow() {
   if (waiting_.y.data == nullptr) return;
+  squares_parts_ = 0;
   Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
                        .residual = workspace_.residual.as<float>(),
                        .y = waiting_.y,
@@ -247,11 +310,13 @@ void LayerRunner::Do(const MlpInArgs& args) {
   const int64_t width = args.up.weight->rows;
   VERNIER_CHECK(args.up.weight->cols == workspace_.plan.hidden &&
                 width <= workspace_.plan.intermediate);
+  hidden_type_ = InputOf(args.up);
+  hidden_is_int8_ = false;
+  if (GateFew(args)) return;
   std::array<Matrix, 2> y;
   const Linear* const linears[] = {&args.gate, &args.up};
   const size_t first = args.gate.weight == nullptr ? 1 : 0;
   Project(args.norm, std::span(linears).subspan(first), std::span(y).subspan(first));
-  hidden_type_ = InputOf(args.up);
   ActivateParameters p{.kind = GatingOf(args.activation),
                        .width = width,
                        .gate = y[0],
@@ -264,6 +329,23 @@ void LayerRunner::Do(const MlpInArgs& args) {
   Check(LaunchActivate(p, batch_.rows, stream_), "the activation");
 }
 
+bool LayerRunner::GateFew(const MlpInArgs& args) {
+  constexpr int64_t kGatedColumns = 64;
+  if (args.gate.weight == nullptr || args.up.weight->rows % kGatedColumns != 0) return false;
+  const DeviceWeight weights[] = {DeviceWeightOf(*args.gate.weight),
+                                  DeviceWeightOf(*args.up.weight)};
+  const std::optional<DeviceWeight> joined = Join(weights);
+  if (!joined.has_value() || args.gate.bias != nullptr || !IsFew(args.up, *joined, batch_.rows)) {
+    return false;
+  }
+  MultiplyNormed(args.norm, *joined,
+                 {.y = workspace_.hidden.as<void>(),
+                  .result = GemmResult::kGate,
+                  .gating = GatingOf(args.activation)},
+                 "a gated product");
+  return true;
+}
+
 bool LayerRunner::HiddenGoesToInt8() const {
   const auto* out = next_ == nullptr ? nullptr : std::get_if<MlpOutCall>(next_);
   return out != nullptr && TakesInt8(out->args.linear, DeviceWeightOf(*out->args.linear.weight));
@@ -274,6 +356,17 @@ void LayerRunner::Do(const MlpOutCall& call) {
   AddLater(call.args, {hidden, hidden_type_, call.args.linear.weight->cols});
 }
 
+void LayerRunner::NormalizeChosen(const Norm& norm, const Matrix& x, const Int8Rows& int8) {
+  Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
+                       .residual = workspace_.residual.as<float>(),
+                       .norm = NormOf(&norm),
+                       .x = x,
+                       .int8 = int8,
+                       .chosen = batch_.arrays.logit_rows},
+                      batch_.logit_rows, stream_),
+        "the last norm");
+}
+
 void LayerRunner::Do(const LmHeadArgs& args) {
   const int64_t vocab = workspace_.plan.vocab, hidden = workspace_.plan.hidden;
   const DeviceWeight& weight = DeviceWeightOf(*args.linear.weight);
@@ -281,23 +374,27 @@ void LayerRunner::Do(const LmHeadArgs& args) {
   VERNIER_CHECK(weight.rows == vocab && args.norm.weight->size == hidden);
   AddNow();
   if (batch_.logit_rows == 0) return;
+  auto* const logits = workspace_.logits[args.buffer].as<float>();
+  const bool bare = args.linear.bias == nullptr && args.soft_cap <= 0;
+  if (bare && IsFew(args.linear, weight, batch_.logit_rows)) {
+    GemmOperands sums{.y = logits, .result = GemmResult::kFloat};
+    if (!TakeNormed(args.norm, batch_.arrays.logit_rows, &sums)) {
+      const Matrix x = InX(Multiplier::InputOf(weight), hidden);
+      NormalizeChosen(args.norm, x, {});
+      sums.x = x.data;
+    }
+    Check(multiplier_.MultiplyFew(weight, sums, batch_.logit_rows), "lm_head");
+    return;
+  }
   const bool int8 = TakesInt8(args.linear, weight);
   const Matrix x = int8 ? Matrix() : InX(Multiplier::InputOf(weight), hidden);
-  Check(LaunchAddNorm({.hidden = hidden,
-                       .residual = workspace_.residual.as<float>(),
-                       .norm = NormOf(&args.norm),
-                       .x = x,
-                       .int8 = int8 ? Int8InX() : Int8Rows(),
-                       .chosen = batch_.arrays.logit_rows},
-                      batch_.logit_rows, stream_),
-        "the last norm");
-  auto* const logits = workspace_.logits[args.buffer].as<float>();
+  NormalizeChosen(args.norm, x, int8 ? Int8InX() : Int8Rows());
   Matrix y{logits, Multiplier::OutputOf(weight, Scalar::kF32), vocab};
   if (y.type != Scalar::kF32) y.data = workspace_.y.as<void>();
   Check(int8 ? multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.logit_rows)
              : multiplier_.Multiply(weight, x, y, batch_.logit_rows),
         "lm_head");
-  if (y.data == logits && args.linear.bias == nullptr && args.soft_cap <= 0) return;
+  if (y.data == logits && bare) return;
   Check(LaunchLogits({.vocab = vocab,
                       .y = y,
                       .bias = ValuesOf(args.linear.bias),

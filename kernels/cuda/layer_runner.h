@@ -1,9 +1,11 @@
 // Runs the calls of a step: which kernels make each, and what is fused across them.
 //
 // AttentionOut and MlpOut leave their sum for the next norm, which adds it to the residual on its
-// way. MlpIn makes int8 at once where MlpOut follows and wants it; `h` is then not written. q, k
-// and v, and gate and up, are one product where their weights lie next to each other. Device thread
-// alone; everything is queued on one stream.
+// way. Of few rows they add it themselves, and leave the sums of its squares, from which the
+// product behind makes the norm; gate and up are multiplied with each other in theirs, and of
+// decode attention makes the heads. MlpIn makes int8 at once where MlpOut follows and wants it; `h`
+// is then not written. q, k and v, and gate and up, are one product where their weights lie next to
+// each other. Device thread alone; everything is queued on one stream.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -62,6 +64,16 @@ class LayerRunner {
   Matrix Normalize(const Norm& norm, Scalar type);
   Int8Rows NormalizeToInt8(const Norm& norm);
   void AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8);
+  // Has a product make its x from the residual; false where nothing knows its sums of squares, or
+  // of a norm that needs more.
+  bool TakeNormed(const Norm& norm, const int32_t* chosen, GemmOperands* operands);
+  // A product on norm(residual). REQUIRES: Multiplier::TakesFew.
+  void MultiplyNormed(const Norm& norm, const DeviceWeight& weight, GemmOperands operands,
+                      const char* what);
+  // MlpIn of few rows as one product; false where it is none.
+  bool GateFew(const MlpInArgs& args);
+  // x of the rows whose logits are wanted.
+  void NormalizeChosen(const Norm& norm, const Matrix& x, const Int8Rows& int8);
   // y of each weight on `norm(residual)`; `y` [weights]. One product where they lie together.
   void Project(const Norm& norm, std::span<const Linear* const> linears, std::span<Matrix> y);
   // Of what InX holds already as int8 where `input` has no data.
@@ -77,7 +89,10 @@ class LayerRunner {
   DeviceBatch batch_;
   Scalar attention_type_ = Scalar::kF32;
   Scalar hidden_type_ = Scalar::kF32;
-  const Call* next_ = nullptr;   // after the one that is queued; null: none
+  const Call* next_ = nullptr;  // after the one that is queued; null: none
+  bool embedded_ = false;       // in this run
+  HeadsParameters heads_;       // that attention is to make; q.data null: none
+  int squares_parts_ = 0;  // of the residual as it is, in workspace_.squares; 0: nothing knows them
   bool hidden_is_int8_ = false;  // in InX, and nowhere else
 
   // What the last AttentionOut or MlpOut made; y.data null: nothing waits.

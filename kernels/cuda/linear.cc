@@ -1,6 +1,7 @@
 #include "kernels/cuda/linear.h"
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/gemm_rows16.h"
 #include "kernels/cuda/linear_plain.h"
 
 namespace vernier::cuda {
@@ -21,6 +22,29 @@ bool IsRecords(const DeviceWeight& weight) {
 bool IsDense(const DeviceWeight& weight) {
   return (weight.encoding == Encoding::kF16 || weight.encoding == Encoding::kBF16) &&
          weight.rows % 8 == 0 && weight.cols % 8 == 0;
+}
+
+GemmProblem ProblemOf(const DeviceWeight& weight, Activation activation, int rows) {
+  PackedEncoding encoding = PackedEncoding::kValues;
+  if (weight.encoding == Encoding::kNf4Records) encoding = PackedEncoding::kNf4;
+  if (weight.encoding == Encoding::kInt8Records) encoding = PackedEncoding::kInt8;
+  return {.encoding = encoding,
+          .activation = activation,
+          .rows = rows,
+          .outputs = static_cast<int>(weight.rows),
+          .inputs = static_cast<int>(weight.cols)};
+}
+
+// The plan for few rows; of another kernel, or of no clusters, where there is none.
+GemmPlan PlanFew(const DeviceWeight& weight, int rows) {
+  GemmPlan plan{.kernel = GemmKernel::kWide};
+  if ((IsRecords(weight) || IsDense(weight)) && rows <= kRows16Tokens) {
+    const bool bf16 = weight.encoding == Encoding::kBF16;
+    const GemmProblem problem =
+        ProblemOf(weight, bf16 ? Activation::kBF16 : Activation::kF16, rows);
+    if (PlanGemm(problem, &plan) != cudaSuccess) plan = {.kernel = GemmKernel::kWide};
+  }
+  return plan;
 }
 
 }  // namespace
@@ -68,7 +92,11 @@ Scalar Multiplier::OutputOf(const DeviceWeight& weight, Scalar wanted) {
 cudaError_t Multiplier::Multiply(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
                                  int rows) {
   if (IsRecords(weight)) {
-    return MultiplyRecords(weight, Activation::kF16, {.x = x.data, .y = y.data}, rows);
+    return MultiplyOurs(weight, Activation::kF16, {.x = x.data, .y = y.data}, rows);
+  }
+  if (IsDense(weight) && TakesFew(weight, rows)) {
+    const GemmResult result = y.type == Scalar::kF32 ? GemmResult::kFloat : GemmResult::kStore;
+    return MultiplyFew(weight, {.x = x.data, .y = y.data, .result = result}, rows);
   }
   if (IsDense(weight)) return MultiplyDense(weight, x, y, rows);
   return LaunchLinearPlain(weight, x, y, rows, stream_);
@@ -80,19 +108,26 @@ bool Multiplier::TakesInt8(const DeviceWeight& weight) {
 
 cudaError_t Multiplier::MultiplyInt8(const DeviceWeight& weight, const Int8Rows& x, const Matrix& y,
                                      int rows) {
-  return MultiplyRecords(weight, Activation::kInt8,
-                         {.x = x.codes, .x_scales = x.scales, .y = y.data}, rows);
+  return MultiplyOurs(weight, Activation::kInt8, {.x = x.codes, .x_scales = x.scales, .y = y.data},
+                      rows);
 }
 
-cudaError_t Multiplier::MultiplyRecords(const DeviceWeight& weight, Activation activation,
-                                        GemmOperands operands, int rows) {
-  const GemmProblem problem{.encoding = weight.encoding == Encoding::kNf4Records
-                                            ? PackedEncoding::kNf4
-                                            : PackedEncoding::kInt8,
-                            .activation = activation,
-                            .rows = rows,
-                            .outputs = static_cast<int>(weight.rows),
-                            .inputs = static_cast<int>(weight.cols)};
+bool Multiplier::TakesFew(const DeviceWeight& weight, int rows) {
+  return PlanFew(weight, rows).kernel == GemmKernel::kRows16;
+}
+
+int Multiplier::SquaresOfFew(const DeviceWeight& weight, int rows) {
+  return SquaresOf(PlanFew(weight, rows));
+}
+
+cudaError_t Multiplier::MultiplyFew(const DeviceWeight& weight, GemmOperands operands, int rows) {
+  const bool bf16 = weight.encoding == Encoding::kBF16;
+  return MultiplyOurs(weight, bf16 ? Activation::kBF16 : Activation::kF16, operands, rows);
+}
+
+cudaError_t Multiplier::MultiplyOurs(const DeviceWeight& weight, Activation activation,
+                                     GemmOperands operands, int rows) {
+  const GemmProblem problem = ProblemOf(weight, activation, rows);
   GemmPlan plan;
   const cudaError_t error = PlanGemm(problem, &plan);
   if (error != cudaSuccess) return error;

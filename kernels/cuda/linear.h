@@ -1,5 +1,5 @@
-// y = x W^T for a weight in any encoding: cuBLASLt for 16-bit weights, our own kernels for records,
-// fp32 loops for the rest.
+// y = x W^T for a weight in any encoding: our own kernels for records and for few rows of 16-bit
+// weights, cuBLASLt for many, fp32 loops for the rest.
 //
 // Chosen by encoding and shape alone. One thread, one stream.
 #pragma once
@@ -47,6 +47,14 @@ class Multiplier {
   cudaError_t MultiplyInt8(const DeviceWeight& weight, const Int8Rows& x, const Matrix& y,
                            int rows);
 
+  // Whether MultiplyFew takes a weight and a number of rows.
+  static bool TakesFew(const DeviceWeight& weight, int rows);
+  // A product with what `operands` says around it (gemm.h); its weight, scales and workspace are
+  // filled in here, and x has InputOf's type. REQUIRES: TakesFew.
+  cudaError_t MultiplyFew(const DeviceWeight& weight, GemmOperands operands, int rows);
+  // Parts of a row's sum of squares that MultiplyFew leaves with GemmResult::kResidual.
+  static int SquaresOfFew(const DeviceWeight& weight, int rows);
+
   int64_t workspace_bytes() const { return cublas_workspace_.bytes() + gemm_workspace_.bytes(); }
 
  private:
@@ -62,8 +70,8 @@ class Multiplier {
 
   explicit Multiplier(cudaStream_t stream) : stream_(stream) {}
   cudaError_t MultiplyDense(const DeviceWeight& weight, const Matrix& x, const Matrix& y, int rows);
-  cudaError_t MultiplyRecords(const DeviceWeight& weight, Activation activation,
-                              GemmOperands operands, int rows);
+  cudaError_t MultiplyOurs(const DeviceWeight& weight, Activation activation, GemmOperands operands,
+                           int rows);
   const DensePlan* PlanDense(const DenseKey& key);
 
   const cudaStream_t stream_;

@@ -16,8 +16,9 @@
 
 namespace vernier::cuda {
 
-// How the bytes of a packed weight are read.
-enum class PackedEncoding : uint8_t { kNf4, kInt8 };
+// How the bytes of a weight are read. kValues is not packed: 16-bit values in rows, as cuBLASLt
+// wants them, of the type of x.
+enum class PackedEncoding : uint8_t { kNf4, kInt8, kValues };
 
 inline constexpr int kRecordRows = 32;  // outputs of one record
 inline constexpr int kGroupRows = 64;   // rows are padded to whole groups of two records
@@ -32,6 +33,7 @@ inline constexpr int kInt8RecordBytes = kTilesPerRecord * kInt8TileBytes;
 inline constexpr uint8_t kInt8Bias = 128;  // stored byte = code + 128
 
 VERNIER_HOST_DEVICE constexpr int RecordBytes(PackedEncoding encoding) {
+  if (encoding == PackedEncoding::kValues) return kRecordRows * kRecordCols * 2;
   return encoding == PackedEncoding::kNf4 ? kNf4RecordBytes : kInt8RecordBytes;
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/gemm_rows16.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/logit_rows.h"
 
@@ -138,7 +139,7 @@ uint8_t* Staging::Take(int64_t bytes) {
 int64_t Workspace::bytes() const {
   int64_t total = 0;
   for (const DeviceBuffer* buffer :
-       {&residual, &x, &x_scales, &y, &query, &attention, &hidden, &logits[0], &logits[1],
+       {&residual, &x, &x_scales, &squares, &y, &query, &attention, &hidden, &logits[0], &logits[1],
         &adjusted, &partials, &arrivals, &step, &calls, &results}) {
     total += buffer->bytes();
   }
@@ -170,6 +171,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
       {&w.residual, "the residual", rows * plan.hidden * 4},
       {&w.x, "inputs of products", std::max(rows, logit_rows) * inputs * 4},
       {&w.x_scales, "scales of inputs", std::max(rows, logit_rows) * 4},
+      {&w.squares, "sums of squares", int64_t{kRows16Tokens} * kMostSquares * 4},
       {&w.y, "results of products", std::max(rows * outputs * 4, logit_bytes)},
       {&w.query, "queries", rows * query * 4},
       {&w.attention, "attention", rows * query * 4},

@@ -70,6 +70,7 @@ struct Workspace {
   DeviceBuffer residual;   // [rows, hidden] fp32
   DeviceBuffer x;          // [rows, max(hidden, query, intermediate)]: what a product reads
   DeviceBuffer x_scales;   // [rows] fp32, of int8 x
+  DeviceBuffer squares;    // [rows][kMostSquares] fp32, of few rows: parts of the residual's
   DeviceBuffer y;          // what it makes: [rows, most outputs], or [logit rows, vocab]
   DeviceBuffer query;      // [rows, heads * head_dim] fp32
   DeviceBuffer attention;  // [rows, heads * head_dim]
