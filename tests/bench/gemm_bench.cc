@@ -78,6 +78,7 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
     row("nf4", result.nf4);
     row("int8", result.int8);
     row("int8+a8", result.int8_a8);
+    if (result.values.us > 0) row("16bit", result.values);
     if (result.cublas_int8.us > 0) row("lt-int8", result.cublas_int8);
     log_nf4 += std::log(cublas_us / result.nf4.us);
     log_int8 += std::log(cublas_us / result.int8.us);
@@ -97,33 +98,39 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
   row("nf4", result.nf4);
   row("int8", result.int8);
   row("int8+a8", result.int8_a8);
+  if (result.values.us > 0) row("16bit", result.values);
 }
 
 struct FormatName {
   const char* name;
   GemmFormat format;
 };
-constexpr FormatName kFormatNames[] = {
-    {"nf4", GemmFormat::kNf4}, {"int8", GemmFormat::kInt8}, {"int8+a8", GemmFormat::kInt8A8}};
+constexpr FormatName kFormatNames[] = {{"nf4", GemmFormat::kNf4},
+                                       {"int8", GemmFormat::kInt8},
+                                       {"int8+a8", GemmFormat::kInt8A8},
+                                       {"16bit", GemmFormat::kValues}};
 
 // Every plan of every shape, as CSV: what the table of kernels/cuda/gemm_wide_plan.cc is chosen
 // from.
 bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
           const std::vector<std::string>& formats, const GemmOptions& options) {
   std::puts(
-      "shape,outputs,inputs,rows,format,kernel,tile_tokens,slices,us,us_p10,us_p90,error,valid");
+      "shape,outputs,inputs,rows,format,kernel,tile_tokens,cluster,slices,us,us_p10,us_p90,error,"
+      "valid");
   bool valid = true;
   for (const int count : rows) {
     for (const GemmShape& shape : shapes) {
       for (const auto& [name, format] : kFormatNames) {
         if (std::find(formats.begin(), formats.end(), name) == formats.end()) continue;
+        if (format == GemmFormat::kValues && count > kMostValueRows) continue;
         for (const PlanTiming& plan : MeasurePlans(shape, count, format, options)) {
           const GemmTiming& t = plan.timing;
           const bool good = t.error <= t.error_limit && t.bits_equal;
           valid = valid && good;
-          std::printf("%s,%d,%d,%d,%s,%s,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name, shape.outputs,
-                      shape.inputs, count, name, plan.kernel, plan.tile_tokens, plan.slices, t.us,
-                      t.us_low, t.us_high, t.error, static_cast<int>(good));
+          std::printf("%s,%d,%d,%d,%s,%s,%d,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name,
+                      shape.outputs, shape.inputs, count, name, plan.kernel, plan.tile_tokens,
+                      plan.cluster, plan.slices, t.us, t.us_low, t.us_high, t.error,
+                      static_cast<int>(good));
           std::fflush(stdout);
         }
       }
@@ -135,7 +142,7 @@ bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
 int Main(int argc, char** argv) {
   CLI::App app("Quantized GEMM against cuBLASLt 16-bit");
   std::vector<int> rows = {1, 2, 4, 8, 16};
-  std::vector<std::string> formats = {"nf4", "int8", "int8+a8"};
+  std::vector<std::string> formats = {"nf4", "int8", "int8+a8", "16bit"};
   std::string model = "8b";
   std::string only;
   GemmShape custom = {"custom", 0, 0};
@@ -156,9 +163,9 @@ int Main(int argc, char** argv) {
                  "heuristics timed, the fastest is the baseline")
       ->check(CLI::Range(1, 32));
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
-  app.add_option("--formats", formats, "with --tune or --validate-only: nf4, int8, int8+a8")
+  app.add_option("--formats", formats, "with --tune or --validate-only: nf4, int8, int8+a8, 16bit")
       ->delimiter(',')
-      ->check(CLI::IsMember({"nf4", "int8", "int8+a8"}));
+      ->check(CLI::IsMember({"nf4", "int8", "int8+a8", "16bit"}));
   app.add_flag("--tune", tune, "time every plan of our kernels instead, as CSV");
   app.add_flag(
       "--validate-only", validate_only,

@@ -92,7 +92,9 @@ class OurGemm {
       : shape_(shape), format_(format), activations_(activations) {
     using cuda::PackedEncoding;
     const bool nf4 = format == GemmFormat::kNf4;
-    problem_.encoding = nf4 ? PackedEncoding::kNf4 : PackedEncoding::kInt8;
+    problem_.encoding = is_values() ? PackedEncoding::kValues
+                        : nf4       ? PackedEncoding::kNf4
+                                    : PackedEncoding::kInt8;
     problem_.activation = int8_x()           ? cuda::Activation::kInt8
                           : activations.bf16 ? cuda::Activation::kBF16
                                              : cuda::Activation::kF16;
@@ -100,10 +102,16 @@ class OurGemm {
     problem_.outputs = shape.outputs;
     problem_.inputs = shape.inputs;
     BENCH_CHECK(cuda::PlanGemm(problem_, &plan_));
-    bytes_ = cuda::PackedBytes(problem_.encoding, shape.outputs, shape.inputs);
-    copies_ = std::min(CopiesOf(bytes_), most_copies);
-
     const int64_t weights = static_cast<int64_t>(shape.outputs) * shape.inputs;
+    bytes_ = is_values() ? 2 * weights
+                         : cuda::PackedBytes(problem_.encoding, shape.outputs, shape.inputs);
+    copies_ = std::min(CopiesOf(bytes_), most_copies);
+    records_ = NewBuffer(bytes_ * copies_);
+    if (is_values()) {
+      FillScalars(records_->data, weights * copies_, 2, activations.bf16);
+      BENCH_CHECK(cudaDeviceSynchronize());
+      return;
+    }
     const int64_t scales =
         nf4 ? weights / 64 : cuda::RecordGroups(shape.outputs) * cuda::kRecordRows;
     code_count_ = nf4 ? weights / 2 : weights;
@@ -112,7 +120,6 @@ class OurGemm {
     FillBytes(codes_->as<uint8_t>(), code_count_, 2, nf4);
     FillFloats(scales_->as<float>(), scales, 3, nf4 ? 0.02f : 1e-4f, nf4 ? 0.06f : 3e-4f);
     BENCH_CHECK(cudaGetLastError());
-    records_ = NewBuffer(bytes_ * copies_);
     uint8_t* first = records_->as<uint8_t>();
     BENCH_CHECK(nf4 ? cuda::LaunchPackNf4(codes_->as<uint8_t>(), scales_->as<float>(),
                                           shape.outputs, shape.inputs, first, nullptr)
@@ -129,8 +136,10 @@ class OurGemm {
   void set_plan(const cuda::GemmPlan& plan) { plan_ = plan; }
   int copies() const { return copies_; }
   bool int8_x() const { return format_ == GemmFormat::kInt8A8; }
+  bool is_values() const { return format_ == GemmFormat::kValues; }
   double weight_bytes() const {
-    return static_cast<double>(bytes_) + (format_ == GemmFormat::kNf4 ? 0.0 : 4.0 * shape_.outputs);
+    const bool row_scales = format_ == GemmFormat::kInt8 || int8_x();
+    return static_cast<double>(bytes_) + (row_scales ? 4.0 * shape_.outputs : 0.0);
   }
 
   void operator()(int copy, cudaStream_t stream) const {
@@ -138,7 +147,7 @@ class OurGemm {
     operands.x = int8_x() ? activations_.codes->data : activations_.x->data;
     operands.x_scales = activations_.scales->as<float>();
     operands.weight = records_->as<uint8_t>() + copy * bytes_;
-    operands.row_scales = scales_->as<float>();
+    operands.row_scales = is_values() ? nullptr : scales_->as<float>();
     operands.y = activations_.y->data;
     operands.workspace = activations_.workspace->data;
     BENCH_CHECK(cuda::LaunchGemm(problem_, plan_, operands, stream));
@@ -157,8 +166,14 @@ class OurGemm {
                              static_cast<size_t>(activations_.y_bytes), cudaMemcpyDeviceToHost));
     }
     timing->bits_equal = results[0] == results[1];
-    const CanonicalWeight canonical = {format_ == GemmFormat::kNf4, codes_->as<uint8_t>(),
-                                       scales_->as<float>(), shape_.outputs, shape_.inputs};
+    CanonicalWeight canonical = {
+        .nf4 = format_ == GemmFormat::kNf4, .outputs = shape_.outputs, .inputs = shape_.inputs};
+    if (is_values()) {
+      canonical.values = records_->data;
+    } else {
+      canonical.codes = codes_->as<uint8_t>();
+      canonical.scales = scales_->as<float>();
+    }
     const GivenX x = int8_x() ? GivenX{activations_.codes->data, activations_.scales->as<float>()}
                               : GivenX{activations_.x->data, nullptr};
     const bool bf16 = activations_.bf16 && !int8_x();
@@ -290,12 +305,17 @@ struct Contest {
         cublas(shape, activations, GemmFormat::kInt8, options.cublas_candidates),
         nf4(shape, GemmFormat::kNf4, activations),
         int8(shape, GemmFormat::kInt8, activations),
-        int8_a8(shape, GemmFormat::kInt8A8, activations) {}
+        int8_a8(shape, GemmFormat::kInt8A8, activations) {
+    if (rows <= kMostValueRows) {
+      values = std::make_unique<OurGemm>(shape, GemmFormat::kValues, activations);
+    }
+  }
   Activations activations;
   CublasGemm cublas;
   OurGemm nf4;
   OurGemm int8;
   OurGemm int8_a8;
+  std::unique_ptr<OurGemm> values;  // null: not for so many rows
 };
 
 int LaunchesOf(int copies) { return (kLaunchesPerGraph + copies - 1) / copies * copies; }
@@ -343,6 +363,7 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   contest.nf4.Validate(&out.nf4, stream.stream);
   contest.int8.Validate(&out.int8, stream.stream);
   contest.int8_a8.Validate(&out.int8_a8, stream.stream);
+  if (contest.values != nullptr) contest.values->Validate(&out.values, stream.stream);
   out.cublas_first_us = contest.cublas.Choose(stream.stream);
   out.cublas.weight_bytes = contest.cublas.weight_bytes();
   std::vector<Timed> timed;
@@ -355,6 +376,7 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   add(contest.nf4, &out.nf4);
   add(contest.int8, &out.int8);
   add(contest.int8_a8, &out.int8_a8);
+  if (contest.values != nullptr) add(*contest.values, &out.values);
   std::unique_ptr<CublasGemm> cublas_int8;
   if (rows >= kLeastCublasInt8Rows) {
     cublas_int8 = std::make_unique<CublasGemm>(shape, contest.activations, GemmFormat::kInt8A8,
@@ -381,6 +403,7 @@ std::vector<PlanTiming> MeasurePlans(const GemmShape& shape, int rows, GemmForma
     PlanTiming& result = out[i];
     result.kernel = plans[i].kernel == cuda::GemmKernel::kRows16 ? "rows16" : "wide";
     result.tile_tokens = plans[i].tile_tokens;
+    result.cluster = plans[i].cluster;
     result.slices = plans[i].slices;
     gemm.set_plan(plans[i]);
     gemm.Validate(&result.timing, stream.stream);
@@ -407,6 +430,7 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
     out.nf4.weight_bytes += contest.nf4.weight_bytes();
     out.int8.weight_bytes += contest.int8.weight_bytes();
     out.int8_a8.weight_bytes += contest.int8_a8.weight_bytes();
+    if (contest.values != nullptr) out.values.weight_bytes += contest.values->weight_bytes();
   }
   std::vector<Timed> timed;
   const auto add = [&](auto member, GemmTiming* timing) {
@@ -422,6 +446,14 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
   add(&Contest::nf4, &out.nf4);
   add(&Contest::int8, &out.int8);
   add(&Contest::int8_a8, &out.int8_a8);
+  if (rows <= kMostValueRows) {
+    const Launch layer = [&](int index, cudaStream_t s) {
+      for (const std::unique_ptr<Contest>& contest : contests) {
+        (*contest->values)(index % contest->values->copies(), s);
+      }
+    };
+    timed.push_back({Capture(layer, kLayersPerGraph, kLayersPerGraph, stream.stream), &out.values});
+  }
   TimeInTurn(timed, options.replays, stream.stream);
   return out;
 }

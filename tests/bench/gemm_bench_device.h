@@ -16,7 +16,9 @@ struct GemmShape {
   int inputs;   // K
 };
 
-enum class GemmFormat : uint8_t { kNf4, kInt8, kInt8A8 };  // the last multiplies int8 x
+// kInt8A8 multiplies int8 x; kValues has 16 bits a weight, for up to kMostValueRows rows.
+enum class GemmFormat : uint8_t { kNf4, kInt8, kInt8A8, kValues };
+inline constexpr int kMostValueRows = 16;
 
 struct GemmOptions {
   bool bf16 = false;
@@ -41,6 +43,7 @@ struct GemmMeasurement {
   GemmTiming nf4;
   GemmTiming int8;
   GemmTiming int8_a8;
+  GemmTiming values;       // of 16 bits; us 0: not for so many rows
   GemmTiming cublas_int8;  // int8 by int8 to int32; us 0: not for so few rows
 };
 
@@ -48,6 +51,7 @@ struct GemmMeasurement {
 struct PlanTiming {
   const char* kernel = "";
   int tile_tokens = 0;
+  int cluster = 0;
   int slices = 0;
   GemmTiming timing;
 };

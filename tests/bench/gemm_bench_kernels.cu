@@ -61,8 +61,11 @@ __constant__ float kNf4Reference[16] = {-1.0f,
                                         0.7229568362236023f,
                                         1.0f};
 
+template <class Scalar>
 __device__ inline double ValueAt(const CanonicalWeight& weight, int64_t output, int64_t input) {
   const int64_t i = output * weight.inputs + input;
+  if (weight.values != nullptr)
+    return static_cast<float>(static_cast<const Scalar*>(weight.values)[i]);
   if (!weight.nf4) {
     return static_cast<double>(static_cast<int8_t>(weight.codes[i])) * weight.scales[output];
   }
@@ -91,7 +94,7 @@ __global__ void Compare(CanonicalWeight weight, GivenX x, const Scalar* y, int r
   for (int row = 0; row < rows; row += step) {
     double sum = 0;
     for (int k = lane; k < weight.inputs; k += 32) {
-      sum += ValueAt(weight, output, k) * XAt<Scalar>(x, row, weight.inputs, k);
+      sum += ValueAt<Scalar>(weight, output, k) * XAt<Scalar>(x, row, weight.inputs, k);
     }
     for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
     if (lane != 0) continue;

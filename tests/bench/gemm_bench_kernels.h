@@ -11,8 +11,9 @@
 
 namespace vernier::bench {
 
-// A quantized weight as files hold it.
+// A weight as files hold it.
 struct CanonicalWeight {
+  const void* values = nullptr;    // [outputs, inputs] 16-bit, of y's type; null: quantized
   bool nf4 = false;                // else int8 with a scale a row
   const uint8_t* codes = nullptr;  // nf4: [outputs * inputs / 2], even element in the high nibble
   const float* scales = nullptr;   // nf4: [outputs * inputs / 64]; int8: [outputs]

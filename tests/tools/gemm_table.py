@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes the tables of kernels/cuda/README.md, between their markers, from what `gemm_bench --csv` printed.
 
-Usage: gemm_table.py [--int8] CSV... README DEVICE_LINE. Several files are read one after the other. --int8: the table of int8
-activations; else that of 16-bit ones.
+Usage: gemm_table.py [--int8|--16bit] CSV... README DEVICE_LINE. Several files are read one after the other. --int8: the table of int8
+activations; --16bit: of 16-bit weights; else that of quantized weights and 16-bit activations.
 """
 import csv
 import math
@@ -38,7 +38,7 @@ def table(rows, device, kernels, note):
         for kernel in kernels:
             if any((shape, count, kernel) in times for count in counts):
                 lines.append(f"| {shape} | {kernel} | " + " | ".join(cell(times.get((shape, count, kernel))) for count in counts) + " |")
-    for kernel in [k for k in kernels if k not in ("cublaslt", "lt-int8")]:
+    for kernel in [k for k in kernels if k not in ("cublaslt", "lt-int8", "lt-first")]:
         cells = []
         for count in counts:
             ratios = [float(times[(s, count, kernel)]["ratio_to_cublaslt"]) for s in shapes
@@ -50,14 +50,16 @@ def table(rows, device, kernels, note):
 
 def main():
     arguments = sys.argv[1:]
-    int8 = arguments[:1] == ["--int8"]
-    *inputs, readme, device = arguments[1:] if int8 else arguments
+    int8, values = arguments[:1] == ["--int8"], arguments[:1] == ["--16bit"]
+    *inputs, readme, device = arguments[1:] if int8 or values else arguments
     rows = []
     for path in inputs:
         with open(path, newline="") as file:
             rows += list(csv.DictReader(file))
     if int8:
         write_between(readme, "gemm_bench_int8", table(rows, device, ("cublaslt", "int8", "int8+a8", "lt-int8"), NOTE + INT8_NOTE) + "\n")
+    elif values:
+        write_between(readme, "gemm_bench_16bit", table(rows, device, ("lt-first", "cublaslt", "16bit"), NOTE) + "\n")
     else:
         write_between(readme, "gemm_bench", table(rows, device, ("cublaslt", "nf4", "int8"), NOTE) + "\n")
 
