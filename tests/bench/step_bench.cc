@@ -1,9 +1,10 @@
 // Decode and prefill speed of one backend by format, batch and context: whole steps, from the
 // batch's arrays to the drawn ids on the host.
 //
-// Validates first: a prompt prefilled at once and fed token by token must give the same logits, but
-// for rounding, and --against compares greedy tokens with another backend's. Then times: medians,
-// the spread, and beside each decode figure what reading its weights and KV once would allow at
+// Validates first: a prompt prefilled at once and fed token by token, and a whole context and its
+// last token behind the others, must give the same logits but for rounding, and --against compares
+// greedy tokens with another backend's. Then times: medians, the spread, and beside each decode
+// figure what reading its weights and KV once would allow at
 // --read-gbps (of the device; gemm_bench measures it).
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -95,37 +96,52 @@ double StepBytes(const Model& model, int batch, int64_t context) {
   return static_cast<double>(bytes + batch * context * kv_of_token);
 }
 
-// The last position's logits, prefilled at once and fed token by token.
-absl::Status Validate(Running* running) {
-  SequenceDriver& driver = *running->driver;
-  const std::vector<int32_t> ids = SomeIds(*running->model, kValidationTokens, 0);
-  driver.Reset();
-  const SequenceDriver::Input whole{0, ids};
-  absl::Status status = driver.Step(0, {&whole, 1}, SequenceDriver::Logits::kLast, [] {});
-  if (!status.ok()) return status;
-  const absl::StatusOr<std::vector<float>> at_once = driver.LastLogits();
-  if (!at_once.ok()) return at_once.status();
-  driver.Reset();
-  for (int i = 0; i < kValidationTokens && status.ok(); ++i) {
-    const SequenceDriver::Input one{0, std::span(ids).subspan(i, 1)};
-    status = driver.Step(0, {&one, 1}, SequenceDriver::Logits::kLast, [] {});
+// The last position's logits: `first` tokens at once, then one by one.
+absl::StatusOr<std::vector<float>> LastLogits(SequenceDriver* driver, std::span<const int32_t> ids,
+                                              size_t first) {
+  driver->Reset();
+  const SequenceDriver::Input begin{0, ids.first(first)};
+  absl::Status status = driver->Step(0, {&begin, 1}, SequenceDriver::Logits::kLast, [] {});
+  for (size_t i = first; i < ids.size() && status.ok(); ++i) {
+    const SequenceDriver::Input one{0, ids.subspan(i, 1)};
+    status = driver->Step(0, {&one, 1}, SequenceDriver::Logits::kLast, [] {});
   }
   if (!status.ok()) return status;
-  const absl::StatusOr<std::vector<float>> one_by_one = driver.LastLogits();
-  if (!one_by_one.ok()) return one_by_one.status();
-  double squares = 0, error = 0;
-  for (size_t i = 0; i < at_once->size(); ++i) {
-    squares += std::pow((*at_once)[i], 2);
-    error += std::pow((*at_once)[i] - (*one_by_one)[i], 2);
+  return driver->LastLogits();
+}
+
+// A few tokens at once and one by one, then a whole context at once and its last token behind the
+// others: decode's keys are cut into runs there.
+absl::Status Validate(Running* running, int context) {
+  struct Run {
+    int tokens;
+    int first;
+  };
+  for (const auto& [tokens, first] : {Run{kValidationTokens, 1}, Run{context, context - 1}}) {
+    if (first < 1) continue;
+    const std::vector<int32_t> ids = SomeIds(*running->model, tokens, 0);
+    const auto at_once = LastLogits(running->driver.get(), ids, ids.size());
+    if (!at_once.ok()) return at_once.status();
+    const auto by_steps = LastLogits(running->driver.get(), ids, first);
+    if (!by_steps.ok()) return by_steps.status();
+    double squares = 0, error = 0;
+    for (size_t i = 0; i < at_once->size(); ++i) {
+      squares += std::pow((*at_once)[i], 2);
+      error += std::pow((*at_once)[i] - (*by_steps)[i], 2);
+    }
+    const double relative = std::sqrt(error / squares);
+    std::cout << absl::StrFormat(
+        "# validated: %d tokens at once, and %d and one by one, differ by %.2e\n", tokens, first,
+        relative);
+    // Where a row's bits depend on its step, int8 activations fall to other whole numbers: the two
+    // differ by the whole of their rounding. What is wrong differs by about 1.4. Negated, so that
+    // what is no number fails.
+    const bool int8 = running->model->variants[0].activations == Activations::kInt8;
+    if (!(relative <= (int8 ? 0.25 : 0.05))) {
+      return absl::InternalError(absl::StrCat("logits differ by ", relative, " of their size"));
+    }
   }
-  const double relative = std::sqrt(error / squares);
-  std::cout << absl::StrFormat("# validated: at once and token by token differ by %.2e\n",
-                               relative);
-  // Where a row's bits depend on its step, int8 activations fall to other whole numbers: the two
-  // differ by the whole of their rounding. What is wrong differs by about 1.4.
-  const bool int8 = running->model->variants[0].activations == Activations::kInt8;
-  if (relative <= (int8 ? 0.25 : 0.05)) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("logits differ by ", relative, " of their size"));
+  return absl::OkStatus();
 }
 
 absl::Status CompareGreedy(const Options& options, const std::string& format) {
@@ -264,7 +280,7 @@ absl::StatusOr<Running> StartAndValidate(const Options& options, const std::stri
             << absl::StrFormat("; loaded in %.1f s, %.2f GB of weights, %.2f GB of workspace\n",
                                running->load_seconds, running->model->memory.weight_bytes / 1e9,
                                running->backend->Memory().workspace_bytes / 1e9);
-  if (absl::Status status = Validate(&*running); !status.ok()) return status;
+  if (absl::Status status = Validate(&*running, options.context); !status.ok()) return status;
   return running;
 }
 

@@ -3,7 +3,7 @@
 
 Usage: step_table.py README LOG...: each LOG is the output of one or more runs of step_bench. Tokens a second; in brackets the spread
 in percent and, of decode, percent of what reading weights and KV once would allow at the read rate that the run was given. Tables of
-models that no LOG names stay, with the line that says when they were measured.
+models that no LOG names stay, with the line that says when they were measured, and so do cells of a model that no LOG has.
 """
 import re
 import sys
@@ -41,6 +41,23 @@ def kept(section, tables):
     return paragraphs
 
 
+def cells_of(line):
+    return [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
+
+
+def keep_cells(section, tables):
+    """Puts into `tables` what the section's tables of the same models say beyond them; the section's rows and columns come first."""
+    for paragraph in section.strip().split("\n\n"):
+        head, *lines = paragraph.splitlines()
+        model, *columns = cells_of(head)
+        if not head.startswith("| ") or model not in tables:
+            continue
+        merged = {weights: dict(zip(columns, cells)) for weights, *cells in map(cells_of, lines[1:])}
+        for weights, cells in tables[model].items():
+            merged.setdefault(weights, {}).update(cells)
+        tables[model] = merged
+
+
 def render(tables, backends, dates, others):
     paragraphs = []
     caption = f"{', '.join(backends)}; {', '.join(dates)}; contexts of 1,024 tokens, greedy; caches of 16 bits, `+kv8`: int8."
@@ -55,7 +72,9 @@ def render(tables, backends, dates, others):
 
 def main():
     tables, backends, dates = read(sys.argv[2:])
-    others = kept(split(sys.argv[1], "step_bench")[1], tables)
+    section = split(sys.argv[1], "step_bench")[1]
+    others = kept(section, tables)
+    keep_cells(section, tables)
     write_between(sys.argv[1], "step_bench", render(tables, backends, dates, others) + "\n")
 
 
