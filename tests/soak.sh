@@ -286,7 +286,7 @@ printed() { # ROW SCRIPT ARGUMENT...: what the script prints is the row's figure
 }
 transport() { printed "$1" tests/soak_transport.py "$@"; } # CASE ARGUMENT...
 
-row_rapid_reset() { # F22: 100,000 streams opened and reset, without a proxy; health calls and another's tokens meanwhile
+row_rapid_reset() { # F22: a million streams opened and reset, without a proxy; health calls and another's tokens meanwhile
   launch --model tests/data/stories260K/hf --variants fp16 --threads "$threads" --listen 127.0.0.1:0 --http 127.0.0.1:0
   transport rapid_reset "$address" "$daemon_pid"
 }
