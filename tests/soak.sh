@@ -369,6 +369,14 @@ row_flood() { # F66: a tenant with 1 request/s alone, then beside one that sends
   record flood "victim's TTFT p50 and p99: alone $(figure flood_alone '"%.0f and %.0f ms" % tuple(1e3 * r[0]["figures"]["first_token_%s_seconds" % p] for p in ("p50", "p99"))'), beside the flood $(figure flood '"%.0f and %.0f ms" % tuple(1e3 * r[0]["tenants"]["victim"]["first_token_%s_seconds" % p] for p in ("p50", "p99"))'); of the flood $(figure flood '"%d of %d refused" % (r[0]["tenants"]["flood"]["refused"], r[0]["tenants"]["flood"]["sent"])')"
 }
 
+row_fair() { # F66: two tenants that both want more than half, one of them three times as much as the other
+  start_under_load "$stories" "admission: {max_requests: 256, tenant: {max_requests: 64}}" "engine: {max_sequences: 32}"
+  load fair run --tenants modest=1,greedy=3 --rate 1200 --prompt-tokens 60 --output-tokens 60 --seconds "$seconds" --warmup 2
+  local jain; jain=$(figure fair '(lambda x: sum(x) ** 2 / (len(x) * sum(v * v for v in x)))([t["output_tokens_per_second"] for t in r[0]["tenants"].values()])')
+  record fair "tokens/s $(figure fair '", ".join("%s %.0f (%.0f requests/s sent)" % (n, t["output_tokens_per_second"], t["offered_per_second"]) for n, t in r[0]["tenants"].items())'): Jain index $(printf %.4f "$jain")"
+  holds "$jain >= 0.95"
+}
+
 row_retries() { # F67: clients with the shipped policy at 3x
   start_under_load "$stories" "admission: {max_requests: 96}" "engine: {max_sequences: 32}"
   local rate=${SOAK_RATE:-200} before calls sent
