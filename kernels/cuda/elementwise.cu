@@ -1,7 +1,9 @@
 // One block of threads a row, or a warp a head; all are bound by memory for many rows and by their
 // launch for few. Rows whose width divides by 4 move four values at a time.
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/gating.cuh"
 #include "kernels/cuda/int8_rows.cuh"
 #include "kernels/cuda/kv_layer.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -252,8 +254,12 @@ __device__ void FinishHead(const HeadsParameters& p, int64_t row, int head, int6
   }
   __syncwarp();
   if (is_q) {
-    float* out = p.query + row * p.shape.num_heads * dim + first;
-    for (int i = lane; i < dim; i += kWarpLanes) out[i] = values[i];
+    const int64_t out = row * p.shape.num_heads * dim + first;
+    for (int i = lane; i < dim; i += kWarpLanes) {
+      if (p.query != nullptr) p.query[out + i] = values[i];
+      if (p.rounded_query.data == nullptr) continue;
+      Store(p.rounded_query.data, p.rounded_query.type, out + i, values[i] * QueryScale(p.shape));
+    }
     return;
   }
   uint8_t* block = p.cache.data + slot / kSlotsPerBlock * p.cache.block_bytes;
@@ -282,24 +288,6 @@ __global__ void HeadsKernel(const HeadsParameters p) {
 }
 
 // ---- Activations and logits ----
-
-__device__ float Act(Gating kind, float x) {
-  switch (kind) {
-    case Gating::kSilu:
-      // To some units in the last place. In full precision it is what long rows wait for, not
-      // memory: 8,192 rows of 14,336 as int8 took 381 us (H200).
-      return __fdividef(x, 1 + __expf(-x));
-    case Gating::kGeluTanh: {
-      constexpr float kSqrt2OverPi = 0.7978845608028654f;
-      // 1 + tanh(z) = 2 / (1 + exp(-2 z)), without the cancellation of large negative z.
-      const float z = kSqrt2OverPi * (x + 0.044715f * x * x * x);
-      return x / (1 + expf(-2 * z));
-    }
-    case Gating::kGeluErf:
-      return 0.5f * x * erfcf(-x * 0.7071067811865476f);
-  }
-  return x;
-}
 
 __global__ void ActivateKernel(const ActivateParameters p) {
   AwaitKernelAhead();
@@ -424,6 +412,7 @@ cudaError_t LaunchAddNorm(const AddNormParameters& p, int rows, cudaStream_t str
 
 cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t width, int rows,
                               cudaStream_t stream) {
+  if (TakesEightsToInt8(from, width)) return LaunchEightsToInt8(from, to, width, rows, stream);
   if (width <= 4 * kRoundQuads * kRoundThreads) {
     return LaunchAfter(RoundShortToInt8Kernel, dim3(rows), kRoundThreads, 0, stream, from, to,
                        width);
@@ -432,6 +421,8 @@ cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t wi
 }
 
 cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream) {
+  constexpr int kManyRows = 64;
+  if (rows >= kManyRows && TakesManyHeads(p)) return LaunchManyHeads(p, rows, stream);
   const int heads = p.shape.num_heads + 2 * p.shape.num_kv_heads;
   const dim3 grid(rows, (heads + kHeadWarps - 1) / kHeadWarps);
   const int64_t shared_values = 2 * p.rotated_pairs + kHeadWarps * p.shape.head_dim;
@@ -444,6 +435,7 @@ bool ActivatesToInt8(const ActivateParameters& p) {
 }
 
 cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream) {
+  if (TakesEights(p)) return LaunchGateEights(p, rows, stream);
   if (p.int8.codes != nullptr) {
     const dim3 grid(rows);
     if (p.width <= 4 * 2 * kNormThreads) {

@@ -37,6 +37,7 @@
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/packed_layout.h"
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/warpgroup.cuh"
 
 namespace vernier::cuda {
@@ -324,17 +325,6 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
 }
 
 // ---- Launch ----
-
-cudaError_t EncodeTiled(decltype(&cuTensorMapEncodeTiled)* encode) {
-  static void* function = nullptr;
-  static const cudaError_t found = [] {
-    cudaDriverEntryPointQueryResult result;
-    return cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                            cudaEnableDefault, &result);
-  }();
-  *encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  return found == cudaSuccess && function == nullptr ? cudaErrorNotSupported : found;
-}
 
 // x as [rows][inputs], fetched by halves of tiles of tokens x a block of columns; what lies past
 // the last row or column is zero.
