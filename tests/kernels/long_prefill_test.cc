@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -82,7 +84,9 @@ TEST_P(LongPrefillTest, TilesOfKeysAreAttendedAsOne) {
     GTEST_SKIP() << under_test.name << " has no cache of " << KvTypeName(kv_type);
   }
   const double unit = UnitOf(format, kv_type);
-  for (const AttentionShape& shape : kShapes) {
+  // A CPU has one way for all heads, which conformance_test.cc tries; the reference is slow.
+  const bool all = under_test.options.kind == "cuda";
+  for (const AttentionShape& shape : std::span(kShapes).first(all ? std::size(kShapes) : 1)) {
     const LayerSpec spec{.name = "long prompts",
                          .hidden = 64,
                          .intermediate = 64,
