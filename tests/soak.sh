@@ -319,7 +319,7 @@ row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a c
 overload() { # ROW REPORT_PREFIX FROM SHAPE_FLAG...: a running daemon at 1x, 2x, 5x, 10x of its peak: goodput, refusals, memory
   local row=$1 prefix=$2 from=$3 peak process; shift 3
   local shape=("$@" --slo-ttft 2 --slo-tpot 0.1 --warmup 5)
-  load ${prefix}capacity sweep "${shape[@]}" --from "$from" --seconds $((seconds < 30 ? seconds : 30)) --growth 1.5 --attainment 0.95 --max-runs 8
+  load ${prefix}capacity sweep "${shape[@]}" --from "$from" --seconds $((seconds < 30 ? seconds : 30)) --growth 1.5 --attainment 0.95 --max-runs 14
   peak=$(figure ${prefix}capacity 'max(x["figures"]["goodput_per_second"] for x in r)')
   for process in ${SOAK_PROCESSES:-poisson gamma}; do
     local name=${prefix}overload_$process
