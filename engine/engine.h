@@ -24,9 +24,11 @@ inline constexpr double kLeastWeight = 0.01, kMostWeight = 100;  // of a variant
 
 struct EngineOptions {
   AdmissionLimits admission;
-  int max_sequences = 64;        // that hold KV blocks at once
-  int step_tokens = 256;         // rows of one step: decode rows first, then chunks of prompts
-  int max_logit_rows = 64;       // rows of a pass whose logits are made
+  int max_sequences = 64;  // that hold KV blocks at once
+  int step_tokens = 256;   // rows of one step: decode rows first, then chunks of prompts
+  // Rows of a pass whose logits are made, so the most sequences that draw a token in one. 0: one
+  // for each of max_sequences, as far as step_tokens go.
+  int max_logit_rows = 0;
   int64_t kv_blocks = 0;         // 0: from kv_bytes
   int64_t kv_bytes = 512 << 20;  // of the pool
   int64_t max_context = 0;       // 0: the model's, or what the pool holds; else at most the model's

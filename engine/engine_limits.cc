@@ -38,10 +38,12 @@ absl::StatusOr<int64_t> GuaranteedBlocks(const EngineOptions& options, const Mod
 absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Model& model) {
   const std::pair<const char*, int64_t> positive[] = {{"max_sequences", options.max_sequences},
                                                       {"step_tokens", options.step_tokens},
-                                                      {"max_logit_rows", options.max_logit_rows},
                                                       {"planning_depth", options.planning_depth}};
   for (const auto& [name, value] : positive) {
     if (value < 1) return InvalidField({name, absl::StrCat(value), "at least 1"});
+  }
+  if (options.max_logit_rows < 0) {
+    return InvalidField({"max_logit_rows", absl::StrCat(options.max_logit_rows), "at least 0"});
   }
   for (const double weight : options.weights) {
     if (!(weight >= kLeastWeight && weight <= kMostWeight)) {
@@ -82,7 +84,9 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
   return SchedulerLimits{.kv_blocks = blocks,
                          .max_context = context,
                          .step_tokens = options.step_tokens,
-                         .max_logit_rows = options.max_logit_rows,
+                         .max_logit_rows = options.max_logit_rows > 0
+                                               ? options.max_logit_rows
+                                               : std::min(options.max_sequences, options.step_tokens),
                          .max_sequences = options.max_sequences,
                          .max_preemptions = options.max_preemptions,
                          .prefix_cache = options.prefix_cache,

@@ -12,6 +12,8 @@ constexpr double kPassRows = 16;
 constexpr double kGuessedRowSeconds = 1e-6;
 // Weight of the newest measurement: about the last ten count.
 constexpr double kNewest = 0.1;
+// Steps of a variant after which what none of them measured is forgotten.
+constexpr int64_t kRemembered = 500;
 
 // In proportion to a measured one.
 double Scaled(double rows, double measured_rows, double seconds) {
@@ -20,13 +22,19 @@ double Scaled(double rows, double measured_rows, double seconds) {
 
 }  // namespace
 
+bool StepCosts::Table::Knows(const Bucket& bucket) const {
+  return bucket.rows > 0 && steps - bucket.newest < kRemembered;
+}
+
 void StepCosts::Observe(int variant, int64_t rows, absl::Duration duration) {
   if (duration <= absl::ZeroDuration()) return;  // too short for the clock
   const size_t index = static_cast<size_t>(variant);
   if (index >= tables_.size()) tables_.resize(index + 1);
   const int width = std::bit_width(static_cast<uint64_t>(std::max<int64_t>(rows, 1)));
-  Bucket& bucket = tables_[index][static_cast<size_t>(std::min(width, kBuckets) - 1)];
-  const double weight = bucket.rows == 0 ? 1 : kNewest;
+  Table& table = tables_[index];
+  Bucket& bucket = table.buckets[static_cast<size_t>(std::min(width, kBuckets) - 1)];
+  const double weight = table.Knows(bucket) ? kNewest : 1;
+  bucket.newest = ++table.steps;
   bucket.rows += weight * (static_cast<double>(rows) - bucket.rows);
   bucket.seconds += weight * (absl::ToDoubleSeconds(duration) - bucket.seconds);
 }
@@ -36,8 +44,9 @@ absl::Duration StepCosts::Predict(int variant, int64_t rows) const {
   Bucket below{.rows = 0, .seconds = 0};
   const size_t index = static_cast<size_t>(variant);
   if (index < tables_.size()) {
-    for (const Bucket& bucket : tables_[index]) {
-      if (bucket.rows == 0) continue;
+    const Table& table = tables_[index];
+    for (const Bucket& bucket : table.buckets) {
+      if (!table.Knows(bucket)) continue;
       const double seconds = std::max(bucket.seconds, below.seconds);  // a noisy one never falls
       if (bucket.rows >= wanted) {
         const double share =

@@ -3,7 +3,9 @@
 //
 // Pure values, used by the scheduler alone, on the device thread. It learns from every step, so it
 // follows the contexts and the clock rates of the hour. What was never measured is computed from
-// the nearest row count that was, or from a guess of proportions alone.
+// the nearest row count that was, or from a guess of proportions alone. So is what was not measured
+// for long: the first large step pays for pages, plans and caches, and were it believed for ever,
+// none like it would be planned and measured again.
 #pragma once
 
 #include <array>
@@ -30,9 +32,15 @@ class StepCosts {
   struct Bucket {
     double rows = 0;  // 0: nothing measured
     double seconds = 0;
+    int64_t newest = 0;  // number of the last step here, of the table's
   };
   static constexpr int kBuckets = 15;  // the last takes everything from 16384 rows
-  using Table = std::array<Bucket, kBuckets>;
+  struct Table {
+    std::array<Bucket, kBuckets> buckets;
+    int64_t steps = 0;
+
+    bool Knows(const Bucket& bucket) const;
+  };
 
   std::vector<Table> tables_;  // by variant
 };

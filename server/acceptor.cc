@@ -140,7 +140,11 @@ void Acceptor::Cut(const std::string& peer) {
       if (taken.port == port && taken.peer == host && copy.descriptor() < 0) copy = CopyOf(taken);
     }
   }
-  if (copy.descriptor() < 0 || shutdown(copy.descriptor(), SHUT_RDWR) != 0) return;
+  // "No peer" is a reset, and empties the queues. After shutdown() the kernel tells a client whose
+  // window is full nothing, and it waits for a minute; close() is not ours to call.
+  sockaddr nobody{};
+  nobody.sa_family = AF_UNSPEC;
+  if (copy.descriptor() < 0 || connect(copy.descriptor(), &nobody, sizeof(nobody)) != 0) return;
   cut_.fetch_add(1, std::memory_order_relaxed);
   Log(LogLevel::kWarning,
       absl::StrCat("a connection of ", address_, " that resets its streams was ended"));

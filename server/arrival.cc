@@ -106,7 +106,9 @@ std::string AddressOfPeer(absl::string_view peer) {
 
 Arrival::~Arrival() {
   if (!address_.empty()) state_->peers()->End(address_);
-  if (!connection_.empty()) state_->resets()->End(connection_);
+  if (!connection_.empty()) {
+    state_->resets()->End(connection_, context_->IsCancelled(), state_->clock()->Now());
+  }
 }
 
 absl::Status Arrival::Check(const grpc::CallbackServerContext& context, Method method,
@@ -115,6 +117,7 @@ absl::Status Arrival::Check(const grpc::CallbackServerContext& context, Method m
   call->arrived = state_->clock()->Now();
   call->deadline = call->arrived + TimeLeft(context, state_->limits());
   // A stream that was opened and reset at once costs no more than this.
+  context_ = &context;
   connection_ = context.peer();
   state_->resets()->Begin(connection_);
   if (context.IsCancelled()) return absl::CancelledError("the client cancelled");

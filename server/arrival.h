@@ -26,14 +26,16 @@ class Arrival {
   Arrival(const Arrival&) = delete;
   Arrival& operator=(const Arrival&) = delete;
 
-  // Call once. Sets method, time and tenant of `call` in any case. CANCELLED for a client that has
-  // left already; UNAUTHENTICATED, PERMISSION_DENIED; RESOURCE_EXHAUSTED for too many calls of one
-  // address, too large metadata or message; INVALID_ARGUMENT for a tenant that is none.
+  // Call once; `context` outlives this. Sets method, time and tenant of `call` in any case.
+  // CANCELLED for a client that has left already; UNAUTHENTICATED, PERMISSION_DENIED;
+  // RESOURCE_EXHAUSTED for too many calls of one address, too large metadata or message;
+  // INVALID_ARGUMENT for a tenant that is none.
   absl::Status Check(const grpc::CallbackServerContext& context, Method method,
                      const grpc::ByteBuffer& request, CallContext* call);
 
  private:
   ServerState* const state_;
+  const grpc::CallbackServerContext* context_ = nullptr;
   std::string connection_;  // as gRPC names its client's end; empty: not checked yet
   std::string address_;     // whose place is held; empty: none
 };

@@ -143,7 +143,7 @@ constexpr int64_t kMany = int64_t{1} << 40;  // more than any machine has of any
 ConfigReader::Keys EngineKeys(ConfigReader* reader, EngineOptions* engine) {
   return {{"max_sequences", reader->Whole(&engine->max_sequences, 1, 4096)},
           {"step_tokens", reader->Whole(&engine->step_tokens, 1, 16384)},
-          {"max_logit_rows", reader->Whole(&engine->max_logit_rows, 1, 4096)},
+          {"max_logit_rows", reader->Whole(&engine->max_logit_rows, 0, 4096)},
           {"kv_blocks", reader->Whole(&engine->kv_blocks, 0, kMany)},
           {"kv_bytes", reader->Whole(&engine->kv_bytes, 0, kMany)},
           {"max_context", reader->Whole(&engine->max_context, 0, int64_t{1} << 24)},

@@ -44,6 +44,9 @@ void SetArguments(grpc::ServerBuilder* builder, const GrpcOptions& options,
   builder->AddChannelArgument("grpc.keepalive_timeout_ms", 10000);
   builder->AddChannelArgument("grpc.http2.min_recv_ping_interval_without_data_ms", 10000);
   builder->AddChannelArgument("grpc.http2.max_ping_strikes", 2);
+  // What is read at once is parsed at once: of 4 MiB, the default, 16,000 streams that are reset,
+  // before the reset guard counts the first.
+  builder->AddChannelArgument("grpc.experimental.tcp_max_read_chunk_size", 65536);
 }
 
 std::shared_ptr<grpc::ServerCredentials> Credentials(const TlsFiles& files,

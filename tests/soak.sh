@@ -286,7 +286,7 @@ printed() { # ROW SCRIPT ARGUMENT...: what the script prints is the row's figure
 }
 transport() { printed "$1" tests/soak_transport.py "$@"; } # CASE ARGUMENT...
 
-row_rapid_reset() { # F22: 100,000 streams opened and reset, without a proxy; health calls and another's tokens meanwhile
+row_rapid_reset() { # F22: a million streams opened and reset, without a proxy; health calls and another's tokens meanwhile
   launch --model tests/data/stories260K/hf --variants fp16 --threads "$threads" --listen 127.0.0.1:0 --http 127.0.0.1:0
   transport rapid_reset "$address" "$daemon_pid"
 }
@@ -319,7 +319,7 @@ row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a c
 overload() { # ROW REPORT_PREFIX FROM SHAPE_FLAG...: a running daemon at 1x, 2x, 5x, 10x of its peak: goodput, refusals, memory
   local row=$1 prefix=$2 from=$3 peak process; shift 3
   local shape=("$@" --slo-ttft 2 --slo-tpot 0.1 --warmup 5)
-  load ${prefix}capacity sweep "${shape[@]}" --from "$from" --seconds $((seconds < 30 ? seconds : 30)) --growth 1.5 --attainment 0.95 --max-runs 8
+  load ${prefix}capacity sweep "${shape[@]}" --from "$from" --seconds $((seconds < 30 ? seconds : 30)) --growth 1.5 --attainment 0.95 --max-runs 14
   peak=$(figure ${prefix}capacity 'max(x["figures"]["goodput_per_second"] for x in r)')
   for process in ${SOAK_PROCESSES:-poisson gamma}; do
     local name=${prefix}overload_$process
@@ -367,6 +367,14 @@ row_flood() { # F66: a tenant with 1 request/s alone, then beside one that sends
   load flood_alone run --tenants victim --rate 1 --prompt-tokens 200 --output-tokens 40 --seconds "$seconds" --warmup 2
   load flood run --tenants victim=1,flood=50 --rate 51 --prompt-tokens 200 --output-tokens 40 --seconds "$seconds" --warmup 2
   record flood "victim's TTFT p50 and p99: alone $(figure flood_alone '"%.0f and %.0f ms" % tuple(1e3 * r[0]["figures"]["first_token_%s_seconds" % p] for p in ("p50", "p99"))'), beside the flood $(figure flood '"%.0f and %.0f ms" % tuple(1e3 * r[0]["tenants"]["victim"]["first_token_%s_seconds" % p] for p in ("p50", "p99"))'); of the flood $(figure flood '"%d of %d refused" % (r[0]["tenants"]["flood"]["refused"], r[0]["tenants"]["flood"]["sent"])')"
+}
+
+row_fair() { # F66: two tenants that both want more than half, one of them three times as much as the other
+  start_under_load "$stories" "admission: {max_requests: 256, tenant: {max_requests: 64}}" "engine: {max_sequences: 32}"
+  load fair run --tenants modest=1,greedy=3 --rate 1200 --prompt-tokens 60 --output-tokens 60 --seconds "$seconds" --warmup 2
+  local jain; jain=$(figure fair '(lambda x: sum(x) ** 2 / (len(x) * sum(v * v for v in x)))([t["output_tokens_per_second"] for t in r[0]["tenants"].values()])')
+  record fair "tokens/s $(figure fair '", ".join("%s %.0f (%.0f requests/s sent)" % (n, t["output_tokens_per_second"], t["offered_per_second"]) for n, t in r[0]["tenants"].items())'): Jain index $(printf %.4f "$jain")"
+  holds "$jain >= 0.95"
 }
 
 row_retries() { # F67: clients with the shipped policy at 3x

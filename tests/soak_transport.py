@@ -60,10 +60,12 @@ def channel(address, credentials=None, *more):
 
 
 def code_of(call):
+    """The call's status; what came with one that is no OK goes to standard error."""
     try:
         call()
         return grpc.StatusCode.OK
     except grpc.RpcError as error:
+        print(f"{error.code().name}: {error.details()}", file=sys.stderr)
         return error.code()
 
 
@@ -97,7 +99,7 @@ def gaps_of_a_stream(address, message, gaps, seconds=600):
                 break
 
 
-def rapid_reset(address, pid, streams=100000):
+def rapid_reset(address, pid, streams=1000000):
     """F22: one connection opens streams and resets each at once; health calls and a stream of tokens beside it."""
     message = request(8)
     alone, during, ends, health = [], [], [], []

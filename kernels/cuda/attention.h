@@ -1,11 +1,12 @@
 // Paged, causal, grouped-query attention with an optional window: a = softmax(scale q K^T) V.
 //
-// Three kernels: the keys of rows that hold one new token are shared out to blocks of threads
-// (decode), runs of rows of one sequence share the keys that they read (prefill), and what fits
-// neither goes one head at a time in fp32 (plain). Decode and prefill multiply on the tensor cores:
-// q and the weights of the softmax are rounded to the cache's 16-bit type, fp16 where it is int8;
-// sums are fp32. All orders of summing are fixed: a row's result depends on its sequence, and on
-// where the decode split cuts it, alone. Device memory; launch errors are returned. Any thread may
+// The keys of rows that hold one new token are shared out to blocks of threads (decode), runs of
+// rows of one sequence share the keys that they read (prefill: one kernel for warpgroups and one
+// for other sizes of heads), and what fits neither goes one head at a time in fp32 (plain). Decode
+// and prefill multiply on the tensor cores: q and the weights of the softmax are rounded to the
+// cache's 16-bit type, fp16 where it is int8; sums are fp32. All orders of summing are fixed: a
+// row's result depends on its sequence alone, on where the decode split cuts it, and where there is
+// a window, on the first row of its tile. Device memory; launch errors are returned. Any thread may
 // call.
 #pragma once
 
@@ -25,6 +26,10 @@ struct AttentionParameters {
   KvLayer cache;
   const float* query = nullptr;  // [rows, heads * head_dim]
   Matrix out;                    // [rows, heads * head_dim]
+  // The same times QueryScale and rounded to the cache's type, of `rows` rows: what
+  // TakesWarpgroups wants instead.
+  const void* rounded_query = nullptr;
+  int rows = 0;
   // What q, and the newest key and value of each row, are to be made of; q.data null: `query` and
   // the cache hold them. LaunchDecode alone; nothing may change the batch's arrays, or the cache
   // but for those keys, while the kernels ahead on the stream run.
@@ -32,6 +37,8 @@ struct AttentionParameters {
 };
 
 inline constexpr int kMostHeadDim = 256;
+// Softmax is to base 2.
+constexpr float QueryScale(const HeadShape& shape) { return shape.scale * 1.4426950408889634f; }
 inline constexpr int kDecodeHeads = 8;  // of a group, that a block of threads attends with
 
 // Blocks of threads that a run of keys takes in decode.
@@ -63,8 +70,14 @@ int DecodeBlocksAtOnce(const HeadShape& shape, KvCode cache);
 cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
                          cudaStream_t stream);
 // Rows of the sequence that a tile may have at most. REQUIRES: HasTensorKernels, for both.
-int PrefillTileRows(const HeadShape& shape);
+int PrefillTileRows(const HeadShape& shape, KvCode cache);
 cudaError_t LaunchPrefill(const AttentionParameters& p, int tiles, cudaStream_t stream);
+
+// Whether runs of rows go to the kernel of warpgroups (attention_warpgroup.cu), which LaunchPrefill
+// and PrefillTileRows then lead to: HasTensorKernels, heads of 64 or 128 dimensions.
+bool TakesWarpgroups(const HeadShape& shape, KvCode cache);
+int WarpgroupTileRows(const HeadShape& shape);
+cudaError_t LaunchWarpgroups(const AttentionParameters& p, int tiles, cudaStream_t stream);
 
 struct PlainRows {
   const DecodeRow* decode = nullptr;  // [decode_rows]

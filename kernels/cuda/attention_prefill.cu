@@ -1,6 +1,7 @@
 // Runs of rows of one sequence. A block of threads has one key-value head and a tile of rows; rows
 // and the heads of the group together fill four warps of 16 tile rows. All warps share the blocks
-// of the cache that pass through two stages of shared memory.
+// of the cache that pass through two stages of shared memory. Limits: what HasTensorKernels says;
+// of these shapes attention_warpgroup.cu takes what it can.
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/launch.cuh"
 
@@ -103,11 +104,13 @@ bool HasTensorKernels(const HeadShape& shape, KvCode cache) {
   return dim && cache != KvCode::kF32 && shape.num_heads / shape.num_kv_heads <= kTileRowsInAll;
 }
 
-int PrefillTileRows(const HeadShape& shape) {
+int PrefillTileRows(const HeadShape& shape, KvCode cache) {
+  if (TakesWarpgroups(shape, cache)) return WarpgroupTileRows(shape);
   return kTileRowsInAll / (shape.num_heads / shape.num_kv_heads);
 }
 
 cudaError_t LaunchPrefill(const AttentionParameters& p, int tiles, cudaStream_t stream) {
+  if (TakesWarpgroups(p.shape, p.cache.code)) return LaunchWarpgroups(p, tiles, stream);
   return ForShape<PrefillLauncher>(p.shape, p.cache.code, p, tiles, stream);
 }
 

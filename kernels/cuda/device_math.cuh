@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/device_types.h"
 
@@ -77,6 +78,26 @@ __device__ inline void Store4(void* data, Scalar type, int64_t i, const float4& 
     *reinterpret_cast<__nv_bfloat162*>(&bits.y) = __floats2bfloat162_rn(v.z, v.w);
   }
   *reinterpret_cast<uint2*>(static_cast<uint16_t*>(data) + i) = bits;
+}
+
+// Two values of 16 bits, the lower half first.
+template <class Value>
+__device__ inline float2 WidenPair(uint32_t bits) {
+  if constexpr (std::is_same_v<Value, __half>) {
+    return __half22float2(*reinterpret_cast<const __half2*>(&bits));
+  } else {
+    return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&bits));
+  }
+}
+template <class Value>
+__device__ inline uint32_t NarrowPair(const float2& v) {
+  if constexpr (std::is_same_v<Value, __half>) {
+    const __half2 pair = __floats2half2_rn(v.x, v.y);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(v.x, v.y);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  }
 }
 
 struct Add {

@@ -1,7 +1,9 @@
 // One block of threads a row, or a warp a head; all are bound by memory for many rows and by their
 // launch for few. Rows whose width divides by 4 move four values at a time.
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/gating.cuh"
 #include "kernels/cuda/heads.cuh"
 #include "kernels/cuda/int8_rows.cuh"
 #include "kernels/cuda/kv_layer.cuh"
@@ -212,8 +214,12 @@ __device__ void FinishHead(const HeadsParameters& p, int64_t row, int head, int6
   const int lane = threadIdx.x % kWarpLanes;
   const int dim = p.shape.head_dim;
   if (head < p.shape.num_heads) {
-    float* out = p.query + (row * p.shape.num_heads + head) * dim;
-    for (int i = lane; i < dim; i += kWarpLanes) out[i] = values[i];
+    const int64_t out = (row * p.shape.num_heads + head) * dim;
+    for (int i = lane; i < dim; i += kWarpLanes) {
+      if (p.query != nullptr) p.query[out + i] = values[i];
+      if (p.rounded_query.data == nullptr) continue;
+      Store(p.rounded_query.data, p.rounded_query.type, out + i, values[i] * QueryScale(p.shape));
+    }
     return;
   }
   uint8_t* block = p.cache.data + slot / kSlotsPerBlock * p.cache.block_bytes;
@@ -363,6 +369,7 @@ cudaError_t LaunchAddNorm(const AddNormParameters& p, int rows, cudaStream_t str
 
 cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t width, int rows,
                               cudaStream_t stream) {
+  if (TakesEightsToInt8(from, width)) return LaunchEightsToInt8(from, to, width, rows, stream);
   if (width <= 4 * kRoundQuads * kRoundThreads) {
     return LaunchAfter(RoundShortToInt8Kernel, dim3(rows), kRoundThreads, 0, stream, from, to,
                        width);
@@ -371,6 +378,8 @@ cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t wi
 }
 
 cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream) {
+  constexpr int kManyRows = 64;
+  if (rows >= kManyRows && TakesManyHeads(p)) return LaunchManyHeads(p, rows, stream);
   const int heads = p.shape.num_heads + 2 * p.shape.num_kv_heads;
   const dim3 grid(rows, (heads + kHeadWarps - 1) / kHeadWarps);
   const int64_t shared_values = 2 * p.rotated_pairs + kHeadWarps * p.shape.head_dim;
@@ -383,6 +392,7 @@ bool ActivatesToInt8(const ActivateParameters& p) {
 }
 
 cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream) {
+  if (TakesEights(p)) return LaunchGateEights(p, rows, stream);
   if (p.int8.codes != nullptr) {
     const dim3 grid(rows);
     if (p.width <= 4 * 2 * kNormThreads) {

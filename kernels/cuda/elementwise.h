@@ -36,6 +36,12 @@ struct Int8Rows {
 cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t width, int rows,
                               cudaStream_t stream);
 
+// Whether LaunchEightsToInt8 (gate_eights.cu) takes them, as LaunchRoundToInt8 then does: short
+// rows of fp16.
+bool TakesEightsToInt8(const Matrix& from, int64_t width);
+cudaError_t LaunchEightsToInt8(const Matrix& from, const Int8Rows& to, int64_t width, int rows,
+                               cudaStream_t stream);
+
 // residual += post_norm(y + y_bias), then x = norm(residual); either half may be left out.
 struct AddNormParameters {
   int64_t hidden = 0;
@@ -51,7 +57,7 @@ struct AddNormParameters {
 };
 cudaError_t LaunchAddNorm(const AddNormParameters& p, int rows, cudaStream_t stream);
 
-// Norms and rotates heads; q goes to `query`, k and v into their slots of the cache.
+// Norms and rotates heads; q goes to `query`, rounded too, k and v into their slots of the cache.
 struct HeadsParameters {
   HeadShape shape;
   StepArrays step;
@@ -60,9 +66,15 @@ struct HeadsParameters {
   DeviceNorm q_norm, k_norm;
   const float* inverse_frequencies = nullptr;
   int rotated_pairs = 0;   // 0: no rotation
-  float* query = nullptr;  // [rows, heads * head_dim]
+  float* query = nullptr;  // [rows, heads * head_dim]; null: not wanted
+  Matrix rounded_query;    // the same times QueryScale of attention.h; data null: not wanted
   KvLayer cache;
 };
+// Whether LaunchManyHeads (many_heads.cu) takes them: what products made in 16 bits, whole heads
+// rotated or none, heads of 64, 128 or 256 dimensions, norms without a mean.
+bool TakesManyHeads(const HeadsParameters& p);
+cudaError_t LaunchManyHeads(const HeadsParameters& p, int rows, cudaStream_t stream);
+// Either kernel, by the number of rows.
 cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream);
 
 // h = act(gate + bias) * (up + bias), or act(up + bias).
@@ -76,6 +88,10 @@ struct ActivateParameters {
 };
 // Whether what `p` reads can be left as int8: a gate, no biases, rows that a block can hold.
 bool ActivatesToInt8(const ActivateParameters& p);
+// Whether LaunchGateEights (gate_eights.cu) takes them, as LaunchActivate then does: a gate, no
+// biases, all of one 16-bit type in whole and aligned eights. To int8 too, where ActivatesToInt8.
+bool TakesEights(const ActivateParameters& p);
+cudaError_t LaunchGateEights(const ActivateParameters& p, int rows, cudaStream_t stream);
 cudaError_t LaunchActivate(const ActivateParameters& p, int rows, cudaStream_t stream);
 
 // logits = soft_cap tanh((y + bias) / soft_cap), or y + bias; y may be the logits themselves.

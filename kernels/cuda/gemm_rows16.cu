@@ -32,6 +32,7 @@
 #include "kernels/cuda/gemm_rows16_x.cuh"
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace vernier::cuda {
 namespace {
@@ -338,22 +339,17 @@ cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Ro
 
 // The boxes that FillValues copies.
 cudaError_t DescribeValues(const GemmProblem& problem, const uint8_t* weight, CUtensorMap* map) {
-  using Encode = decltype(&cuTensorMapEncodeTiled);
-  constexpr unsigned kVersion = 12000;  // of CUDA, that has it so
-  static void* encode = nullptr;
-  static cudaDriverEntryPointQueryResult query = cudaDriverEntryPointSymbolNotFound;
-  static const cudaError_t looked_up = cudaGetDriverEntryPointByVersion(
-      "cuTensorMapEncodeTiled", &encode, kVersion, cudaEnableDefault, &query);
-  if (looked_up != cudaSuccess) return looked_up;
-  if (encode == nullptr) return cudaErrorNotSupported;
+  decltype(&cuTensorMapEncodeTiled) encode = nullptr;
+  const cudaError_t found = EncodeTiled(&encode);
+  if (found != cudaSuccess) return found;
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(problem.inputs),
                               static_cast<cuuint64_t>(problem.outputs)};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(problem.inputs) * 2};
   const cuuint32_t box[] = {kRecordCols, kRecordRows}, steps[] = {1, 1};
-  const CUresult result = reinterpret_cast<Encode>(encode)(
-      map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<uint8_t*>(weight), sizes, strides, box,
-      steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT16, 2, const_cast<uint8_t*>(weight), sizes, strides,
+             box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/fragment.cuh"
+#include "kernels/cuda/gating.cuh"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemm_rows16_layout.cuh"
 #include "kernels/cuda/instructions.cuh"

@@ -37,6 +37,7 @@
 #include "kernels/cuda/instructions.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/packed_layout.h"
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/warpgroup.cuh"
 
 namespace vernier::cuda {
@@ -96,14 +97,15 @@ struct Copier {
     CopyRecords(shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes, weight,
                 cursor.block * Shape::Decoder::kBlockRecords, cursor.record, barrier);
   }
+  // The block of x of a stage that this warp copies.
+  __device__ int x_block() const { return (warp + kWarps - 1) % kWarps; }
   // This block's half of the tokens, to both.
   __device__ void CopyX(const Cursor<Shape>& cursor, int stage) const {
     constexpr int kHalfBytes = Shape::kXTileBytes / kPairBlocks;
-    const int block = (warp + kWarps - 1) % kWarps;
-    if (block >= cursor.stage_blocks()) return;
+    if (x_block() >= cursor.stage_blocks()) return;
     CopyTileToPair(shared + Places<Shape>::kX + stage * Shape::kXBytes +
-                       block * Shape::kXTileBytes + cursor.rank * kHalfBytes,
-                   x, (cursor.block + block) * Shape::kBlockCols, cursor.token,
+                       x_block() * Shape::kXTileBytes + cursor.rank * kHalfBytes,
+                   x, (cursor.block + x_block()) * Shape::kBlockCols, cursor.token,
                    Places<Shape>::Filled(shared, stage));
   }
 
@@ -112,13 +114,16 @@ struct Copier {
 #pragma unroll 1
     for (int i = 0; i < kEager && !cursor.done(); ++i, cursor.Next()) CopyWeight(cursor, i);
   }
-  // The rest.
+  // The rest. A warp waits for those stages alone to which it copies: the others go on without it,
+  // and one that comes a whole round of the ring late finds the parity it waits for gone, for ever.
   __device__ void Run(Cursor<Shape> cursor) const {
     int stage = 0;
     int parity = 1;  // a stage's first filling waits for nobody
 #pragma unroll 1
     for (int i = 0; !cursor.done(); ++i, cursor.Next()) {
-      AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
+      if (warp == 0 || x_block() < cursor.stage_blocks()) {
+        AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
+      }
       if (i >= kEager) CopyWeight(cursor, stage);
       CopyX(cursor, stage);
       if (++stage == Shape::kRing) {
@@ -320,17 +325,6 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
 }
 
 // ---- Launch ----
-
-cudaError_t EncodeTiled(decltype(&cuTensorMapEncodeTiled)* encode) {
-  static void* function = nullptr;
-  static const cudaError_t found = [] {
-    cudaDriverEntryPointQueryResult result;
-    return cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                            cudaEnableDefault, &result);
-  }();
-  *encode = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  return found == cudaSuccess && function == nullptr ? cudaErrorNotSupported : found;
-}
 
 // x as [rows][inputs], fetched by halves of tiles of tokens x a block of columns; what lies past
 // the last row or column is zero.

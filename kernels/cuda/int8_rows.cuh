@@ -19,7 +19,7 @@ struct Int8Scale {
   float inverse;  // codes are value * inverse, rounded
 };
 // `largest` is the largest MagnitudeOf of the row. The scale of a row that is not finite is not
-// finite either, and its codes are zero.
+// finite either, and its codes are anything.
 __device__ inline Int8Scale Int8ScaleOf(uint32_t largest) {
   constexpr float kLeast = 0x1p-100f;  // below it a row counts as zero: 127 / it may overflow
   const float magnitude = __uint_as_float(largest);
@@ -27,8 +27,13 @@ __device__ inline Int8Scale Int8ScaleOf(uint32_t largest) {
   return {magnitude / 127, 127 / magnitude};
 }
 
+// In the last byte: that of 1.5 * 2^23 and a number is that number rounded. A conversion would wait
+// for the unit that exponentials wait for. Of what is no number it is anything.
+__device__ inline uint32_t Int8CodeBits(float value, float inverse) {
+  return __float_as_uint(__fadd_rn(__fmul_rn(value, inverse), 0x1.8p23f));
+}
 __device__ inline uint32_t Int8CodeOf(float value, float inverse) {
-  return __float2int_rn(value * inverse) & 0xff;  // NaN gives 0
+  return Int8CodeBits(value, inverse) & 0xff;
 }
 
 // Codes of columns 4 `quad` to 4 `quad` + 3 of a row whose columns are a multiple of 16. All lanes
@@ -46,6 +51,28 @@ __device__ inline void StoreInt8Quad(int8_t* row, int64_t quad, int64_t quads, c
   const int64_t first = quad * 4 - quad * 4 % 16;
   const int64_t in_sixteen = quad % 2 * 2 + quad / 2 % 2;  // words
   if (quad < quads) *reinterpret_cast<uint32_t*>(row + first + in_sixteen * 4) = word;
+}
+
+// Codes of columns 8 `eight` to 8 `eight` + 7 of such a row. All lanes of a warp call, their eights
+// in order from an even one; lanes of eights past `eights` store nothing.
+__device__ inline void StoreInt8Eight(int8_t* row, int64_t eight, int64_t eights,
+                                      const float (&v)[8], float inverse) {
+  uint32_t pairs[2];  // of columns 0 to 3 and 4 to 7
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    uint32_t codes[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) codes[j] = Int8CodeBits(v[4 * i + j], inverse);
+    pairs[i] = __byte_perm(__byte_perm(codes[0], codes[1], 0x0040),
+                           __byte_perm(codes[2], codes[3], 0x0040), 0x5410);
+  }
+  // A word takes two columns and the two eight further, which the next lane has: the first of two
+  // lanes makes the first two words of their four.
+  const bool later = eight % 2 != 0;
+  const uint32_t other = __shfl_xor_sync(~0u, later ? pairs[0] : pairs[1], 1);
+  const uint32_t low = later ? other : pairs[0], high = later ? pairs[1] : other;
+  const uint2 words = {__byte_perm(low, high, 0x5410), __byte_perm(low, high, 0x7632)};
+  if (eight < eights) *reinterpret_cast<uint2*>(row + eight * 8) = words;
 }
 
 }  // namespace vernier::cuda

@@ -13,18 +13,27 @@ struct DeviceKvScale {
   float inverse = 1;
 };
 
-// KvScaleOf of int8, of a head that a warp holds, `dim` values.
+// KvScaleOf of int8 of a head whose largest magnitude has these bits.
+__device__ inline DeviceKvScale Int8ScaleOfLargest(uint32_t most) {
+  const float largest = __uint_as_float(most);
+  if (!(largest <= FLT_MAX)) return {__uint_as_float(0x7fc00000u), 0};
+  const float inverse = __fdiv_rn(127.0f, largest);
+  if (!(inverse <= FLT_MAX)) return {0, 0};
+  return {__fdiv_rn(largest, 127.0f), inverse};
+}
+// Of a head that a warp holds, `dim` values.
 __device__ inline DeviceKvScale Int8ScaleOf(const float* values, int dim) {
   // As whole numbers magnitudes keep their order, and what is not finite is above them all.
   uint32_t most = 0;
   for (int i = threadIdx.x % kWarpLanes; i < dim; i += kWarpLanes) {
     most = max(most, __float_as_uint(values[i]) & 0x7fffffffu);
   }
-  const float largest = __uint_as_float(__reduce_max_sync(0xffffffffu, most));
-  if (!(largest <= FLT_MAX)) return {__uint_as_float(0x7fc00000u), 0};
-  const float inverse = __fdiv_rn(127.0f, largest);
-  if (!(inverse <= FLT_MAX)) return {0, 0};
-  return {__fdiv_rn(largest, 127.0f), inverse};
+  return Int8ScaleOfLargest(__reduce_max_sync(0xffffffffu, most));
+}
+
+// The last byte of 1.5 * 2^23 and a number is that number rounded.
+__device__ inline uint32_t Int8KvCode(float value, float inverse) {
+  return __float_as_uint(__fadd_rn(__fmul_rn(value, inverse), 0x1.8p23f)) & 0xff;
 }
 
 // A warp stores one head of a slot; `head` is its first byte.
@@ -51,9 +60,7 @@ __device__ inline void StoreKvHead(KvCode code, const float* values, int dim, in
         *reinterpret_cast<__nv_bfloat16*>(to) = __float2bfloat16_rn(values[i]);
         break;
       case KvCode::kInt8:
-        // The last byte of 1.5 * 2^23 and a number is that number rounded.
-        *to = static_cast<uint8_t>(
-            __float_as_uint(__fadd_rn(__fmul_rn(values[i], scale.inverse), 0x1.8p23f)));
+        *to = static_cast<uint8_t>(Int8KvCode(values[i], scale.inverse));
         break;
     }
   }

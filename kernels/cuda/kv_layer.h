@@ -27,6 +27,7 @@ struct KvLayer {
   uint8_t* data = nullptr;
   int64_t block_bytes = 0;
   KvCode code = KvCode::kF16;
+  int64_t blocks = 0;
 };
 
 // Of all slots of one head, its keys or its values.

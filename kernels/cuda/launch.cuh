@@ -6,6 +6,19 @@
 
 namespace vernier::cuda {
 
+// Of the device that is in use when it is first called.
+inline int Multiprocessors() {
+  static const int count = [] {
+    int device = 0, multiprocessors = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return 1;
+    return cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) ==
+                   cudaSuccess
+               ? multiprocessors
+               : 1;
+  }();
+  return count;
+}
+
 struct ClusterLaunch {
   int cluster = 0;  // blocks
   int clusters = 0;

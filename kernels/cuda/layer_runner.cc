@@ -196,7 +196,11 @@ KvLayer LayerRunner::CacheOf(int layer, const AttentionShape& shape, KvType type
   VERNIER_CHECK(layer >= 0 && layer < workspace_.plan.num_layers);
   VERNIER_CHECK(KvHeadBytes(shape, type) <= KvHeadBytes(shape, workspace_.plan.widest_kv));
   return {workspace_.kv.as<uint8_t>() + KvBlockBytes(layer, shape, type), workspace_.kv_block_bytes,
-          CodeOf(type)};
+          CodeOf(type), workspace_.plan.kv_blocks + 1};
+}
+
+Matrix LayerRunner::RoundedQuery(KvCode cache) const {
+  return InX(cache == KvCode::kBF16 ? Scalar::kBF16 : Scalar::kF16, workspace_.query_width());
 }
 
 void LayerRunner::Do(const AttentionInArgs& args) {
@@ -220,6 +224,11 @@ void LayerRunner::Do(const AttentionInArgs& args) {
                     .k_norm = NormOf(args.k_norm),
                     .query = workspace_.query.as<float>(),
                     .cache = CacheOf(args.layer, args.shape, args.kv_type)};
+  if (batch_.tiles > 0 && TakesWarpgroups(p.shape, p.cache.code)) {
+    p.rounded_query = RoundedQuery(p.cache.code);
+    const bool attended = next_ != nullptr && std::holds_alternative<AttentionArgs>(*next_);
+    if (attended && batch_.decode_rows == 0) p.query = nullptr;
+  }
   if (args.rotary != nullptr) {
     p.inverse_frequencies = ValuesOf(args.rotary->inverse_frequencies);
     p.rotated_pairs = static_cast<int>(args.rotary->inverse_frequencies->size);
@@ -243,6 +252,8 @@ void LayerRunner::Do(const AttentionArgs& args) {
       .cache = CacheOf(args.layer, args.shape, args.kv_type),
       .query = workspace_.query.as<float>(),
       .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()},
+      .rounded_query = RoundedQuery(CodeOf(args.kv_type)).data,
+      .rows = batch_.rows,
       .heads = std::exchange(heads_, {})};
   const DecodeSplit& split = batch_.SplitOf(args.shape.window);
   if (!HasTensorKernels(p.shape, p.cache.code)) {

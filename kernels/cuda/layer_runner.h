@@ -59,6 +59,8 @@ class LayerRunner {
   void Check(cudaError_t error, const char* what);
   Matrix InX(Scalar type, int64_t width) const { return {workspace_.x.as<void>(), type, width}; }
   Int8Rows Int8InX() const { return {workspace_.x.as<int8_t>(), workspace_.x_scales.as<float>()}; }
+  // Of AttentionIn for Attention, where InX lies idle.
+  Matrix RoundedQuery(KvCode cache) const;
   KvLayer CacheOf(int layer, const AttentionShape& shape, KvType type) const;
   // x = norm(residual) in the type that a weight wants, or as int8, with what waits to be added.
   Matrix Normalize(const Norm& norm, Scalar type);

@@ -1,5 +1,5 @@
 // The instructions of a warpgroup (wgmma, PTX ISA 8, sm_90a): products of decoded weights in
-// registers with x in shared memory.
+// registers with x in shared memory, and those of attention.
 //
 // A warpgroup is four warps whose first has a number that four divides; all of its threads call
 // together. Products run on their own: registers that one reads or adds to must be left alone
@@ -26,6 +26,14 @@ __device__ inline uint64_t TileDescriptor(uint32_t address) {
 }
 inline constexpr int kDescriptorStep = 2;
 
+// Where it finds the same of 16 bits to be read transposed: panels of [depth][64], `panel_bytes`
+// apart. Adding kTransposedStep moves on by a depth of 16.
+__device__ inline uint64_t TransposedDescriptor(uint32_t address, int panel_bytes) {
+  const auto panel = static_cast<uint64_t>(panel_bytes / 16) << 16;
+  return (TileDescriptor(address) & ~(0xffffull << 16)) | panel;
+}
+inline constexpr int kTransposedStep = 16 * 128 / 16;
+
 // Records of the weight that `map` describes, from block `block` of row `row`.
 __device__ inline void CopyRecords(uint32_t to, const CUtensorMap* map, int block, int row,
                                    uint32_t barrier) {
@@ -46,6 +54,35 @@ __device__ inline void CopyTileToPair(uint32_t to, const CUtensorMap* map, int c
       : "memory");
 }
 
+// A box of a tensor of four or five dimensions into this block's shared memory.
+__device__ inline void CopyBox4(uint32_t to, const CUtensorMap* map, const int (&at)[4],
+                                uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
+      "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(barrier)
+      : "memory");
+}
+__device__ inline void CopyBox5(uint32_t to, const CUtensorMap* map, const int (&at)[5],
+                                uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], "
+      "[%1, {%2, %3, %4, %5, %6}], [%7];" ::"r"(to),
+      "l"(map), "r"(at[0]), "r"(at[1]), "r"(at[2]), "r"(at[3]), "r"(at[4]), "r"(barrier)
+      : "memory");
+}
+// Orders what the calling thread did to shared memory before what is then copied or multiplied.
+__device__ inline void FenceForCopies() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Writes four 8 x 8 matrices of 16-bit numbers; lane l has the address of row l mod 8 of matrix
+// l div 8.
+__device__ inline void StoreMatrix4(uint32_t address, const uint32_t (&a)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address),
+               "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3])
+               : "memory");
+}
 // Writes two 8 x 8 matrices of 16-bit numbers transposed; lane l has the address of row l mod 8 of
 // matrix l div 8 mod 2.
 __device__ inline void StoreMatrix2Transposed(uint32_t address, uint32_t a, uint32_t b) {
@@ -82,6 +119,12 @@ __device__ inline void HoldRegisters(int32_t (&d)[kCount]) {
 // each eight tokens, the fragment of m16n8: fp32, and of int8_t int32_t, which wraps.
 template <class Input, int kTokens>
 struct WarpgroupProduct;
+// The same of 16 bits with b read transposed (TransposedDescriptor).
+template <class Input, int kColumns>
+struct WarpgroupTransposedProduct;
+// The same of 16 bits with `a` in shared memory, at a TileDescriptor.
+template <class Input, int kColumns>
+struct WarpgroupSharedProduct;
 
 // Operands of d from `i` with constraint `c`, and their numbers from the one in the name: PTX wants
 // each by itself.
@@ -117,9 +160,10 @@ struct WarpgroupProduct;
 
 // `sums` is tokens / 2; a0, b and p are the numbers of the operands behind them. `kind` is the k of
 // the instruction and its types, `end` its last operands.
-#define VERNIER_PRODUCT(input, sum, c, kind, end, tokens, sums, numbers, a0, a1, a2, a3, b_, p_)   \
+#define VERNIER_PRODUCT(name, input, sum, c, kind, end, tokens, sums, numbers, a0, a1, a2, a3, b_, \
+                        p_)                                                                        \
   template <>                                                                                      \
-  struct WarpgroupProduct<input, tokens> {                                                         \
+  struct name<input, tokens> {                                                                     \
     static __device__ inline void Add(sum (&d)[sums], const uint32_t (&a)[4], uint64_t b,          \
                                       int add) {                                                   \
       asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #p_                                        \
@@ -129,17 +173,46 @@ struct WarpgroupProduct;
                    : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add));                \
     }                                                                                              \
   };
-#define VERNIER_PRODUCTS(input, sum, c, kind, end)                                          \
-  VERNIER_PRODUCT(input, sum, c, kind, end, 16, 8, VERNIER_N0, 8, 9, 10, 11, 12, 13)        \
-  VERNIER_PRODUCT(input, sum, c, kind, end, 32, 16, VERNIER_N0_15, 16, 17, 18, 19, 20, 21)  \
-  VERNIER_PRODUCT(input, sum, c, kind, end, 64, 32, VERNIER_N0_31, 32, 33, 34, 35, 36, 37)  \
-  VERNIER_PRODUCT(input, sum, c, kind, end, 128, 64, VERNIER_N0_63, 64, 65, 66, 67, 68, 69) \
-  VERNIER_PRODUCT(input, sum, c, kind, end, 256, 128, VERNIER_N0_127, 128, 129, 130, 131, 132, 133)
+#define VERNIER_PRODUCTS(input, sum, c, kind, end)                                                 \
+  VERNIER_PRODUCT(WarpgroupProduct, input, sum, c, kind, end, 16, 8, VERNIER_N0, 8, 9, 10, 11, 12, \
+                  13)                                                                              \
+  VERNIER_PRODUCT(WarpgroupProduct, input, sum, c, kind, end, 32, 16, VERNIER_N0_15, 16, 17, 18,   \
+                  19, 20, 21)                                                                      \
+  VERNIER_PRODUCT(WarpgroupProduct, input, sum, c, kind, end, 64, 32, VERNIER_N0_31, 32, 33, 34,   \
+                  35, 36, 37)                                                                      \
+  VERNIER_PRODUCT(WarpgroupProduct, input, sum, c, kind, end, 128, 64, VERNIER_N0_63, 64, 65, 66,  \
+                  67, 68, 69)                                                                      \
+  VERNIER_PRODUCT(WarpgroupProduct, input, sum, c, kind, end, 256, 128, VERNIER_N0_127, 128, 129,  \
+                  130, 131, 132, 133)
 
 VERNIER_PRODUCTS(__half, float, "+f", "k16.f32.f16.f16", ", 1, 1, 0")
 VERNIER_PRODUCTS(__nv_bfloat16, float, "+f", "k16.f32.bf16.bf16", ", 1, 1, 0")
 VERNIER_PRODUCTS(int8_t, int32_t, "+r", "k32.s32.s8.s8", "")
 
+#define VERNIER_TRANSPOSED_PRODUCTS(input, kind)                                              \
+  VERNIER_PRODUCT(WarpgroupTransposedProduct, input, float, "+f", kind, ", 1, 1, 1", 64, 32,  \
+                  VERNIER_N0_31, 32, 33, 34, 35, 36, 37)                                      \
+  VERNIER_PRODUCT(WarpgroupTransposedProduct, input, float, "+f", kind, ", 1, 1, 1", 128, 64, \
+                  VERNIER_N0_63, 64, 65, 66, 67, 68, 69)
+VERNIER_TRANSPOSED_PRODUCTS(__half, "k16.f32.f16.f16")
+VERNIER_TRANSPOSED_PRODUCTS(__nv_bfloat16, "k16.f32.bf16.bf16")
+
+#define VERNIER_SHARED_PRODUCT(input, kind)                                                     \
+  template <>                                                                                   \
+  struct WarpgroupSharedProduct<input, 128> {                                                   \
+    static __device__ inline void Add(float (&d)[64], uint64_t a, uint64_t b, int add) {        \
+      asm volatile(                                                                             \
+          "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\nwgmma.mma_async.sync.aligned.m64n128" kind \
+          " {" VERNIER_N0_63 "}, %64, %65, p, 1, 1, 0, 0;\n}\n"                                 \
+          : VERNIER_D64("+f", d, 0)                                                             \
+          : "l"(a), "l"(b), "r"(add));                                                          \
+    }                                                                                           \
+  };
+VERNIER_SHARED_PRODUCT(__half, "k16.f32.f16.f16")
+VERNIER_SHARED_PRODUCT(__nv_bfloat16, "k16.f32.bf16.bf16")
+
+#undef VERNIER_SHARED_PRODUCT
+#undef VERNIER_TRANSPOSED_PRODUCTS
 #undef VERNIER_PRODUCTS
 #undef VERNIER_PRODUCT
 #undef VERNIER_N0_127

@@ -18,7 +18,7 @@ constexpr int64_t kChunkValues = 4 << 20;   // fp32 values copied at once
 constexpr int64_t kMostReaders = 16;        // threads that decode a chunk
 constexpr int64_t kReaderValues = 1 << 18;  // below this a thread costs more than it brings
 constexpr int64_t kAlignment = 16;
-constexpr int64_t kSlabPieces = 8;  // neighbours of one size that an allocation has room for
+constexpr int64_t kSlabPieces = 4;  // neighbours of one size that an allocation has room for
 constexpr int64_t kMostSlabBytes = 1 << 30;
 constexpr int64_t kLeastSlabBytes = 1 << 20;
 
@@ -143,15 +143,21 @@ struct WeightStore::Target {
 absl::StatusOr<WeightStore::Piece> WeightStore::Take(Arena* arena, int64_t bytes,
                                                      const WeightSource& source) {
   const int64_t start = DivideUp(arena->used, kAlignment) * kAlignment;
-  if (arena->slab == nullptr || start + bytes > arena->slab->bytes()) {
+  // A piece that is not the neighbour that the one before left room for leaves room for its own:
+  // another of its size, as gate for up, and q for k and v.
+  const bool neighbour = start + bytes <= arena->neighbours_end;
+  // The first of a slab may fill it.
+  const int64_t wanted = neighbour || start == 0 ? bytes : 2 * bytes;
+  if (arena->slab == nullptr || start + wanted > arena->slab->bytes()) {
     const int64_t slab =
         std::max({bytes, kLeastSlabBytes, std::min(bytes * kSlabPieces, kMostSlabBytes)});
     absl::StatusOr<DeviceBuffer> buffer = DeviceBuffer::Allocate(slab, source.name);
     if (!buffer.ok()) return buffer.status();
-    *arena = {std::make_shared<DeviceBuffer>(*std::move(buffer)), 0};
+    *arena = {.slab = std::make_shared<DeviceBuffer>(*std::move(buffer))};
     return Take(arena, bytes, source);
   }
   arena->used = start + bytes;
+  if (!neighbour) arena->neighbours_end = start + 2 * bytes;
   return Piece{arena->slab, arena->slab->as<uint8_t>() + start};
 }
 

@@ -50,6 +50,7 @@ class WeightStore {
   struct Arena {
     std::shared_ptr<DeviceBuffer> slab;
     int64_t used = 0;
+    int64_t neighbours_end = 0;  // of the room kept beside the last piece
   };
   // One format of a source on its way.
   struct Target;

@@ -70,9 +70,9 @@ struct Rows {
   int tile_rows = 0;
 };
 
-Rows SortRows(const Batch& batch, const HeadShape& shape) {
+Rows SortRows(const Batch& batch, const HeadShape& shape, KvCode cache) {
   Rows rows;
-  const int most = std::max(PrefillTileRows(shape), 1);
+  const int most = std::max(PrefillTileRows(shape, cache), 1);
   for (const SequenceRows& sequence : batch.sequences) {
     if (sequence.num_rows == 1) {
       const int context = batch.positions[sequence.first_row] + 1;
@@ -87,6 +87,11 @@ Rows SortRows(const Batch& batch, const HeadShape& shape) {
       rows.tile_rows = std::max(rows.tile_rows, count);
     }
   }
+  // The longest first, so that what is left at the end is short.
+  std::stable_sort(rows.tiles.begin(), rows.tiles.end(),
+                   [](const PrefillTile& a, const PrefillTile& b) {
+                     return a.first_position + a.num_rows > b.first_position + b.num_rows;
+                   });
   return rows;
 }
 
@@ -224,7 +229,7 @@ const DecodeSplit& DeviceBatch::SplitOf(int window) const {
 absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPlan& plan,
                                         cudaStream_t stream, Workspace* workspace) {
   const HeadShape heads = HeadsOf(workspace->plan.attention);
-  Rows sorted = SortRows(batch, heads);
+  Rows sorted = SortRows(batch, heads, CodeOf(plan.kv_type));
   const int rows = plan.rows, logit_rows = plan.logit_rows;
   DeviceBatch out{.rows = rows,
                   .logit_rows = logit_rows,

@@ -4,8 +4,8 @@
 // Validates first: a prompt prefilled at once and fed token by token, and a whole context and its
 // last token behind the others, must give the same logits but for rounding, and --against compares
 // greedy tokens with another backend's. Then times: medians, the spread, and beside each decode
-// figure what reading its weights and KV once would allow at
-// --read-gbps (of the device; gemm_bench measures it).
+// figure what reading its weights and KV once would allow at --read-gbps (of the device; gemm_bench
+// measures it).
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
@@ -134,10 +134,10 @@ absl::Status Validate(Running* running, int context) {
         "# validated: %d tokens at once, and %d and one by one, differ by %.2e\n", tokens, first,
         relative);
     // Where a row's bits depend on its step, int8 activations fall to other whole numbers: the two
-    // differ by the whole of their rounding. What is wrong differs by about 1.4. Negated, so that
-    // what is no number fails.
+    // differ by the whole of their rounding, and of that of an int8 cache. What is wrong differs by
+    // about 1.4. Negated, so that what is no number fails.
     const bool int8 = running->model->variants[0].activations == Activations::kInt8;
-    if (!(relative <= (int8 ? 0.25 : 0.05))) {
+    if (!(relative <= (int8 ? 0.35 : 0.05))) {
       return absl::InternalError(absl::StrCat("logits differ by ", relative, " of their size"));
     }
   }
@@ -265,6 +265,31 @@ absl::Status TimePrefill(Running* running, const Options& options, const std::st
   return absl::OkStatus();
 }
 
+// One prompt alone, its first token drawn.
+absl::Status TimeFirstToken(Running* running, const Options& options, const std::string& format) {
+  constexpr int kRepeats = 12, kWarm = 2;
+  const std::vector<int32_t> ids = SomeIds(*running->model, options.prefill_tokens, 0);
+  const SequenceDriver::Input whole{0, ids};
+  const SampleRow row{.logit_index = 0};
+  SampleResult result;
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    running->driver->Reset();
+    const double start = SecondsNow();
+    absl::Status status = running->driver->Step(0, {&whole, 1}, SequenceDriver::Logits::kLast, [&] {
+      running->backend->Sample({&row, 1}, {&result, 1});
+    });
+    if (!status.ok()) return status;
+    if (repeat >= kWarm) seconds.push_back(SecondsNow() - start);
+  }
+  const Timing timing = Summarize(std::move(seconds));
+  std::cout << absl::StrFormat("ttft,%s,1,%d,%.1f,%.1f,%.3f,,\n", format, options.prefill_tokens,
+                               options.prefill_tokens / timing.median_seconds,
+                               timing.spread_percent, timing.median_seconds * 1e3)
+            << std::flush;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Running> StartAndValidate(const Options& options, const std::string& format) {
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   const int tokens =
@@ -305,6 +330,9 @@ absl::Status Run(const Options& options) {
     }
     if (options.rounds > 1) break;
     if (absl::Status status = TimePrefill(&together[0], options, format); !status.ok()) {
+      return status;
+    }
+    if (absl::Status status = TimeFirstToken(&together[0], options, format); !status.ok()) {
       return status;
     }
     together.clear();

@@ -156,7 +156,7 @@ TEST_P(LifecycleTest, WhatCannotBeRunIsRefusedWithItsField) {
   EXPECT_EQ(running_.Run(exact)->Wait().reason, FinishReason::kLength);
 }
 
-TEST_P(LifecycleTest, NanEndsItsRequestAndSparesTheNeighbours) {
+TEST_P(LifecycleTest, F40NanEndsItsRequestAndSparesTheNeighbours) {
   const std::vector<int32_t> alone = running_.Run(StoryRequest(30))->ids();
   running_.backend->CorruptSeed(77);
   running_.backend->Hold();
@@ -193,7 +193,7 @@ TEST_P(LifecycleTest, InfinityInAScoreEndsItAndNamesTheVariant) {
   }
 }
 
-TEST_P(LifecycleTest, ALostDeviceEndsEveryRequestOnce) {
+TEST_P(LifecycleTest, F40ALostDeviceEndsEveryRequestOnce) {
   for (const int steps : {0, 1, 5}) {
     RunningEngine running;
     running.Start(OptionsOf(GetParam()));
@@ -358,6 +358,22 @@ TEST(CreateEngineTest, OptionsThatCannotHoldAreRefusedByName) {
     ASSERT_TRUE(FieldViolationOf(created.status()).has_value()) << created.status();
     EXPECT_EQ(FieldViolationOf(created.status())->field, field);
   }
+}
+
+// A sequence without a logit row has its blocks and waits, however much room the step has.
+TEST(CreateEngineTest, EverySequenceThatMayRunMayDrawInTheSameStep) {
+  Model model;
+  model.config.num_layers = 1;
+  model.config.context = 64;
+  model.config.attention = {.num_heads = 1, .num_kv_heads = 1, .head_dim = 8};
+  model.variants.resize(1);
+  const auto rows = [&](const EngineOptions& options) {
+    const auto limits = LimitsFor(options, model);
+    return limits.ok() ? limits->max_logit_rows : -1;
+  };
+  EXPECT_EQ(rows({.max_sequences = 512, .step_tokens = 2048}), 512);
+  EXPECT_EQ(rows({.max_sequences = 512, .step_tokens = 100}), 100);
+  EXPECT_EQ(rows({.max_sequences = 512, .step_tokens = 2048, .max_logit_rows = 7}), 7);
 }
 
 // A block of 32 tokens takes 1,024 bytes in fp16, and 768 in int8 with its scales.

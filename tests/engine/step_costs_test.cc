@@ -46,6 +46,20 @@ TEST(StepCostsTest, FollowsWhatIsMeasuredLater) {
   EXPECT_NEAR(Milliseconds(costs.Predict(0, 16)), 40, 0.1);
 }
 
+// The first large step pays for what later ones find ready; nobody plans another while it counts.
+TEST(StepCostsTest, WhatWasNotMeasuredForLongIsForgotten) {
+  StepCosts costs;
+  costs.Observe(0, 1000, absl::Seconds(3));
+  costs.Observe(1, 1000, absl::Seconds(3));
+  costs.Observe(0, 50, absl::Milliseconds(8));
+  EXPECT_LT(costs.RowsWithin(0, absl::Milliseconds(100), 1000), 100);
+  for (int i = 0; i < 500; ++i) costs.Observe(0, 50, absl::Milliseconds(8));
+  EXPECT_GT(costs.RowsWithin(0, absl::Milliseconds(100), 1000), 500);
+  costs.Observe(0, 1000, absl::Milliseconds(80));
+  EXPECT_NEAR(Milliseconds(costs.Predict(0, 1000)), 80, 0.1);
+  EXPECT_NEAR(Milliseconds(costs.Predict(1, 1000)), 3000, 0.1) << "of another variant";
+}
+
 TEST(StepCostsTest, RowsWithinIsTheMostThatFits) {
   StepCosts costs;
   for (const int64_t rows : {1, 32, 256}) costs.Observe(0, rows, Linear(rows));

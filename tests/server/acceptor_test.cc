@@ -157,9 +157,23 @@ TEST_F(AcceptorTest, OneConnectionIsCutByTheNameThatGrpcHasForIt) {
   acceptor_->Cut(absl::StrCat("ipv4:127.0.0.1:", PortOf(client)));
   acceptor_->Cut("unix:");
   char byte = 0;
-  EXPECT_EQ(recv(client.descriptor(), &byte, 1, 0), 0);
+  EXPECT_EQ(recv(client.descriptor(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
   EXPECT_TRUE(IsTaken(other));
   EXPECT_EQ(acceptor_->Counts().cut, 1);
+}
+
+TEST_F(AcceptorTest, AClientThatIsCutWithAFullWindowIsToldAtOnce) {
+  Listen({});
+  const Socket client = ConnectFrom(1);
+  EXPECT_TRUE(IsTaken(client));
+  const std::string much(1 << 20, 'x');  // nobody reads it
+  while (send(client.descriptor(), much.data(), much.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+  }
+  acceptor_->Cut(absl::StrCat("ipv4:127.0.0.1:", PortOf(client)));
+  pollfd told{client.descriptor(), POLLOUT, 0};
+  EXPECT_EQ(poll(&told, 1, 10000), 1);
+  EXPECT_TRUE(told.revents & POLLERR);
 }
 
 TEST_F(AcceptorTest, HangingUpEndsWhatWeSendAndWaitsForTheOther) {

@@ -75,6 +75,20 @@ TEST_F(ResetsTest, F22AConnectionWithMoreCallsThanItsStreamsAllowIsEnded) {
   engine_.Forget();
 }
 
+TEST_F(ResetsTest, F22AConnectionThatResetsAsFastAsItOpensIsEnded) {
+  RawHttp2 raw(server_->address());
+  const std::string cancel("\0\0\0\x08", 4);
+  for (uint32_t i = 0; server_->Connections().cut == 0; ++i) {  // the last ones may find it closed
+    raw.SendHeaders(2 * i + 1, kStream, {});
+    raw.SendMessage(2 * i + 1, GoodRequest());
+    raw.SendFrame({Frame::kReset, 0, 2 * i + 1, cancel});
+  }
+  while (raw.Read().has_value()) {
+  }
+  ExpectServesOthers();
+  EXPECT_TRUE(state_.calls()->WaitForNone(absl::Seconds(30)));
+}
+
 TEST_F(FloodTest, F26PingFloodEndsWithGoAway) {
   RawHttp2 raw(server_->address());
   for (int i = 0; i < 64; ++i) raw.SendFrame({kPing, 0, 0, std::string(8, '\0')});

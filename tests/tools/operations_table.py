@@ -14,7 +14,7 @@ GOALS = [  # goal, what is asked, rows of tests/soak.sh
     ("R11", "1,000 of 1,000 flipped bits and every truncation refused", ["integrity"]),
     ("R15", "compressed: CPU at most 40 MB, CUDA at most 250 MB without cuBLASLt; nothing writable, no shell", ["image"]),
     ("R16", "objects valid on two Kubernetes versions, Helm as kustomize, every alert fires and clears, every panel finds data", ["manifests"]),
-    ("F22", "100,000 streams reset: health calls within 50 ms, others' calls go on", ["rapid_reset"]),
+    ("F22", "a million streams reset: health calls within 50 ms, others' calls go on", ["rapid_reset"]),
     ("F24", "messages that inflate to 256 MiB: UNIMPLEMENTED, at most 2 MiB", ["bomb"]),
     ("F33", "certificates changed under load: in use within 60 s, no failed call", ["rotate"]),
     ("F61", "the server's suite passes under its seccomp profile", ["seccomp"]),

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Writes what step_bench measured as a table into a README, between <!-- step_bench:begin --> and <!-- step_bench:end -->.
 
-Usage: step_table.py README LOG...: each LOG is the output of one or more runs of step_bench. Tokens a second; in brackets the spread
-in percent and, of decode, percent of what reading weights and KV once would allow at the read rate that the run was given. Tables of
-models that no LOG names stay, with the line that says when they were measured, and so do cells of a model that no LOG has.
+Usage: step_table.py README LOG...: each LOG is the output of one or more runs of step_bench. Tokens a second, of one prompt's first
+token milliseconds; in brackets the spread in percent and, of decode, percent of what reading weights and KV once would allow at the
+read rate that the run was given. Tables of models that no LOG names stay, with the line that says when they were measured, and so do
+cells of a model that no LOG has.
 """
 import re
 import sys
@@ -22,10 +23,12 @@ def read(paths):
                 model = value.removeprefix("random-weights:")
             else:
                 (dates if kind == "date" else backends).append(value)
-        elif line.startswith(("decode,", "prefill,")):
-            kind, weights, batch, tokens, speed, spread, _, _, percent = line.split(",")
-            column = f"decode, batch {batch}" if kind == "decode" else f"prefill {batch} x {tokens}"
-            cell = f"{float(speed):.0f} (±{float(spread):.0f} %" + (f", {float(percent):.0f} %)" if percent else ")")
+        elif line.startswith(("decode,", "prefill,", "ttft,")):
+            kind, weights, batch, tokens, speed, spread, milliseconds, _, percent = line.split(",")
+            column = {"decode": f"decode, batch {batch}", "prefill": f"prefill {batch} x {tokens}",
+                      "ttft": f"first token of a prompt of {tokens}"}[kind]
+            what = f"{float(milliseconds):.1f} ms" if kind == "ttft" else f"{float(speed):.0f}"
+            cell = f"{what} (±{float(spread):.0f} %" + (f", {float(percent):.0f} %)" if percent else ")")
             tables.setdefault(model, {}).setdefault(weights, {})[column] = cell
     return tables, sorted(set(backends)), sorted(set(dates))
 
