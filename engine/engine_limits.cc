@@ -81,20 +81,20 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
                       block_bytes, " bytes, ", *guaranteed,
                       " of them guaranteed: two sequences of that length must fit")});
   }
-  return SchedulerLimits{
-      .kv_blocks = blocks,
-      .max_context = context,
-      .step_tokens = options.step_tokens,
-      .max_logit_rows = options.max_logit_rows > 0
-                            ? options.max_logit_rows
-                            : std::min(options.max_sequences, options.step_tokens),
-      .max_sequences = options.max_sequences,
-      .max_preemptions = options.max_preemptions,
-      .prefix_cache = options.prefix_cache,
-      .guaranteed_blocks = options.guaranteed_blocks,
-      .weights = options.weights,
-      .inter_token_goal = options.inter_token_goal,
-      .aging = options.aging};
+  const int logit_rows = options.max_logit_rows > 0
+                             ? options.max_logit_rows
+                             : std::min(options.max_sequences, options.step_tokens);
+  return SchedulerLimits{.kv_blocks = blocks,
+                         .max_context = context,
+                         .step_tokens = options.step_tokens,
+                         .max_logit_rows = logit_rows,
+                         .max_sequences = options.max_sequences,
+                         .max_preemptions = options.max_preemptions,
+                         .prefix_cache = options.prefix_cache,
+                         .guaranteed_blocks = options.guaranteed_blocks,
+                         .weights = options.weights,
+                         .inter_token_goal = options.inter_token_goal,
+                         .aging = options.aging};
 }
 
 }  // namespace vernier

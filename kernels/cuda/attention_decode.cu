@@ -360,7 +360,7 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
     const float* query = p.query + (static_cast<int64_t>(work.row) * p.shape.num_heads +
                                     work.first_head + own_head) *
                                        kHeadDim;
-    tile.Begin(p.shape.scale * kLog2E, own_head < work.heads ? query : nullptr);
+    tile.Begin(QueryScale(p.shape), own_head < work.heads ? query : nullptr);
     for (int block = work.begin / kSlotsPerBlock + warp; block * kSlotsPerBlock < work.end;
          block += kDecodeWarps) {
       const int first = block * kSlotsPerBlock;

@@ -27,7 +27,8 @@ def render(rows, threads, clients, inter_token):
     failed = sum(sum(found) for (_, figure), found in values.items() if figure == "failed")
     rounds = max(int(row["round"]) for row in rows)
     out = [f"SmolLM2-135M on {processor()}, {datetime.date.today()}, {threads} threads, {clients} streaming clients on the same cores, "
-           f"prompts of 128 random tokens, answers of 64, steps of Vernier at most {inter_token} s (`inter_token_seconds`): Vernier / llama-server, medians of {rounds} alternated rounds, "
+           f"prompts of 128 random tokens, answers of 64, steps of Vernier at most {inter_token} s "
+           f"(`inter_token_seconds`): Vernier / llama-server, medians of {rounds} alternated rounds, "
            f"{failed:.0f} calls failed; written by `tests/bench/compare_llama_server.sh`.", ""]
     out += ["| Vernier | llama-server | " + " | ".join(column[1] for column in COLUMNS) + " |", "|---|---|" + "---:|" * len(COLUMNS)]
     for ours, theirs in PAIRS:
