@@ -81,12 +81,13 @@ absl::StatusOr<SchedulerLimits> LimitsFor(const EngineOptions& options, const Mo
                       block_bytes, " bytes, ", *guaranteed,
                       " of them guaranteed: two sequences of that length must fit")});
   }
+  const int logit_rows = options.max_logit_rows > 0
+                             ? options.max_logit_rows
+                             : std::min(options.max_sequences, options.step_tokens);
   return SchedulerLimits{.kv_blocks = blocks,
                          .max_context = context,
                          .step_tokens = options.step_tokens,
-                         .max_logit_rows = options.max_logit_rows > 0
-                                               ? options.max_logit_rows
-                                               : std::min(options.max_sequences, options.step_tokens),
+                         .max_logit_rows = logit_rows,
                          .max_sequences = options.max_sequences,
                          .max_preemptions = options.max_preemptions,
                          .prefix_cache = options.prefix_cache,

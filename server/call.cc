@@ -10,9 +10,10 @@ namespace vernier {
 void EngineCall::Cancel() {
   gone_.store(true, std::memory_order_release);
   // A client whose deadline passed cancels as well; say which it was. The deadline came as a
-  // timeout that gRPC rounds up, by at most 1 %.
-  const absl::Duration slack = std::clamp((context_.deadline - context_.arrived) / 100,
-                                          absl::Milliseconds(2), absl::Seconds(1));
+  // timeout that gRPC rounds up, by at most 1 %, and that begins here when the call has arrived.
+  const absl::Duration timeout = context_.deadline - context_.arrived;
+  const absl::Duration slack =
+      std::clamp(timeout / 100, std::min(timeout / 10, absl::Milliseconds(20)), absl::Seconds(1));
   const bool late = clock_->Now() >= context_.deadline - slack;
   EndRuns(late ? EndReason::kDeadline : EndReason::kCancelled);
   Wake();

@@ -438,7 +438,7 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
       __syncthreads();
       query = heads.Query(own_head);
     }
-    tile.Begin(p.shape.scale * kLog2E, own_head < work.heads ? query : nullptr);
+    tile.Begin(QueryScale(p.shape), own_head < work.heads ? query : nullptr);
     for (int block = work.begin / kSlotsPerBlock + warp; block * kSlotsPerBlock < work.end;
          block += kDecodeWarps) {
       const int first = block * kSlotsPerBlock;

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads) PrefillKernel(const AttentionParamet
   };
 
   Tile tile;
-  tile.Begin(p.shape.scale * kLog2E, [&](int r) -> const float* {
+  tile.Begin(QueryScale(p.shape), [&](int r) -> const float* {
     const int2 at = place(r);
     return at.x < rows.num_rows ? p.query + value_at(at) : nullptr;
   });

@@ -4,6 +4,7 @@
 #include <cfloat>
 
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/int8_rows.cuh"
 #include "kernels/cuda/kv_layer.h"
 
 namespace vernier::cuda {
@@ -26,14 +27,9 @@ __device__ inline DeviceKvScale Int8ScaleOf(const float* values, int dim) {
   // As whole numbers magnitudes keep their order, and what is not finite is above them all.
   uint32_t most = 0;
   for (int i = threadIdx.x % kWarpLanes; i < dim; i += kWarpLanes) {
-    most = max(most, __float_as_uint(values[i]) & 0x7fffffffu);
+    most = max(most, MagnitudeOf(values[i]));
   }
   return Int8ScaleOfLargest(__reduce_max_sync(0xffffffffu, most));
-}
-
-// The last byte of 1.5 * 2^23 and a number is that number rounded.
-__device__ inline uint32_t Int8KvCode(float value, float inverse) {
-  return __float_as_uint(__fadd_rn(__fmul_rn(value, inverse), 0x1.8p23f)) & 0xff;
 }
 
 // A warp stores one head of a slot; `head` is its first byte.
@@ -60,7 +56,7 @@ __device__ inline void StoreKvHead(KvCode code, const float* values, int dim, in
         *reinterpret_cast<__nv_bfloat16*>(to) = __float2bfloat16_rn(values[i]);
         break;
       case KvCode::kInt8:
-        *to = static_cast<uint8_t>(Int8KvCode(values[i], scale.inverse));
+        *to = static_cast<uint8_t>(Int8CodeOf(values[i], scale.inverse));
         break;
     }
   }

@@ -18,7 +18,6 @@
 
 namespace vernier::cuda {
 
-inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr int kMostTileThreads = 128;  // of a block, of decode and of prefill
 // Scales of values below this count as it: its inverse is finite, and 127 of it are nothing.
 inline constexpr float kLeastValueScale = 0x1p-100f;

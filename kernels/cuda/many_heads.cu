@@ -156,7 +156,7 @@ __device__ void StoreQuery(const HeadsParameters& p, int64_t row, const HeadPlac
 __device__ uint2 CodesOf(const Eight& from, float inverse) {
   uint32_t words[2] = {};
 #pragma unroll
-  for (int i = 0; i < kEach; ++i) words[i / 4] |= Int8KvCode(from.v[i], inverse) << i % 4 * 8;
+  for (int i = 0; i < kEach; ++i) words[i / 4] |= Int8CodeOf(from.v[i], inverse) << i % 4 * 8;
   return {words[0], words[1]};
 }
 

@@ -85,6 +85,7 @@ for round in $(seq "$rounds"); do
     ours "$round" "$t" int8 --lm-head int8; llama "$round" "$t" Q8_0
     ours "$round" "$t" nf4 --lm-head int8; llama "$round" "$t" Q4_0; llama "$round" "$t" IQ4_NL
     ours "$round" "$t" int8; ours "$round" "$t" nf4
+    ours "$round" "$t" int8+a8 --lm-head int8; ours "$round" "$t" nf4+a8 --lm-head int8 # activations of 8 bits, as theirs
   done
 done
 python3 tests/tools/rival_table.py "$csv" ${readme:+"$readme"}

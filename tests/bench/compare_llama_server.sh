@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # Streaming clients of vernierd beside those of llama-server, on the same weights, threads and machine, in turns.
 #
-#   tests/bench/compare_llama_server.sh [--threads 2] [--rounds 3] [--seconds 25] [--clients 16] [--work DIR] [--readme README.md]
+#   tests/bench/compare_llama_server.sh [--threads 2] [--rounds 3] [--seconds 25] [--clients 16] [--inter-token 0.035] [--work DIR] [--readme README.md]
 #
 # Clients run on the same cores: vernier-loadtest for vernierd, sse_client.py for llama-server, both in a closed loop over prompts of
-# 128 random tokens and answers of 64. Both heads are of 8 bits or less. llama-server is built as compare_llama_cpp.sh builds it, in
+# 128 random tokens and answers of 64. Both heads are of 8 bits or less. vernierd's prompts are cut so that a step takes at most
+# --inter-token seconds (0.035; its default is 0.1): llama-server lets first tokens wait instead. llama-server is built as compare_llama_cpp.sh builds it, in
 # --work. Prints the table of medians; --readme puts it between that file's markers.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-threads=2 rounds=3 seconds=25 clients=16 work=${TMPDIR:-/tmp}/vernier_llama_cpp readme=
+threads=2 rounds=3 seconds=25 clients=16 inter_token=0.035 work=${TMPDIR:-/tmp}/vernier_llama_cpp readme=
 while [ $# -gt 0 ]; do
   case $1 in
     --threads) threads=$2; shift 2 ;;
     --rounds) rounds=$2; shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
     --clients) clients=$2; shift 2 ;;
+    --inter-token) inter_token=$2; shift 2 ;;
     --work) work=$2; shift 2 ;;
     --readme) readme=$2; shift 2 ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
   esac
 done
 bin=${VERNIER_BIN:-build/release/bin}
@@ -45,8 +47,9 @@ EOF
 }
 ours() { # ROUND FORMAT
   local log=$work/vernierd.log config=$work/vernierd.yaml began
-  printf '%s\n' "model: {path: '$model'}" "threads: $threads" "engine: {max_sequences: $clients}" \
+  printf '%s\n' "model: {path: '$model'}" "threads: $threads" "engine: {max_sequences: $clients, inter_token_seconds: $inter_token}" \
     "variants: [{name: $2, lm_head: int8}]" >"$config"
+  : >"$log"  # or the first look finds none
   began=$EPOCHREALTIME
   "$bin/vernierd" --config "$config" --listen 127.0.0.1:0 --http 127.0.0.1:0 >"$log" 2>&1 &
   server=$!
@@ -73,4 +76,4 @@ for round in $(seq "$rounds"); do
   ours "$round" int8; theirs "$round" Q8_0
   ours "$round" nf4; theirs "$round" Q4_0
 done
-python3 tests/tools/server_rival_table.py "$csv" "$threads" "$clients" ${readme:+"$readme"}
+python3 tests/tools/server_rival_table.py "$csv" "$threads" "$clients" "$inter_token" ${readme:+"$readme"}

@@ -360,13 +360,19 @@ TEST(CreateEngineTest, OptionsThatCannotHoldAreRefusedByName) {
   }
 }
 
-// A sequence without a logit row has its blocks and waits, however much room the step has.
-TEST(CreateEngineTest, EverySequenceThatMayRunMayDrawInTheSameStep) {
+// As much of a model as LimitsFor looks at.
+Model OneLayer(size_t variants) {
   Model model;
   model.config.num_layers = 1;
   model.config.context = 64;
   model.config.attention = {.num_heads = 1, .num_kv_heads = 1, .head_dim = 8};
-  model.variants.resize(1);
+  model.variants.resize(variants);
+  return model;
+}
+
+// A sequence without a logit row has its blocks and waits, however much room the step has.
+TEST(CreateEngineTest, EverySequenceThatMayRunMayDrawInTheSameStep) {
+  const Model model = OneLayer(1);
   const auto rows = [&](const EngineOptions& options) {
     const auto limits = LimitsFor(options, model);
     return limits.ok() ? limits->max_logit_rows : -1;
@@ -378,11 +384,7 @@ TEST(CreateEngineTest, EverySequenceThatMayRunMayDrawInTheSameStep) {
 
 // A block of 32 tokens takes 1,024 bytes in fp16, and 768 in int8 with its scales.
 TEST(CreateEngineTest, ThePoolIsCountedByTheWidestCache) {
-  Model model;
-  model.config.num_layers = 1;
-  model.config.context = 64;
-  model.config.attention = {.num_heads = 1, .num_kv_heads = 1, .head_dim = 8};
-  model.variants.resize(2);
+  Model model = OneLayer(2);
   const auto blocks = [&](KvType first, KvType second) {
     model.variants[0].kv = first;
     model.variants[1].kv = second;

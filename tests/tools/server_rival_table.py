@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The table of tests/bench/compare_llama_server.sh: medians over its rounds.
 
-Usage: server_rival_table.py SERVER_RIVALS.csv THREADS CLIENTS [README.md]
+Usage: server_rival_table.py SERVER_RIVALS.csv THREADS CLIENTS INTER_TOKEN_SECONDS [README.md]
 
 Prints it, and puts it between <!-- server_rivals:begin --> and <!-- server_rivals:end --> of the README where one is given. Exit 1 when
 rows or markers are missing.
@@ -20,14 +20,15 @@ COLUMNS = [("output_tokens_per_second", "tokens/s", 1, 0), ("first_token_p99_sec
            ("resident_bytes", "resident, MiB", 1 / 2**20, 0)]
 
 
-def render(rows, threads, clients):
+def render(rows, threads, clients, inter_token):
     values = {}
     for row in rows:
         values.setdefault((row["type"], row["figure"]), []).append(float(row["value"]))
     failed = sum(sum(found) for (_, figure), found in values.items() if figure == "failed")
     rounds = max(int(row["round"]) for row in rows)
     out = [f"SmolLM2-135M on {processor()}, {datetime.date.today()}, {threads} threads, {clients} streaming clients on the same cores, "
-           f"prompts of 128 random tokens, answers of 64: Vernier / llama-server, medians of {rounds} alternated rounds, "
+           f"prompts of 128 random tokens, answers of 64, steps of Vernier at most {inter_token} s "
+           f"(`inter_token_seconds`): Vernier / llama-server, medians of {rounds} alternated rounds, "
            f"{failed:.0f} calls failed; written by `tests/bench/compare_llama_server.sh`.", ""]
     out += ["| Vernier | llama-server | " + " | ".join(column[1] for column in COLUMNS) + " |", "|---|---|" + "---:|" * len(COLUMNS)]
     for ours, theirs in PAIRS:
@@ -40,7 +41,7 @@ def render(rows, threads, clients):
 
 
 def main():
-    publish(sys.argv[1], lambda rows: render(rows, sys.argv[2], sys.argv[3]), "server_rivals", *sys.argv[4:5])
+    publish(sys.argv[1], lambda rows: render(rows, *sys.argv[2:5]), "server_rivals", *sys.argv[5:6])
 
 
 if __name__ == "__main__":
