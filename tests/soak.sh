@@ -43,7 +43,7 @@ start_daemon() { # SmolLM2 in three formats
 start_under_load() { # MODEL [YAML LINE...]: few compute threads and short queues, so that refusals come soon
   config=$(mktemp)
   local model=$1; shift
-  printf '%s\n' "model: $model" "threads: $threads" "behind_proxy: true" \
+  printf '%s\n' "model: $model" "backend: cpu" "threads: $threads" "behind_proxy: true" \
     "variants: [{name: fp16, formats: [['*', fp16]]}, {name: nf4, formats: [['*', nf4]]}]" "$@" >"$config"
   launch --config "$config" --listen 127.0.0.1:0 --http 127.0.0.1:0
 }
