@@ -2,7 +2,8 @@
 """Writes what the load tests of tests/soak.sh measured into loadtest/README.md, between its markers, and plots beside it.
 
 Usage: load_table.py [--reports FOLDER] [--section MARKER] [NOTE]. Reads *.json and *.html of build/soak, as `vernier-loadtest` wrote them; NOTE says
-what else ran on the machine. A run that is not there leaves no table. A plot is one of the page, as a file of its own.
+what else ran on the machine. A run that is not there leaves no table. A plot is one of the page, as a file of its own. The section `rates` is of
+whatever sweeps FOLDER has: a row for each rate, and for each variant of it.
 """
 import argparse
 import html
@@ -133,6 +134,29 @@ def lines():
     return out
 
 
+def rates():
+    reports = [json.loads(path.read_text()) for path in sorted(REPORTS.glob("*.json"))]
+    if not reports:
+        sys.exit(f"load_table.py: no report in {REPORTS}")
+    some, rows = reports[0], []
+    for report in reports:
+        names = re.search("variants ([^,]*)", report["workload"])
+        mix = names.group(1).replace("=1", "").replace(" ", ", ") if names else ""
+        for run in report["runs"]:
+            parts = run.get("variants", {})
+            for name, f in [(mix, run["figures"]), *(parts.items() if len(parts) > 1 else [])]:
+                rows.append([
+                    run["label"].removeprefix("rate ") if name == mix else "", name, f"{f['offered_per_second']:.1f}",
+                    f"{100 * f['attained_share']:.1f} %", f"{f['output_tokens_per_second']:.0f}",
+                    f"{1e3 * f['first_token_p50_seconds']:.0f}", f"{1e3 * f['first_token_p99_seconds']:.0f}",
+                    f"{1e3 * f['per_token_p50_seconds']:.1f}", f"{1e3 * f['per_token_p99_seconds']:.1f}"])
+    slo = some["slo"]
+    return some, [f"{some['server']}, {re.sub(', variants [^,]*', '', some['workload'].split(';')[0])}; SLO {slo['first_token_seconds']:g} s "
+                  f"to the first token and {slo['per_token_seconds']:g} s a token:", ""] + table(
+        ["requests/s asked for", "variants", "sent/s", "within the SLO", "tokens/s", "TTFT p50, ms", "p99, ms", "TPOT p50, ms", "p99, ms"],
+        rows)
+
+
 def main():
     global REPORTS
     parser = argparse.ArgumentParser()
@@ -141,6 +165,11 @@ def main():
     parser.add_argument("note", nargs="?", default="")
     arguments = parser.parse_args()
     REPORTS, note = arguments.reports, arguments.note
+    if arguments.section == "rates":
+        some, out = rates()
+        head = [f"{some['processor']}, {some['date']}; written by `tests/tools/load_table.py --section rates`.{' ' + note if note else ''}", ""]
+        write_between(README, "rates", "\n".join(head + out).rstrip() + "\n")
+        return
     some = next((r for r in map(read, ["capacity", "cancels", "flood"]) if r), None)
     if some is None:
         sys.exit("load_table.py: no report in build/soak; run tests/soak.sh overload cancels flood retries prefix")
