@@ -34,6 +34,7 @@ struct Options {
   std::string model;
   BackendOptions backend;
   std::vector<std::string> formats{"fp16", "int8", "nf4"};
+  std::string lm_head;  // its format; empty: the variant's
   std::vector<int> batches{1, 8, 32, 128, 256};
   int context = 1024;
   int steps = 32;
@@ -54,8 +55,15 @@ struct Running {
 
 absl::StatusOr<Running> Start(const Options& options, const BackendOptions& backend_options,
                               const std::string& format, const SequenceDriver::Limits& limits) {
-  const absl::StatusOr<VariantSpec> variant = ParseVariant(format);
+  absl::StatusOr<VariantSpec> variant = ParseVariant(format);
   if (!variant.ok()) return variant.status();
+  if (!options.lm_head.empty()) {
+    const absl::StatusOr<FormatId> head = ParseFormat(options.lm_head);
+    if (!head.ok()) return head.status();
+    // Of the rules that fit a tensor the first decides.
+    variant->formats.insert(variant->formats.begin(), {"lm_head", *head});
+    absl::StrAppend(&variant->name, " (", options.lm_head, " lm_head)");
+  }
   Running running;
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
   if (!backend.ok()) return backend.status();
@@ -353,6 +361,7 @@ int main(int argc, char** argv) {
   app.add_option("--formats", options.formats,
                  "Formats, one after the other; FORMAT+kv8: int8 KV, FORMAT+a8: int8 activations")
       ->delimiter(',');
+  app.add_option("--lm-head", options.lm_head, "Its format in all of them; else that of each");
   app.add_option("--batches", options.batches, "Sequences decoded together")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024));

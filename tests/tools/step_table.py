@@ -25,7 +25,8 @@ def read(paths):
                 (dates if kind == "date" else backends).append(value)
         elif line.startswith(("decode,", "prefill,", "ttft,")):
             kind, weights, batch, tokens, speed, spread, milliseconds, _, percent = line.split(",")
-            column = {"decode": f"decode, batch {batch}", "prefill": f"prefill {batch} x {tokens}",
+            at = "" if tokens == "1024" else f", context {tokens}"
+            column = {"decode": f"decode, batch {batch}{at}", "prefill": f"prefill {batch} x {tokens}",
                       "ttft": f"first token of a prompt of {tokens}"}[kind]
             what = f"{float(milliseconds):.1f} ms" if kind == "ttft" else f"{float(speed):.0f}"
             cell = f"{what} (±{float(spread):.0f} %" + (f", {float(percent):.0f} %)" if percent else ")")
@@ -63,7 +64,7 @@ def keep_cells(section, tables):
 
 def render(tables, backends, dates, others):
     paragraphs = []
-    caption = f"{', '.join(backends)}; {', '.join(dates)}; contexts of 1,024 tokens, greedy; caches of 16 bits, `+kv8`: int8."
+    caption = f"{', '.join(backends)}; {', '.join(dates)}; contexts of 1,024 tokens where nothing else is said, greedy; caches of 16 bits, `+kv8`: int8."
     for model, formats in tables.items():
         columns = list(dict.fromkeys(column for cells in formats.values() for column in cells))
         lines = [f"| {model} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
