@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/random_folder.h"
 #include "engine/clock.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mutex.h"
@@ -162,6 +163,21 @@ int Serve(const ServerConfig& config, Signals* signals) {
   return (*daemon)->exit_code();
 }
 
+int SaveRandomWeights(const CommandLine& command, const Signals& signals) {
+  RandomFolderOptions options;
+  options.stopping = [&signals] { return signals.count() > 0; };
+  const auto saved = WriteRandomFolder(command.random_weights, command.save_folder, options);
+  if (saved.ok()) {
+    Announce(absl::StrCat("saved ", command.random_weights, ", ", saved->bytes, " bytes in ",
+                          saved->files, saved->files == 1 ? " file" : " files", ", to ",
+                          command.save_folder));
+    return kExitOk;
+  }
+  const bool usage =
+      absl::IsInvalidArgument(saved.status()) || absl::IsAlreadyExists(saved.status());
+  return Fail(usage ? kExitUsage : kExitResource, saved.status().message());
+}
+
 int Main(int argc, char** argv) {
   HoldStandardDescriptors();
   Signals signals;
@@ -177,6 +193,7 @@ int Main(int argc, char** argv) {
     const absl::Status ready = AskReadiness(command.healthcheck, kHealthcheckTimeout);
     return ready.ok() ? kExitOk : Fail(kExitUnhealthy, ready.message());
   }
+  if (!command.save_folder.empty()) return SaveRandomWeights(command, signals);
   if (!command.parsed.errors.empty()) {
     std::fputs(FormatErrors(command.config_file, command.parsed.errors).c_str(), stderr);
     return kExitUsage;

@@ -334,6 +334,15 @@ TEST(ConfigTest, BadFlagsAreUsageErrors) {
   EXPECT_EQ(RunWith({"--model", "m", "--variants", "fp16,fp16"}).parsed.errors.size(), 1u);
 }
 
+TEST(ConfigTest, SavingIsOfRandomWeightsAlone) {
+  const CommandLine command = RunWith({"--random-weights", "smollm2-135m", "--save", "dir"});
+  EXPECT_EQ(command.exit_code, -1) << command.message;
+  EXPECT_EQ(command.save_folder, "dir");
+  EXPECT_EQ(command.random_weights, "smollm2-135m");
+  EXPECT_EQ(RunWith({"--model", "m", "--save", "dir"}).exit_code, 64);
+  EXPECT_EQ(RunWith({"--save", "dir"}).exit_code, 64);
+}
+
 TEST(ConfigTest, TheExampleIsGoodAndFlagsOverrideIt) {
   const std::string path = testing::TestDataPath("../../deploy/vernierd.example.yaml");
   const CommandLine command =

@@ -62,6 +62,17 @@ TEST(EndOfDaemonTest, F68TermWhileLoadingEndsWithZeroAndWithoutReady) {
   EXPECT_THAT(rest, Not(HasSubstr("ready grpc=")));
 }
 
+TEST(EndOfDaemonTest, SavingOverAFolderOrAnUnknownModelIsExit64) {
+  const std::string folder = testing::TestDataPath("stories260K/hf");
+  testing::ChildProcess over(
+      testing::Command({"--random-weights", "smollm2-135m", "--save", folder}));
+  EXPECT_EQ(over.Wait(), 64);
+  EXPECT_THAT(over.errors(), HasSubstr("not overwritten"));
+  testing::ChildProcess unknown(
+      testing::Command({"--random-weights", "llama-9", "--save", folder + "-new"}));
+  EXPECT_EQ(unknown.Wait(), 64);
+}
+
 TEST(EndOfDaemonTest, F69KilledUnderLoadItsClientsAreToldUnavailableAndTheNextOneServes) {
   const std::string model = testing::TestDataPath("stories260K/hf");
   testing::ChildProcess daemon(testing::Serving(model));
