@@ -136,6 +136,7 @@ int Serve(const ServerConfig& config, Signals* signals) {
   options.isa = config.isa;
   options.threads = config.threads;
   options.cuda_module = config.cuda_module;
+  options.deterministic = config.deterministic;
   auto backend = MakeBackend(options);
   if (!backend.ok()) return Fail(kExitUsage, backend.status().message());
   Log(LogLevel::kInfo, absl::StrCat("loading ", config.model_path, " on ", (*backend)->Describe()));

@@ -42,7 +42,8 @@ class Stream {
 // in a step that has no status to return is kept for Synchronize.
 class CudaBackend final : public Backend {
  public:
-  static absl::StatusOr<std::unique_ptr<Backend>> Create();
+  explicit CudaBackend(const CudaOptions& options) : options_(options) {}
+  static absl::StatusOr<std::unique_ptr<Backend>> Create(const CudaOptions& options);
 
   std::string Describe() const override { return description_; }
   int Threads() const override { return 1; }
@@ -87,6 +88,7 @@ class CudaBackend final : public Backend {
   void CheckBatch(const Batch& batch) const;
   absl::Status CopyOut(const Matrix& from, int64_t values, std::span<float> out) const;
 
+  const CudaOptions options_;
   Stream stream_;
   std::string description_;
   std::unique_ptr<WeightStore> store_;
@@ -102,7 +104,7 @@ class CudaBackend final : public Backend {
   int64_t num_rows_ = 0, num_logits_[kLogitBuffers] = {};
 };
 
-absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create() {
+absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create(const CudaOptions& options) {
   int count = 0;
   if (cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
     return absl::FailedPreconditionError(
@@ -118,26 +120,26 @@ absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create() {
         absl::StrCat(properties.name, " has compute capability ", properties.major, ".",
                      properties.minor, ", this module is made for ", kLeastMajor, ".0"));
   }
-  auto backend = std::make_unique<CudaBackend>();
+  auto backend = std::make_unique<CudaBackend>(options);
   if (absl::Status status = backend->stream_.Create(); !status.ok()) return status;
   const cudaStream_t stream = backend->stream_.get();
   backend->store_ = std::make_unique<WeightStore>(stream);
-  absl::StatusOr<std::unique_ptr<Multiplier>> multiplier = Multiplier::Create(stream);
+  absl::StatusOr<std::unique_ptr<Multiplier>> multiplier = Multiplier::Create(stream, options);
   if (!multiplier.ok()) return multiplier.status();
   backend->multiplier_ = *std::move(multiplier);
-  backend->description_ =
-      absl::StrCat("cuda ", properties.name, ", ", properties.multiProcessorCount,
-                   " multiprocessors, ", properties.totalGlobalMem >> 30, " GiB");
+  backend->description_ = absl::StrCat(
+      "cuda ", properties.name, ", ", properties.multiProcessorCount, " multiprocessors, ",
+      properties.totalGlobalMem >> 30, " GiB", options.deterministic ? ", deterministic" : "");
   return backend;
 }
 
 absl::Status CudaBackend::CreateWorkspace(const WorkspacePlan& plan) {
   if (workspace_.has_value()) return absl::FailedPreconditionError("there is a workspace already");
   store_->ReleaseScratch();
-  absl::StatusOr<Workspace> workspace = Workspace::Create(plan);
+  absl::StatusOr<Workspace> workspace = Workspace::Create(plan, multiplier_->row_room());
   if (!workspace.ok()) return workspace.status();
   workspace_.emplace(*std::move(workspace));
-  runner_.emplace(&*workspace_, multiplier_.get(), stream_.get());
+  runner_.emplace(&*workspace_, multiplier_.get(), options_, stream_.get());
   logits_.emplace(&*workspace_, stream_.get());
   graphs_.emplace(stream_.get());
   return absl::OkStatus();
@@ -183,7 +185,7 @@ absl::Status CudaBackend::Queue() {
   const int rows = batch_->num_rows;
   const auto logit_rows = static_cast<int>(batch_->logit_rows.size());
   num_rows_ = rows;
-  BatchPlan layout;
+  BatchPlan layout{.cuts = TakesCuts(options_)};
   for (const Call& call : calls_) {
     const auto* head = std::get_if<LmHeadArgs>(&call);
     if (head != nullptr) num_logits_[head->buffer] = logit_rows;
@@ -275,6 +277,8 @@ absl::Status CudaBackend::CopyActivation(vernier::Activation which, std::span<fl
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend() { return CudaBackend::Create(); }
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(const CudaOptions& options) {
+  return CudaBackend::Create(options);
+}
 
 }  // namespace vernier::cuda

@@ -50,11 +50,6 @@ Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf
 // to 3 us less (Llama-3.1-8B's shapes, H200).
 constexpr int kMostNormedRows = 4;
 
-// Whether a product leaves its sums where they belong.
-bool IsFew(const Linear& linear, const DeviceWeight& weight, int rows) {
-  return linear.bias == nullptr && !TakesInt8(linear, weight) && Multiplier::TakesFew(weight, rows);
-}
-
 // Column `column` of the rows of a matrix.
 Matrix Columns(const Matrix& matrix, int64_t column) {
   return {static_cast<uint8_t*>(matrix.data) + column * ScalarSize(matrix.type), matrix.type,
@@ -62,6 +57,10 @@ Matrix Columns(const Matrix& matrix, int64_t column) {
 }
 
 }  // namespace
+
+bool LayerRunner::IsFew(const Linear& linear, const DeviceWeight& weight, int rows) const {
+  return linear.bias == nullptr && !TakesInt8(linear, weight) && multiplier_.TakesFew(weight, rows);
+}
 
 void LayerRunner::Check(cudaError_t error, const char* what) {
   if (status_.ok() && error != cudaSuccess) status_ = StatusOf(error, what);
@@ -158,7 +157,7 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
     if (TakesInt8(*linears[0], *joined)) {
       const Int8Rows x = NormalizeToInt8(norm);
       Check(multiplier_.MultiplyInt8(*joined, x, all, batch_.rows), "a joined int8 product");
-    } else if (Multiplier::TakesFew(*joined, batch_.rows)) {
+    } else if (multiplier_.TakesFew(*joined, batch_.rows)) {
       MultiplyNormed(norm, *joined, {.y = all.data}, "a joined product");
     } else {
       const Matrix x = Normalize(norm, type);
@@ -187,7 +186,7 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
       Check(multiplier_.Multiply(weights[i], *x, y[i], batch_.rows), "a product");
     }
     // As wide as fp32, padding of rows included: Workspace::y has room for that.
-    const int64_t rows = (batch_.rows + kRowPadding - 1) / kRowPadding * int64_t{kRowPadding};
+    const int64_t room = multiplier_.row_room(), rows = (batch_.rows + room - 1) / room * room;
     offset += rows * weights[i].rows * static_cast<int64_t>(sizeof(float));
   }
 }
@@ -224,7 +223,8 @@ void LayerRunner::Do(const AttentionInArgs& args) {
                     .k_norm = NormOf(args.k_norm),
                     .query = workspace_.query.as<float>(),
                     .cache = CacheOf(args.layer, args.shape, args.kv_type)};
-  if (batch_.tiles > 0 && TakesWarpgroups(p.shape, p.cache.code)) {
+  p.by_one_kernel = TakesCuts(options_);
+  if (!TakesCuts(options_) && batch_.tiles > 0 && TakesWarpgroups(p.shape, p.cache.code)) {
     p.rounded_query = RoundedQuery(p.cache.code);
     const bool attended = next_ != nullptr && std::holds_alternative<AttentionArgs>(*next_);
     if (attended && batch_.decode_rows == 0) p.query = nullptr;
@@ -259,6 +259,10 @@ void LayerRunner::Do(const AttentionArgs& args) {
   if (!HasTensorKernels(p.shape, p.cache.code)) {
     const PlainRows rows{split.rows, batch_.decode_rows, batch_.tiles, batch_.tile_rows};
     Check(LaunchAttentionPlain(p, rows, stream_), "attention");
+    return;
+  }
+  if (TakesCuts(options_)) {
+    Check(LaunchCuts(p, {batch_.tiles, batch_.tile_rows}, batch_.cuts, stream_), "attention");
     return;
   }
   if (batch_.decode_rows > 0) {

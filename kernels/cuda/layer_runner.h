@@ -5,7 +5,8 @@
 // product behind makes the norm; gate and up are multiplied with each other in theirs, and of
 // decode attention makes the heads. MlpIn makes int8 at once where MlpOut follows and wants it; `h`
 // is then not written. q, k and v, and gate and up, are one product where their weights lie next to
-// each other. Device thread alone; everything is queued on one stream.
+// each other. Nothing of this where results are to be deterministic, but one product of neighbours.
+// Device thread alone; everything is queued on one stream.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -36,8 +37,9 @@ using Call = std::variant<EmbedArgs, AttentionInArgs, AttentionArgs, AttentionOu
 class LayerRunner {
  public:
   // All must outlive the runner.
-  LayerRunner(Workspace* workspace, Multiplier* multiplier, cudaStream_t stream)
-      : workspace_(*workspace), multiplier_(*multiplier), stream_(stream) {}
+  LayerRunner(Workspace* workspace, Multiplier* multiplier, const CudaOptions& options,
+              cudaStream_t stream)
+      : workspace_(*workspace), multiplier_(*multiplier), options_(options), stream_(stream) {}
 
   // Queues the calls on a batch. The first launch that fails ends it.
   absl::Status Run(std::span<const Call> calls, const DeviceBatch& batch);
@@ -55,6 +57,8 @@ class LayerRunner {
   void Do(const MlpOutCall& call);
   void Do(const LmHeadArgs& args);
 
+  // Whether a product leaves its sums where they belong.
+  bool IsFew(const Linear& linear, const DeviceWeight& weight, int rows) const;
   // Notes the first error.
   void Check(cudaError_t error, const char* what);
   Matrix InX(Scalar type, int64_t width) const { return {workspace_.x.as<void>(), type, width}; }
@@ -86,6 +90,7 @@ class LayerRunner {
 
   Workspace& workspace_;
   Multiplier& multiplier_;
+  const CudaOptions options_;
   const cudaStream_t stream_;
   absl::Status status_;
   DeviceBatch batch_;
