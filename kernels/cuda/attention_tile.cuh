@@ -12,11 +12,6 @@ namespace vernier::cuda {
 
 inline constexpr int kRowsPerWarp = 16;
 
-__device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;"); }
-template <int kPending>
-__device__ inline void AwaitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 __device__ inline void CopyAsync4(uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from),
                "r"(valid ? 4 : 0));

@@ -18,7 +18,11 @@
 namespace vernier::cuda {
 namespace {
 
-constexpr int kLeastMajor = 9;  // the GEMM kernels are made for Hopper alone
+constexpr int kLeastMajor = 8;
+
+// What the kernels made of Hopper's instructions (sm_90a) run on; all others take the portable
+// ones.
+bool HasHopper(const cudaDeviceProp& device) { return device.major == 9 && device.minor == 0; }
 
 // A stream that frees itself.
 class Stream {
@@ -56,7 +60,7 @@ class CudaBackend final : public Backend {
     return store_->CreateVector(values);
   }
   bool HasActivations(Activations activations, FormatId format) const override {
-    return activations == Activations::kFull || format == FormatId::kInt8;
+    return activations == Activations::kFull || (format == FormatId::kInt8 && !options_.portable);
   }
   bool HasKvType(KvType) const override { return true; }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
@@ -104,7 +108,7 @@ class CudaBackend final : public Backend {
   int64_t num_rows_ = 0, num_logits_[kLogitBuffers] = {};
 };
 
-absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create(const CudaOptions& options) {
+absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create(const CudaOptions& asked) {
   int count = 0;
   if (cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
     return absl::FailedPreconditionError(
@@ -115,11 +119,13 @@ absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create(const CudaOptions& 
   if (cudaError_t error = cudaGetDeviceProperties(&properties, 0); error != cudaSuccess) {
     return StatusOf(error, "asking for the device");
   }
-  if (properties.major != kLeastMajor) {
+  if (properties.major < kLeastMajor) {
     return absl::FailedPreconditionError(
         absl::StrCat(properties.name, " has compute capability ", properties.major, ".",
-                     properties.minor, ", this module is made for ", kLeastMajor, ".0"));
+                     properties.minor, ", this module is made for ", kLeastMajor, ".0 and later"));
   }
+  CudaOptions options = asked;
+  options.portable = asked.portable || !HasHopper(properties);
   auto backend = std::make_unique<CudaBackend>(options);
   if (absl::Status status = backend->stream_.Create(); !status.ok()) return status;
   const cudaStream_t stream = backend->stream_.get();
@@ -129,7 +135,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create(const CudaOptions& 
   backend->multiplier_ = *std::move(multiplier);
   backend->description_ = absl::StrCat(
       "cuda ", properties.name, ", ", properties.multiProcessorCount, " multiprocessors, ",
-      properties.totalGlobalMem >> 30, " GiB", options.deterministic ? ", deterministic" : "");
+      properties.totalGlobalMem >> 30, " GiB", options.portable ? ", portable kernels" : "",
+      options.deterministic ? ", deterministic" : "");
   return backend;
 }
 

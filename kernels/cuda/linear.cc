@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/gemm_portable.h"
 #include "kernels/cuda/gemm_rows16.h"
 #include "kernels/cuda/gemm_wide_plan.h"
 #include "kernels/cuda/linear_plain.h"
@@ -123,7 +124,7 @@ cudaError_t Multiplier::MultiplyInt8(const DeviceWeight& weight, const Int8Rows&
 }
 
 bool Multiplier::TakesFew(const DeviceWeight& weight, int rows) const {
-  if (options_.deterministic) return false;
+  if (options_.deterministic || options_.portable) return false;
   return PlanFew(weight, rows).kernel == GemmKernel::kRows16;
 }
 
@@ -150,6 +151,11 @@ cudaError_t Multiplier::MultiplyOurs(const DeviceWeight& weight, Activation acti
 
 cudaError_t Multiplier::MultiplyRecords(const DeviceWeight& weight, const Matrix& x,
                                         const Matrix& y, int rows) {
+  if (options_.portable) {
+    return LaunchPortable(
+        ProblemOf(weight, Activation::kF16, rows),
+        {.x = x.data, .weight = weight.codes, .row_scales = weight.scales, .y = y.data}, stream_);
+  }
   if (!options_.deterministic) {
     return MultiplyOurs(weight, Activation::kF16, {.x = x.data, .y = y.data}, rows);
   }

@@ -3,7 +3,8 @@
 //
 // Chosen by encoding, shape and rows. Where results are to be deterministic, rows are multiplied in
 // groups by one plan, which encoding and shape choose: a row's bits then depend on nothing else.
-// One thread, one stream.
+// Before Hopper gemm_portable multiplies all records, and cuBLASLt all 16-bit weights. One thread,
+// one stream.
 #pragma once
 
 #include <cublasLt.h>

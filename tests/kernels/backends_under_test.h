@@ -88,6 +88,11 @@ inline std::vector<BackendUnderTest> BackendsUnderTest() {
        {},
        &kFp16Precision,
        &kBf16Precision},
+      {"cuda_portable",
+       {.kind = "cuda", .deterministic = true, .portable_cuda = true},
+       {},
+       &kFp16Precision,
+       &kBf16Precision},
   };
   std::vector<BackendUnderTest> here;
   for (const BackendUnderTest& backend : all) {
