@@ -60,7 +60,10 @@ class CudaBackend final : public Backend {
     return store_->CreateVector(values);
   }
   bool HasActivations(Activations activations, FormatId format) const override {
-    return activations == Activations::kFull || (format == FormatId::kInt8 && !options_.portable);
+    if (activations == Activations::kFull) return true;
+    // With LLM.int8 a row depends on its neighbours by definition.
+    if (activations == Activations::kLlmInt8 && options_.deterministic) return false;
+    return format == FormatId::kInt8 && !options_.portable;
   }
   bool HasKvType(KvType) const override { return true; }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;

@@ -40,7 +40,7 @@ Gating GatingOf(ActivationKind kind) {
 }
 
 bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
-  return linear.activations == Activations::kInt8 && Multiplier::TakesInt8(weight);
+  return linear.activations != Activations::kFull && Multiplier::TakesInt8(weight);
 }
 
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
@@ -103,10 +103,30 @@ Matrix LayerRunner::Normalize(const Norm& norm, Scalar type) {
   return x;
 }
 
-Int8Rows LayerRunner::NormalizeToInt8(const Norm& norm) {
+Int8Rows LayerRunner::NormalizeToInt8(const Norm& norm, const Linear& linear) {
+  if (linear.activations == Activations::kLlmInt8) {
+    return SplitOutliers(Normalize(norm, Scalar::kF16), batch_.rows, batch_.arrays.slots);
+  }
   const Int8Rows x = Int8InX();
   AddNorm(norm, {}, x);
   return x;
+}
+
+Int8Rows LayerRunner::SplitOutliers(const Matrix& x, int rows, const int32_t* slots) {
+  const auto padding = static_cast<int32_t>(workspace_.plan.kv_blocks * kBlockTokens);
+  outlier_rows_ = {x, x.stride, rows, slots, padding};
+  // `x` may be InX, which it fills half of at most.
+  const Int8Rows int8{workspace_.x.as<int8_t>() + workspace_.x.bytes() / 2,
+                      workspace_.x_scales.as<float>()};
+  Check(LaunchSplitOutliers(outlier_rows_, workspace_.OutliersOf(), int8, stream_), "outliers");
+  return int8;
+}
+
+void LayerRunner::MultiplyInt8(const Linear& linear, const DeviceWeight& weight, const Int8Rows& x,
+                               const Matrix& y, int rows) {
+  Check(multiplier_.MultiplyInt8(weight, x, y, rows), "an int8 product");
+  if (linear.activations != Activations::kLlmInt8) return;
+  Check(LaunchAddOutliers(weight, outlier_rows_, workspace_.OutliersOf(), y, stream_), "outliers");
 }
 
 void LayerRunner::AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8) {
@@ -155,8 +175,7 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
     const Scalar type = Multiplier::InputOf(*joined);
     const Matrix all{results, Multiplier::OutputOf(*joined, type), joined->rows};
     if (TakesInt8(*linears[0], *joined)) {
-      const Int8Rows x = NormalizeToInt8(norm);
-      Check(multiplier_.MultiplyInt8(*joined, x, all, batch_.rows), "a joined int8 product");
+      MultiplyInt8(*linears[0], *joined, NormalizeToInt8(norm, *linears[0]), all, batch_.rows);
     } else if (multiplier_.TakesFew(*joined, batch_.rows)) {
       MultiplyNormed(norm, *joined, {.y = all.data}, "a joined product");
     } else {
@@ -177,9 +196,9 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
     const Scalar type = Multiplier::InputOf(weights[i]);
     y[i] = {results + offset, Multiplier::OutputOf(weights[i], type), weights[i].rows};
     if (TakesInt8(*linears[i], weights[i])) {
-      if (!int8_x.has_value()) int8_x = NormalizeToInt8(norm);
+      if (!int8_x.has_value()) int8_x = NormalizeToInt8(norm, *linears[i]);
       x.reset();
-      Check(multiplier_.MultiplyInt8(weights[i], *int8_x, y[i], batch_.rows), "an int8 product");
+      MultiplyInt8(*linears[i], weights[i], *int8_x, y[i], batch_.rows);
     } else {
       if (!x.has_value() || x->type != type) x = Normalize(norm, type);
       int8_x.reset();
@@ -271,23 +290,29 @@ void LayerRunner::Do(const AttentionArgs& args) {
   if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
 }
 
+Matrix LayerRunner::Converted(const Matrix& input, Scalar type) {
+  if (input.type == type) return input;
+  const Matrix x = InX(type, input.stride);
+  Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
+  return x;
+}
+
 void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
   AddNow();
   const DeviceWeight& weight = DeviceWeightOf(*args.linear.weight);
   VERNIER_CHECK(weight.cols == input.stride && weight.rows == workspace_.plan.hidden);
   const Scalar type = Multiplier::InputOf(weight);
   const Matrix y{workspace_.y.as<void>(), Multiplier::OutputOf(weight, type), weight.rows};
-  if (TakesInt8(args.linear, weight)) {
+  if (args.linear.activations == Activations::kLlmInt8 && TakesInt8(args.linear, weight)) {
+    const Int8Rows x = SplitOutliers(Converted(input, type), batch_.rows, batch_.arrays.slots);
+    MultiplyInt8(args.linear, weight, x, y, batch_.rows);
+  } else if (TakesInt8(args.linear, weight)) {
     if (input.data != nullptr) {
       Check(LaunchRoundToInt8(input, Int8InX(), input.stride, batch_.rows, stream_), "rounding");
     }
-    Check(multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.rows), "an int8 product");
+    MultiplyInt8(args.linear, weight, Int8InX(), y, batch_.rows);
   } else {
-    Matrix x = input;
-    if (x.type != type) {
-      x = InX(type, input.stride);
-      Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
-    }
+    const Matrix x = Converted(input, type);
     const DeviceNorm post_norm = NormOf(args.post_norm);
     if (batch_.rows <= kMostNormedRows && post_norm.weight == nullptr &&
         IsFew(args.linear, weight, batch_.rows)) {
@@ -363,7 +388,8 @@ bool LayerRunner::GateFew(const MlpInArgs& args) {
 
 bool LayerRunner::HiddenGoesToInt8() const {
   const auto* out = next_ == nullptr ? nullptr : std::get_if<MlpOutCall>(next_);
-  return out != nullptr && TakesInt8(out->args.linear, DeviceWeightOf(*out->args.linear.weight));
+  return out != nullptr && out->args.linear.activations == Activations::kInt8 &&
+         TakesInt8(out->args.linear, DeviceWeightOf(*out->args.linear.weight));
 }
 
 void LayerRunner::Do(const MlpOutCall& call) {
@@ -402,13 +428,18 @@ void LayerRunner::Do(const LmHeadArgs& args) {
     return;
   }
   const bool int8 = TakesInt8(args.linear, weight);
-  const Matrix x = int8 ? Matrix() : InX(Multiplier::InputOf(weight), hidden);
-  NormalizeChosen(args.norm, x, int8 ? Int8InX() : Int8Rows());
+  const bool outliers = int8 && args.linear.activations == Activations::kLlmInt8;
+  const bool rounds = int8 && !outliers;
+  const Matrix x = rounds ? Matrix() : InX(Multiplier::InputOf(weight), hidden);
+  NormalizeChosen(args.norm, x, rounds ? Int8InX() : Int8Rows());
   Matrix y{logits, Multiplier::OutputOf(weight, Scalar::kF32), vocab};
   if (y.type != Scalar::kF32) y.data = workspace_.y.as<void>();
-  Check(int8 ? multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.logit_rows)
-             : multiplier_.Multiply(weight, x, y, batch_.logit_rows),
-        "lm_head");
+  if (int8) {
+    const Int8Rows codes = outliers ? SplitOutliers(x, batch_.logit_rows, nullptr) : Int8InX();
+    MultiplyInt8(args.linear, weight, codes, y, batch_.logit_rows);
+  } else {
+    Check(multiplier_.Multiply(weight, x, y, batch_.logit_rows), "lm_head");
+  }
   if (y.data == logits && bare) return;
   Check(LaunchLogits({.vocab = vocab,
                       .y = y,

@@ -19,6 +19,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/outliers.h"
 #include "kernels/cuda/workspace.h"
 
 namespace vernier::cuda {
@@ -68,7 +69,14 @@ class LayerRunner {
   KvLayer CacheOf(int layer, const AttentionShape& shape, KvType type) const;
   // x = norm(residual) in the type that a weight wants, or as int8, with what waits to be added.
   Matrix Normalize(const Norm& norm, Scalar type);
-  Int8Rows NormalizeToInt8(const Norm& norm);
+  Int8Rows NormalizeToInt8(const Norm& norm, const Linear& linear);
+  // Of LLM.int8: `x` fp16 without its outlier columns, which MultiplyInt8 adds. `slots` null: none
+  // of its rows is padding.
+  Int8Rows SplitOutliers(const Matrix& x, int rows, const int32_t* slots);
+  void MultiplyInt8(const Linear& linear, const DeviceWeight& weight, const Int8Rows& x,
+                    const Matrix& y, int rows);
+  // In InX where it is of another type.
+  Matrix Converted(const Matrix& input, Scalar type);
   void AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8);
   // Has a product make its x from the residual; false where nothing knows its sums of squares, or
   // of a norm that needs more.
@@ -100,6 +108,7 @@ class LayerRunner {
   bool embedded_ = false;       // in this run
   HeadsParameters heads_;       // that attention is to make; q.data null: none
   int squares_parts_ = 0;  // of the residual as it is, in workspace_.squares; 0: nothing knows them
+  OutlierRows outlier_rows_;     // of the last SplitOutliers
   bool hidden_is_int8_ = false;  // in InX, and nowhere else
 
   // What the last AttentionOut or MlpOut made; y.data null: nothing waits.

@@ -162,8 +162,8 @@ uint8_t* Staging::Take(int64_t bytes) {
 int64_t Workspace::bytes() const {
   int64_t total = 0;
   for (const DeviceBuffer* buffer :
-       {&residual, &x, &x_scales, &squares, &y, &query, &attention, &hidden, &logits[0], &logits[1],
-        &adjusted, &partials, &arrivals, &step, &calls, &results}) {
+       {&residual, &x, &x_scales, &outliers, &squares, &y, &query, &attention, &hidden, &logits[0],
+        &logits[1], &adjusted, &partials, &arrivals, &step, &calls, &results}) {
     total += buffer->bytes();
   }
   return total;
@@ -180,7 +180,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
   const int64_t query = w.query_width();
   const int64_t kv = int64_t{shape.num_kv_heads} * shape.head_dim;
   const int64_t outputs = std::max({query + 2 * kv, 2 * plan.intermediate, plan.hidden});
-  const int64_t inputs = std::max({plan.hidden, query, plan.intermediate});
+  const int64_t inputs = w.longest_x();
   const int64_t logit_bytes = logit_rows * plan.vocab * 4;
   const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
   const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
@@ -194,6 +194,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
       {&w.residual, "the residual", rows * plan.hidden * 4},
       {&w.x, "inputs of products", std::max(rows, logit_rows) * inputs * 4},
       {&w.x_scales, "scales of inputs", std::max(rows, logit_rows) * 4},
+      {&w.outliers, "outlier columns", OutlierListBytes(inputs)},
       {&w.squares, "sums of squares", int64_t{kRows16Tokens} * kMostSquares * 4},
       {&w.y, "results of products", std::max(rows * outputs * 4, logit_bytes)},
       {&w.query, "queries", rows * query * 4},
@@ -228,8 +229,9 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
   }
   // No stream waits for the default one.
   cudaError_t error = cudaMemset(w.arrivals.as<void>(), 0, w.arrivals.bytes());
+  if (error == cudaSuccess) error = cudaMemset(w.outliers.as<void>(), 0, w.outliers.bytes());
   if (error == cudaSuccess) error = cudaDeviceSynchronize();
-  if (error != cudaSuccess) return StatusOf(error, "clearing arrivals");
+  if (error != cudaSuccess) return StatusOf(error, "clearing a workspace");
   absl::Status status =
       w.staging.Create(std::min(kStagingBytes, 2 * (StepBytes(plan) + kCallBytes)));
   if (status.ok()) status = w.returned.Create(4 * score_bytes);

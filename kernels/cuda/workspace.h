@@ -7,6 +7,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "kernels/cuda/device_buffer.h"
 #include "kernels/cuda/device_types.h"
 #include "kernels/cuda/module.h"
+#include "kernels/cuda/outliers.h"
 
 namespace vernier::cuda {
 
@@ -68,6 +70,8 @@ struct Workspace {
   int64_t query_width() const {
     return int64_t{plan.attention.num_heads} * plan.attention.head_dim;
   }
+  int64_t longest_x() const { return std::max({plan.hidden, query_width(), plan.intermediate}); }
+  OutlierList OutliersOf() const { return OutlierListAt(outliers.as<void>(), longest_x()); }
   int64_t bytes() const;  // without the cache
 
   WorkspacePlan plan;
@@ -76,6 +80,7 @@ struct Workspace {
   DeviceBuffer residual;   // [rows, hidden] fp32
   DeviceBuffer x;          // [rows, max(hidden, query, intermediate)]: what a product reads
   DeviceBuffer x_scales;   // [rows] fp32, of int8 x
+  DeviceBuffer outliers;   // OutlierListBytes of the longest row of x, zeros
   DeviceBuffer squares;    // [rows][kMostSquares] fp32, of few rows: parts of the residual's
   DeviceBuffer y;          // what it makes: [rows, most outputs], or [logit rows, vocab]
   DeviceBuffer query;      // [rows, heads * head_dim] fp32
