@@ -82,7 +82,7 @@ struct CutRows {
 };
 // Keys are cut at whole multiples of this. Longer cuts leave decode of few rows with few blocks of
 // threads, shorter ones with more to merge.
-inline constexpr int kCutKeys = 512;
+inline constexpr int kCutKeys = 256;
 // Whether cuts are a block of threads each (few rows), or one after the other: the bits are the
 // same.
 struct KeyCuts {

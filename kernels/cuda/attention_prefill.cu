@@ -31,7 +31,7 @@ struct Found {
 // By what the values of `found` and of a further cut are to be multiplied; adds its sum.
 __device__ float2 Merge(Found& found, float largest, float sum) {
   const float most = fmaxf(found.largest, largest);
-  const float2 weights = {exp2f(found.largest - most), exp2f(largest - most)};
+  const float2 weights = {exp2f(__fsub_rn(found.largest, most)), exp2f(__fsub_rn(largest, most))};
   found.largest = most;
   found.sum = __fmaf_rn(sum, weights.y, __fmul_rn(found.sum, weights.x));
   return weights;

@@ -3,7 +3,9 @@
 // Lane l = 4g + t holds rows g and g + 8 and columns 2t, 2t + 1 of each 8 columns. Of an int8 cache
 // a key's scale multiplies its scores, and a value's scale the key's weights, relative to the
 // largest scale so far of those that the row sees, so that they keep fp16's precision. What a row
-// gets depends on what it sees alone, not on the other rows of its warp.
+// gets depends on what it sees alone, not on the other rows of its warp nor on its place among
+// them: products and sums are said one by one, as the compiler would make one instruction of two
+// for some places and not for others.
 #pragma once
 
 #include "kernels/cuda/kv_tile.cuh"
@@ -40,7 +42,7 @@ struct WarpTile {
     const auto pair = [&](const float* row, int column) {
       if (row == nullptr) return 0u;
       const float2 v = *reinterpret_cast<const float2*>(row + column);
-      return PackPair<Scalar>(v.x * scale, v.y * scale);
+      return PackPair<Scalar>(__fmul_rn(v.x, scale), __fmul_rn(v.y, scale));
     };
 #pragma unroll
     for (int s = 0; s < Kv::kSteps; ++s) {
@@ -87,7 +89,10 @@ struct WarpTile {
 #pragma unroll
       for (int tile = 0; tile < kKeyTiles; ++tile) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) scores[tile][j] *= Kv::Scale(keys, tile * 8 + 2 * t + j % 2);
+        for (int j = 0; j < 4; ++j) {
+          const float scale = Kv::Scale(keys, tile * 8 + 2 * t + j % 2);
+          scores[tile][j] = __fmul_rn(scores[tile][j], scale);
+        }
       }
     }
     uint32_t weights[kKeyTiles / 2][4];
@@ -101,7 +106,7 @@ struct WarpTile {
       Soften(
           first_key + 2 * t, half, rescale_all, range, scores,
           [&](int tile, int j, float weight) {
-            return Kv::kScaled ? weight * value_scales[tile][j] : weight;
+            return Kv::kScaled ? __fmul_rn(weight, value_scales[tile][j]) : weight;
           },
           weights);
     }
@@ -112,8 +117,8 @@ struct WarpTile {
   __device__ void End() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 1);
-      sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 2);
+      sum[half] = __fadd_rn(sum[half], __shfl_xor_sync(0xffffffffu, sum[half], 1));
+      sum[half] = __fadd_rn(sum[half], __shfl_xor_sync(0xffffffffu, sum[half], 2));
     }
   }
 
@@ -125,7 +130,7 @@ struct WarpTile {
   // The same value in the cache's unit, unnormalized.
   __device__ float ValueAt(int half, int i) const {
     const float value = out[i / 2][2 * half + i % 2];
-    return Kv::kScaled ? value * value_scale[half] : value;
+    return Kv::kScaled ? __fmul_rn(value, value_scale[half]) : value;
   }
 
  private:
@@ -191,8 +196,10 @@ struct WarpTile {
     most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
     const float inverse = 1 / most;
 #pragma unroll
-    for (int i = 0; i < 2 * kKeyTiles; ++i) scales[i / 2][i % 2] *= inverse;
-    const float rescale = most == value_scale[half] ? 1.0f : value_scale[half] * inverse;
+    for (int i = 0; i < 2 * kKeyTiles; ++i) {
+      scales[i / 2][i % 2] = __fmul_rn(scales[i / 2][i % 2], inverse);
+    }
+    const float rescale = most == value_scale[half] ? 1.0f : __fmul_rn(value_scale[half], inverse);
     value_scale[half] = most;
     return rescale;
   }
@@ -216,13 +223,14 @@ struct WarpTile {
     }
     most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
     most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-    const float rescale = exp2f(largest[half] - most);
+    const float rescale = exp2f(__fsub_rn(largest[half], most));
+    const float rescale_out = __fmul_rn(rescale, rescale_all);
     largest[half] = most;
-    sum[half] *= rescale;
+    sum[half] = __fmul_rn(sum[half], rescale);
 #pragma unroll
     for (int i = 0; i < kOutTiles; ++i) {
-      out[i][2 * half] *= rescale * rescale_all;
-      out[i][2 * half + 1] *= rescale * rescale_all;
+      out[i][2 * half] = __fmul_rn(out[i][2 * half], rescale_out);
+      out[i][2 * half + 1] = __fmul_rn(out[i][2 * half + 1], rescale_out);
     }
 #pragma unroll
     for (int tile = 0; tile < kKeyTiles; ++tile) {
@@ -230,8 +238,8 @@ struct WarpTile {
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         const float score = scores[tile][2 * half + j];
-        w[j] = score == -FLT_MAX ? 0.0f : exp2f(score - most);
-        sum[half] += w[j];
+        w[j] = score == -FLT_MAX ? 0.0f : exp2f(__fsub_rn(score, most));
+        sum[half] = __fadd_rn(sum[half], w[j]);
       }
       weights[tile / 2][tile % 2 * 2 + half] =
           PackPair<Scalar>(finish(tile, 0, w[0]), finish(tile, 1, w[1]));

@@ -23,6 +23,10 @@ constexpr int64_t kShareBytes = kMostDecodeBlocks * static_cast<int64_t>(sizeof(
 constexpr int64_t kArrays = 6 + 2 * kMostWindows;  // of a step
 constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
 
+// Of split attention: eight times decode's, as what LaunchCuts shares out takes more; some 26 MB of
+// 128 dimensions.
+constexpr int64_t kPartialHeads = 8 * int64_t{kMostDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
+
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return (value + by - 1) / by; }
 constexpr int64_t RoundUp(int64_t value, int64_t to) { return DivideUp(value, to) * to; }
 
@@ -184,7 +188,6 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
   const int64_t logit_bytes = logit_rows * plan.vocab * 4;
   const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
   const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
-  constexpr int64_t kPartialHeads = int64_t{kMostDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
   struct Wanted {
     DeviceBuffer* buffer;
     const char* what;

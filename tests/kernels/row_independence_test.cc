@@ -54,7 +54,7 @@ const LayerSpec kSpecs[] = {
 constexpr int kSequences = 64;
 constexpr int64_t kMaxRows = 2048, kContext = 1200;
 
-// One context of three cuts and one of two; the others are short.
+// One context of five cuts and one of three; the others are short.
 int LengthOf(int sequence) {
   return sequence == 0 ? 1117 : sequence == 1 ? 700 : 5 + sequence * 13 % 61;
 }
