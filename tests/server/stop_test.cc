@@ -49,9 +49,9 @@ TEST_F(StopTest, R4WhoCallsAtTheMomentOfTheEndIsToldWhatARetryHelps) {
 
 TEST(EndOfDaemonTest, F68TermWhileLoadingEndsWithZeroAndWithoutReady) {
   // The log goes where the ready line would: the first line says that it loads.
-  std::vector<std::string> arguments =
-      testing::Command({"--random-weights", "smollm2-135m", "--variants", "fp16", "--listen",
-                        "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "1"});
+  std::vector<std::string> arguments = testing::Command(
+      {"--random-weights", "smollm2-135m", "--variants", "fp16", "--backend", "cpu", "--listen",
+       "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "1"});
   arguments.insert(arguments.begin(), {"/bin/sh", "-c", "exec \"$0\" \"$@\" 2>&1"});
   testing::ChildProcess daemon(arguments);
   EXPECT_THAT(daemon.ReadLine(), HasSubstr("loading"));
