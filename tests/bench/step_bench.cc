@@ -20,6 +20,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/model/model.h"
 #include "kernels/make_backend.h"
+#include "tests/bench/bit_equality.h"
 #include "tests/bench/machine.h"
 #include "tests/testing/single_sequence.h"
 
@@ -35,6 +36,7 @@ struct Options {
   std::string model;
   BackendOptions backend;
   bool deterministic = false;
+  bool bit_equality = false;
   std::vector<std::string> formats{"fp16", "int8", "nf4"};
   std::vector<int> batches{1, 8, 32, 128, 256};
   int context = 1024;
@@ -316,17 +318,25 @@ absl::StatusOr<Running> StartAndValidate(const Options& options, const BackendOp
       std::max(options.context + options.rounds * (kWarmSteps + options.steps), kValidationTokens);
   absl::StatusOr<Running> running =
       Start(options, backend, format,
-            {.sequences = std::max(most, options.prefill_sequences),
-             .context = std::max(tokens, options.prefill_tokens),
-             .rows = std::max({options.prefill_rows, options.context, options.prefill_tokens}),
+            {.sequences = std::max({most, options.prefill_sequences, kEqualitySequences}),
+             .context = std::max({tokens, options.prefill_tokens, kEqualityPrompt + 1}),
+             .rows = std::max({options.prefill_rows, options.context, options.prefill_tokens,
+                               kEqualitySequences * kEqualityPrompt}),
              .logit_rows = std::max(most, 64)});
   if (!running.ok()) return running;
   std::cout << "# backend: " << running->backend->Describe()
             << absl::StrFormat("; loaded in %.1f s, %.2f GB of weights, %.2f GB of workspace\n",
                                running->load_seconds, running->model->memory.weight_bytes / 1e9,
                                running->backend->Memory().workspace_bytes / 1e9);
-  if (absl::Status status = Validate(&*running, backend, options.context); !status.ok())
-    return status;
+  absl::Status status = Validate(&*running, backend, options.context);
+  if (!status.ok()) return status;
+  if (!options.bit_equality) return running;
+  const auto equal = CountBitEqual(running->driver.get(), running->model->config.vocab);
+  if (!equal.ok()) return equal.status();
+  std::cout << absl::StrFormat(
+      "# %s: %d of %d bit-equal, alone and beside others, whole prompts and "
+      "pieces\n",
+      running->name, *equal, kEqualityRuns);
   return running;
 }
 
@@ -415,6 +425,8 @@ int main(int argc, char** argv) {
   app.add_option("--against", options.against, "Only compare greedy tokens with this backend");
   app.add_flag("--deterministic", options.deterministic,
                "Also with deterministic: true, in turns with the others, and what it costs");
+  app.add_flag("--bit-equality", options.bit_equality,
+               "Also count of 1,000 requests those whose logits do not depend on how they are run");
   app.add_flag("--portable-cuda", options.backend.portable_cuda,
                "The CUDA kernels of devices before Hopper");
   CLI11_PARSE(app, argc, argv);
