@@ -33,7 +33,10 @@ Table Facts(const v1::Model& model) {
 
 // As `--variants` takes it.
 std::string FormatName(const v1::Variant& variant) {
-  return absl::StrCat(variant.precision(), variant.activations() == "int8" ? "+a8" : "");
+  const std::string& activations = variant.activations();
+  return absl::StrCat(variant.precision(), activations == "int8"       ? "+a8"
+                                           : activations == "llm-int8" ? "+llm8"
+                                                                       : "");
 }
 
 Table Variants(const v1::Model& model) {

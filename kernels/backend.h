@@ -57,8 +57,9 @@ struct Vector {
 
 // How x enters products with int8 and NF4 weights; products with others always take it in full.
 // kInt8 rounds inputs to whole numbers of one scale, their largest magnitude / 127: each 64 inputs
-// on the CPU, a row's on CUDA (kernels/cuda/README.md).
-enum class Activations : uint8_t { kFull, kInt8 };
+// on the CPU, a row's on CUDA (kernels/cuda/README.md). kLlmInt8, with int8 weights alone, is
+// RoundAsLlmInt8 of llm_int8.h.
+enum class Activations : uint8_t { kFull, kInt8, kLlmInt8 };
 
 // y = x W^T (+ bias).
 struct Linear {

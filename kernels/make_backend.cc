@@ -23,7 +23,8 @@ std::string DefaultModulePath() {
   return absl::StrCat(folder.substr(0, folder.find_last_of('/')), "/lib/", cuda::kModuleFile);
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> OpenCudaBackend(const std::string& path) {
+absl::StatusOr<std::unique_ptr<Backend>> OpenCudaBackend(const std::string& path,
+                                                         const cuda::CudaOptions& options) {
   // Never closed: its code runs as long as anything that it made.
   void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (module == nullptr) {
@@ -37,7 +38,7 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenCudaBackend(const std::string& path
   }
   const char* module_build_id = "";
   cuda::BackendResult result = absl::InternalError("the CUDA module made no backend");
-  if (!make(VERNIER_BUILD_ID, &module_build_id, &result)) {
+  if (!make(VERNIER_BUILD_ID, &module_build_id, &result, options)) {
     return absl::FailedPreconditionError(
         absl::StrCat(path, " has build id ", module_build_id, ", this program ", VERNIER_BUILD_ID));
   }
@@ -49,9 +50,11 @@ absl::StatusOr<std::unique_ptr<Backend>> OpenCudaBackend(const std::string& path
 absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& options) {
   const std::string module =
       options.cuda_module.empty() ? DefaultModulePath() : options.cuda_module;
-  if (options.kind == "cuda") return OpenCudaBackend(module);
+  const cuda::CudaOptions for_cuda{.deterministic = options.deterministic,
+                                   .portable = options.portable_cuda};
+  if (options.kind == "cuda") return OpenCudaBackend(module, for_cuda);
   if (options.kind == "auto" && access(module.c_str(), F_OK) == 0) {
-    absl::StatusOr<std::unique_ptr<Backend>> backend = OpenCudaBackend(module);
+    absl::StatusOr<std::unique_ptr<Backend>> backend = OpenCudaBackend(module, for_cuda);
     if (backend.ok()) return backend;
     Log(LogLevel::kWarning, absl::StrCat("running on the CPU: ", backend.status().message()));
   }

@@ -16,6 +16,12 @@ struct BackendOptions {
   // auto | portable | avx2 | avx512 | amx: instruction set of the CPU backend. auto takes the best
   // that the processor has.
   std::string isa = "auto";
+  // The bits of a row are a function of that row alone: not of the rows beside it, of where a
+  // prompt is cut, of what was cached. So it always is on the CPU; on CUDA it costs speed
+  // (kernels/cuda/README.md).
+  bool deterministic = false;
+  // CUDA: as on devices before Hopper, whatever the device. For tests.
+  bool portable_cuda = false;
   std::string cuda_module;  // empty: ../lib/libvernier_cuda.so from the program's folder
   int threads = 0;          // compute threads; 0: every processor the process may run on
   // CPU: KV blocks that are free hold NaN, so that who reads one is found. Costs a write of each

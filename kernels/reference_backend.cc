@@ -6,10 +6,12 @@
 #include <limits>
 #include <new>
 #include <numbers>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/llm_int8.h"
 #include "kernels/quantize.h"
 #include "kernels/sample_row.h"
 
@@ -100,6 +102,12 @@ void Multiply(const Linear& linear, const float* x, float* y) {
   }
 }
 
+// What enters `linear` of `x` [rows, cols], in place.
+void RoundInputs(const Linear& linear, std::span<float> x) {
+  if (linear.activations != Activations::kLlmInt8) return;
+  if (linear.weight->format == FormatId::kInt8) RoundAsLlmInt8(x, linear.weight->cols);
+}
+
 void Rotate(const Rotary& rotary, int32_t position, float* head) {
   const int64_t half = rotary.inverse_frequencies->size;
   for (int64_t i = 0; i < half; ++i) {
@@ -123,6 +131,10 @@ class ReferenceBackend final : public Backend {
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
   bool HasKvType(KvType) const override { return true; }
+  bool HasActivations(Activations activations, FormatId format) const override {
+    return activations == Activations::kFull ||
+           (activations == Activations::kLlmInt8 && format == FormatId::kInt8);
+  }
 
   void Execute(const StepKey& key, const Batch& batch, absl::FunctionRef<void()> forward) override;
   absl::Status Synchronize() override { return absl::OkStatus(); }
@@ -151,6 +163,9 @@ class ReferenceBackend final : public Backend {
   void AttendHead(const AttentionArgs& args, const SequenceRows& sequence, int row, int head);
   void AddToResidual(const ResidualArgs& args, const float* input, int64_t width);
   std::span<const float> Logits(int buffer, int index) const;
+  // norm(residual) of `rows` as `linear` takes it, [rows, hidden].
+  std::vector<float> NormalizeRows(const Norm& norm, const Linear& linear,
+                                   std::span<const int32_t> rows) const;
 
   int64_t QueryWidth() const {
     return int64_t{plan_.attention.num_heads} * plan_.attention.head_dim;
@@ -158,7 +173,8 @@ class ReferenceBackend final : public Backend {
 
   WorkspacePlan plan_;
   bool in_step_ = false;
-  Batch batch_;  // of the last step; its spans are read during the step alone
+  Batch batch_;                    // of the last step; its spans are read during the step alone
+  std::vector<int32_t> all_rows_;  // of batch_
 
   Buffer<float> residual_;               // [max_rows, hidden]
   Buffer<float> query_;                  // [max_rows, heads * head_dim]
@@ -234,6 +250,8 @@ void ReferenceBackend::Execute(const StepKey& /*key*/, const Batch& batch,
   VERNIER_CHECK(batch.num_rows <= plan_.max_rows);
   VERNIER_CHECK(static_cast<int64_t>(batch.logit_rows.size()) <= plan_.max_logit_rows);
   batch_ = batch;
+  all_rows_.resize(batch.num_rows);
+  std::iota(all_rows_.begin(), all_rows_.end(), 0);
   in_step_ = true;
   forward();
   in_step_ = false;
@@ -267,8 +285,7 @@ ReferenceBackend::SlotHead ReferenceBackend::Slot(int layer, bool is_value, int 
                     head * KvHeadBytes(shape, type);
   const int64_t row_bytes = int64_t{shape.head_dim} * TraitsOf(type).value_bytes;
   float* scales = reinterpret_cast<float*>(values + kBlockTokens * row_bytes);
-  return {values + offset * row_bytes,
-          TraitsOf(type).scale_bytes > 0 ? scales + offset : nullptr};
+  return {values + offset * row_bytes, TraitsOf(type).scale_bytes > 0 ? scales + offset : nullptr};
 }
 
 void ReferenceBackend::WriteSlots(const AttentionInArgs& args, int row, const float* k,
@@ -285,17 +302,28 @@ void ReferenceBackend::WriteSlots(const AttentionInArgs& args, int row, const fl
   }
 }
 
+std::vector<float> ReferenceBackend::NormalizeRows(const Norm& norm, const Linear& linear,
+                                                   std::span<const int32_t> rows) const {
+  std::vector<float> x(rows.size() * plan_.hidden);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Normalize(norm, residual_.values.get() + rows[i] * plan_.hidden, x.data() + i * plan_.hidden);
+  }
+  RoundInputs(linear, x);
+  return x;
+}
+
 void ReferenceBackend::AttentionIn(const AttentionInArgs& args) {
   VERNIER_CHECK(in_step_);
   const AttentionShape& shape = args.shape;
   const int64_t kv_width = int64_t{shape.num_kv_heads} * shape.head_dim;
-  std::vector<float> x(plan_.hidden), k(kv_width), v(kv_width);
+  const std::vector<float> all = NormalizeRows(args.norm, args.q, all_rows_);
+  std::vector<float> k(kv_width), v(kv_width);
   for (int row = 0; row < batch_.num_rows; ++row) {
     float* q = query_.values.get() + row * QueryWidth();
-    Normalize(args.norm, residual_.values.get() + row * plan_.hidden, x.data());
-    Multiply(args.q, x.data(), q);
-    Multiply(args.k, x.data(), k.data());
-    Multiply(args.v, x.data(), v.data());
+    const float* x = all.data() + row * plan_.hidden;
+    Multiply(args.q, x, q);
+    Multiply(args.k, x, k.data());
+    Multiply(args.v, x, v.data());
     const auto finish = [&](const Norm* norm, float* heads, int count) {
       for (int head = 0; head < count; ++head) {
         float* values = heads + int64_t{head} * shape.head_dim;
@@ -362,9 +390,10 @@ void ReferenceBackend::Attention(const AttentionArgs& args) {
 // `input` is [rows, width].
 void ReferenceBackend::AddToResidual(const ResidualArgs& args, const float* input, int64_t width) {
   VERNIER_CHECK(in_step_ && args.linear.weight->cols == width);
-  std::vector<float> sum(plan_.hidden);
+  std::vector<float> x(input, input + batch_.num_rows * width), sum(plan_.hidden);
+  RoundInputs(args.linear, x);
   for (int row = 0; row < batch_.num_rows; ++row) {
-    Multiply(args.linear, input + row * width, sum.data());
+    Multiply(args.linear, x.data() + row * width, sum.data());
     if (args.post_norm != nullptr) Normalize(*args.post_norm, sum.data(), sum.data());
     float* residual = residual_.values.get() + row * plan_.hidden;
     for (int64_t i = 0; i < plan_.hidden; ++i) residual[i] += sum[i];
@@ -377,20 +406,17 @@ void ReferenceBackend::AttentionOut(const ResidualArgs& args) {
 
 void ReferenceBackend::MlpIn(const MlpInArgs& args) {
   VERNIER_CHECK(in_step_ && args.up.weight->rows == plan_.intermediate);
-  std::vector<float> x(plan_.hidden), gate(plan_.intermediate), up(plan_.intermediate);
+  const std::vector<float> all = NormalizeRows(args.norm, args.up, all_rows_);
+  std::vector<float> gate(plan_.intermediate), up(plan_.intermediate);
   for (int row = 0; row < batch_.num_rows; ++row) {
-    Normalize(args.norm, residual_.values.get() + row * plan_.hidden, x.data());
-    Multiply(args.up, x.data(), up.data());
+    const float* x = all.data() + row * plan_.hidden;
+    Multiply(args.up, x, up.data());
     float* hidden = hidden_.values.get() + row * plan_.intermediate;
-    if (args.gate.weight == nullptr) {
-      for (int64_t i = 0; i < plan_.intermediate; ++i) {
-        hidden[i] = static_cast<float>(Activate(args.activation, up[i]));
-      }
-      continue;
-    }
-    Multiply(args.gate, x.data(), gate.data());
+    const bool gated = args.gate.weight != nullptr;
+    if (gated) Multiply(args.gate, x, gate.data());
     for (int64_t i = 0; i < plan_.intermediate; ++i) {
-      hidden[i] = static_cast<float>(Activate(args.activation, gate[i]) * up[i]);
+      const double active = Activate(args.activation, gated ? gate[i] : up[i]);
+      hidden[i] = static_cast<float>(gated ? active * up[i] : active);
     }
   }
 }
@@ -402,11 +428,10 @@ void ReferenceBackend::MlpOut(const ResidualArgs& args) {
 void ReferenceBackend::LmHead(const LmHeadArgs& args) {
   VERNIER_CHECK(in_step_ && args.linear.weight->rows == plan_.vocab);
   VERNIER_CHECK(args.buffer >= 0 && args.buffer < kLogitBuffers);
-  std::vector<float> x(plan_.hidden);
+  const std::vector<float> all = NormalizeRows(args.norm, args.linear, batch_.logit_rows);
   float* logits = logits_[args.buffer].values.get();
-  for (const int32_t row : batch_.logit_rows) {
-    Normalize(args.norm, residual_.values.get() + row * plan_.hidden, x.data());
-    Multiply(args.linear, x.data(), logits);
+  for (size_t row = 0; row < batch_.logit_rows.size(); ++row) {
+    Multiply(args.linear, all.data() + row * plan_.hidden, logits);
     for (int64_t i = 0; i < plan_.vocab && args.soft_cap > 0; ++i) {
       logits[i] = static_cast<float>(args.soft_cap *
                                      std::tanh(static_cast<double>(logits[i]) / args.soft_cap));

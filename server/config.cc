@@ -92,7 +92,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                      {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
                      {"at_start", reader->Bool(&spec.at_start)},
                      {"kv", reader->OneOf(&kv, KvTypeNames())},
-                     {"activations", reader->OneOf(&activations, {"full", "int8"})},
+                     {"activations", reader->OneOf(&activations, {"full", "int8", "llm-int8"})},
                      {"formats",
                       [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;
@@ -126,7 +126,9 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
     }
     if (const auto type = ParseKvType(kv); type.ok()) spec.kv = *type;
     if (!activations.empty()) {
-      spec.activations = activations == "int8" ? Activations::kInt8 : Activations::kFull;
+      spec.activations = activations == "int8"       ? Activations::kInt8
+                         : activations == "llm-int8" ? Activations::kLlmInt8
+                                                     : Activations::kFull;
     }
     if (lm_head.has_value()) spec.formats.insert(spec.formats.begin(), {"lm_head", *lm_head});
     variants->push_back(std::move(spec));

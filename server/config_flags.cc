@@ -9,7 +9,7 @@ namespace {
 
 struct Flags {
   std::string config, model, name, variants, listen, http, health, admin, isa, backend;
-  std::string metrics_compat, healthcheck, random_weights, cuda_module;
+  std::string metrics_compat, healthcheck, random_weights, save, cuda_module;
   int threads = -1;
   int64_t kv_bytes = -1, max_context = -1;
   bool check = false, behind_proxy = false;
@@ -22,6 +22,12 @@ void Declare(CLI::App* app, Flags* flags) {
                   "No weights but seeded ones, of the shapes of llama-3.1-8b, llama-3.2-1b,\n"
                   "llama-3.1-70b or smollm2-135m: for measuring (model.path: random-weights:NAME)")
       ->excludes("--model");
+  app->add_option(
+         "--save", flags->save,
+         "Write that model as a new Hugging Face folder in bf16 and end: for measuring how\n"
+         "long models take to load")
+      ->needs("--random-weights")
+      ->excludes("--config");
   app->add_option("--name", flags->name, "Name that clients use (model.name)");
   app->add_option("--variants", flags->variants, "Formats to serve: fp16,int8,nf4 (variants)");
   app->add_option("--listen", flags->listen, "gRPC on HOST:PORT, port 0 picks one (listen)");
@@ -106,6 +112,11 @@ CommandLine ParseCommandLine(int argc, const char* const* argv) {
   }
   out.healthcheck = flags.healthcheck;
   if (!out.healthcheck.empty()) return out;  // of another process: no configuration is needed
+  if (!flags.save.empty()) {
+    out.save_folder = flags.save;
+    out.random_weights = flags.random_weights;
+    return out;
+  }
   out.check_config = flags.check;
   out.config_file = flags.config;
   std::string text;

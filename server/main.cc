@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "engine/checkpoint/random_folder.h"
 #include "engine/clock.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mutex.h"
@@ -135,6 +136,7 @@ int Serve(const ServerConfig& config, Signals* signals) {
   options.isa = config.isa;
   options.threads = config.threads;
   options.cuda_module = config.cuda_module;
+  options.deterministic = config.deterministic;
   auto backend = MakeBackend(options);
   if (!backend.ok()) return Fail(kExitUsage, backend.status().message());
   Log(LogLevel::kInfo, absl::StrCat("loading ", config.model_path, " on ", (*backend)->Describe()));
@@ -162,6 +164,21 @@ int Serve(const ServerConfig& config, Signals* signals) {
   return (*daemon)->exit_code();
 }
 
+int SaveRandomWeights(const CommandLine& command, const Signals& signals) {
+  RandomFolderOptions options;
+  options.stopping = [&signals] { return signals.count() > 0; };
+  const auto saved = WriteRandomFolder(command.random_weights, command.save_folder, options);
+  if (saved.ok()) {
+    Announce(absl::StrCat("saved ", command.random_weights, ", ", saved->bytes, " bytes in ",
+                          saved->files, saved->files == 1 ? " file" : " files", ", to ",
+                          command.save_folder));
+    return kExitOk;
+  }
+  const bool usage =
+      absl::IsInvalidArgument(saved.status()) || absl::IsAlreadyExists(saved.status());
+  return Fail(usage ? kExitUsage : kExitResource, saved.status().message());
+}
+
 int Main(int argc, char** argv) {
   HoldStandardDescriptors();
   Signals signals;
@@ -177,6 +194,7 @@ int Main(int argc, char** argv) {
     const absl::Status ready = AskReadiness(command.healthcheck, kHealthcheckTimeout);
     return ready.ok() ? kExitOk : Fail(kExitUnhealthy, ready.message());
   }
+  if (!command.save_folder.empty()) return SaveRandomWeights(command, signals);
   if (!command.parsed.errors.empty()) {
     std::fputs(FormatErrors(command.config_file, command.parsed.errors).c_str(), stderr);
     return kExitUsage;

@@ -76,6 +76,7 @@ class HfCheckpoint : public Checkpoint {
       : files_(std::move(files)),
         architecture_(*config.architecture),
         config_(std::move(config.config)),
+        random_weights_(config.random_weights),
         text_(std::move(text)) {}
 
   // Reads the headers of the files; called once.
@@ -135,7 +136,10 @@ class HfCheckpoint : public Checkpoint {
                          [](const auto& a, const auto& b) { return a.second < b.second; });
     if (most == bytes.end()) return "none";
     if (quantized) return most->first + " (dequantized)";
-    return most->first == "f32" ? "fp32" : most->first == "f16" ? "fp16" : most->first;
+    const std::string type = most->first == "f32"   ? "fp32"
+                             : most->first == "f16" ? "fp16"
+                                                    : most->first;
+    return random_weights_ ? absl::StrCat("random weights (", type, ")") : type;
   }
   bool source_is_quantized() const override { return !packed_types_.empty(); }
   int64_t disk_bytes() const override { return files_.weight_bytes(); }
@@ -282,6 +286,7 @@ class HfCheckpoint : public Checkpoint {
   const ModelFiles files_;
   const Architecture& architecture_;
   const ModelConfig config_;
+  const bool random_weights_;
   const TokenizerSource text_;
   std::vector<TensorInfo> tensors_;
   std::set<std::string> packed_types_;      // of tensors_

@@ -169,7 +169,9 @@ absl::StatusOr<HfConfig> ReadHfConfig(const std::string& folder) {
   if (absl::Status status = ReadTokens(fields, folder, &*config); !status.ok()) return status;
   const absl::StatusOr<QuantSettings> quantization = ReadQuantSettings(fields);
   if (!quantization.ok()) return quantization.status();
-  return HfConfig{*architecture, *std::move(config), *quantization};
+  const absl::StatusOr<std::string> weights = fields.StringOr(kWeightsKey, "");
+  if (!weights.ok()) return weights.status();
+  return HfConfig{*architecture, *std::move(config), *quantization, *weights == kRandomWeights};
 }
 
 }  // namespace vernier

@@ -10,10 +10,15 @@
 
 namespace vernier {
 
+// A key of ours: folders whose weights are not learned ones say so, and reports with them.
+inline constexpr char kWeightsKey[] = "vernier_weights";
+inline constexpr char kRandomWeights[] = "random";
+
 struct HfConfig {
   const Architecture* architecture = nullptr;
   ModelConfig config;
   QuantSettings quantization;
+  bool random_weights = false;
 };
 
 // NOT_FOUND without config.json; INVALID_ARGUMENT and UNIMPLEMENTED naming the file, the key, the

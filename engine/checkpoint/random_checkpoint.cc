@@ -1,12 +1,16 @@
 #include "engine/checkpoint/random_checkpoint.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <unordered_map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/checkpoint/hf_config.h"
+#include "engine/checkpoint/read_config.h"
 #include "engine/checkpoint/sha256.h"
+#include "kernels/tensor.h"
 
 namespace vernier {
 namespace {
@@ -28,6 +32,7 @@ constexpr Shapes kShapes[] = {
 };
 constexpr int kStoredBytes = 2;  // of a value, as the real ones are stored
 constexpr char kSeed[] = "1";
+constexpr double kNormEpsilon = 1e-5;
 
 // Two values in (-1, 1) from the bits of splitmix64's finisher (Steele et al. 2014) at a position.
 struct Pair {
@@ -44,6 +49,8 @@ Pair PairAt(uint64_t position) {
   return {value(z), value(z >> 32)};
 }
 
+float Rounded(float value) { return F32FromBF16(BF16FromF32(value)); }
+
 ModelConfig ConfigOf(const Shapes& shapes) {
   ModelConfig config;
   config.architecture = "llama";
@@ -56,12 +63,9 @@ ModelConfig ConfigOf(const Shapes& shapes) {
                       .num_kv_heads = shapes.num_kv_heads,
                       .head_dim = shapes.head_dim,
                       .scale = 1 / std::sqrt(static_cast<float>(shapes.head_dim))};
-  config.norm_epsilon = 1e-5f;
+  config.norm_epsilon = static_cast<float>(kNormEpsilon);
   config.tied_lm_head = shapes.tied;
-  for (int i = 0; i < shapes.head_dim; i += 2) {
-    config.inverse_frequencies.push_back(
-        static_cast<float>(std::pow(shapes.rope_theta, -static_cast<double>(i) / shapes.head_dim)));
-  }
+  config.inverse_frequencies = InverseFrequencies(shapes.rope_theta, shapes.head_dim);
   return config;
 }
 
@@ -100,7 +104,7 @@ class RandomCheckpoint final : public Checkpoint {
   }
   absl::StatusOr<std::string> WeightsSha256() const override {
     // Of what the values follow from.
-    const std::string recipe = absl::StrCat(kRandomWeightsPrefix, name_, " seed ", kSeed);
+    const std::string recipe = absl::StrCat(kRandomWeightsPrefix, name_, " seed ", kSeed, " bf16");
     absl::StatusOr<Sha256> hash = Sha256::Create();
     if (!hash.ok()) return hash.status();
     const auto* bytes = reinterpret_cast<const uint8_t*>(recipe.data());
@@ -147,8 +151,8 @@ absl::StatusOr<WeightSource> RandomCheckpoint::OpenMatrix(const std::string& nam
                         const int64_t begin = first_row * cols, end = begin + count * cols;
                         for (int64_t i = begin; i < end;) {
                           const Pair pair = PairAt(first + static_cast<uint64_t>(i / 2));
-                          if (i % 2 == 0) *out++ = pair.first * kUniform, ++i;
-                          if (i < end) *out++ = pair.second * kUniform, ++i;
+                          if (i % 2 == 0) *out++ = Rounded(pair.first * kUniform), ++i;
+                          if (i < end) *out++ = Rounded(pair.second * kUniform), ++i;
                         }
                         return absl::OkStatus();
                       }};
@@ -162,6 +166,17 @@ absl::StatusOr<std::vector<float>> RandomCheckpoint::ReadVector(const std::strin
   return std::vector<float>(tensors_[found->second].shape[0], 1.0f);
 }
 
+absl::StatusOr<Shapes> Find(absl::string_view name, const RandomModelPart& part) {
+  for (Shapes shapes : kShapes) {
+    if (name != shapes.name) continue;
+    if (part.num_layers > 0) shapes.num_layers = part.num_layers;
+    if (part.vocab > 0) shapes.vocab = part.vocab;
+    return shapes;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("no random model '", name, "', known: ", RandomModelNames()));
+}
+
 }  // namespace
 
 std::string RandomModelNames() {
@@ -172,14 +187,31 @@ std::string RandomModelNames() {
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(absl::string_view name,
                                                                  const RandomModelPart& part) {
-  for (Shapes shapes : kShapes) {
-    if (name != shapes.name) continue;
-    if (part.num_layers > 0) shapes.num_layers = part.num_layers;
-    if (part.vocab > 0) shapes.vocab = part.vocab;
-    return std::make_unique<RandomCheckpoint>(shapes);
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("no random model '", name, "', known: ", RandomModelNames()));
+  const absl::StatusOr<Shapes> shapes = Find(name, part);
+  if (!shapes.ok()) return shapes.status();
+  return std::make_unique<RandomCheckpoint>(*shapes);
+}
+
+absl::StatusOr<std::string> RandomConfigJson(absl::string_view name, const RandomModelPart& part) {
+  const absl::StatusOr<Shapes> shapes = Find(name, part);
+  if (!shapes.ok()) return shapes.status();
+  const nlohmann::ordered_json config = {{"architectures", {"LlamaForCausalLM"}},
+                                         {"model_type", "llama"},
+                                         {"hidden_size", shapes->hidden},
+                                         {"intermediate_size", shapes->intermediate},
+                                         {"num_hidden_layers", shapes->num_layers},
+                                         {"num_attention_heads", shapes->num_heads},
+                                         {"num_key_value_heads", shapes->num_kv_heads},
+                                         {"head_dim", shapes->head_dim},
+                                         {"hidden_act", "silu"},
+                                         {"max_position_embeddings", shapes->context},
+                                         {"rms_norm_eps", kNormEpsilon},
+                                         {"rope_theta", shapes->rope_theta},
+                                         {"tie_word_embeddings", shapes->tied},
+                                         {"torch_dtype", "bfloat16"},
+                                         {"vocab_size", shapes->vocab},
+                                         {kWeightsKey, kRandomWeights}};
+  return config.dump(2) + "\n";
 }
 
 }  // namespace vernier

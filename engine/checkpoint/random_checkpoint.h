@@ -27,8 +27,13 @@ struct RandomModelPart {
 };
 
 // The same values each time. Matrices are uniform with a standard deviation of 0.02, as models are
-// initialized; norms are 1. INVALID_ARGUMENT naming the known models when `name` is none of them.
+// initialized, and rounded to bf16, as the real ones are stored; norms are 1. INVALID_ARGUMENT
+// naming the known models when `name` is none of them.
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenRandomCheckpoint(absl::string_view name,
                                                                  const RandomModelPart& part = {});
+
+// config.json of the same model, as Hugging Face folders have it. INVALID_ARGUMENT as above.
+absl::StatusOr<std::string> RandomConfigJson(absl::string_view name,
+                                             const RandomModelPart& part = {});
 
 }  // namespace vernier

@@ -193,13 +193,19 @@ VariantSpec DefaultVariant(FormatId format) {
 
 absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name) {
   absl::string_view format_name = name;
-  bool int8_kv = false, int8_activations = false;
+  bool int8_kv = false;
+  Activations activations = Activations::kFull;
+  const auto consume = [&](absl::string_view suffix, Activations meant) {
+    if (activations != Activations::kFull || !absl::ConsumeSuffix(&format_name, suffix)) {
+      return false;
+    }
+    activations = meant;
+    return true;
+  };
   while (true) {
     if (!int8_kv && absl::ConsumeSuffix(&format_name, "+kv8")) {
       int8_kv = true;
-    } else if (!int8_activations && absl::ConsumeSuffix(&format_name, "+a8")) {
-      int8_activations = true;
-    } else {
+    } else if (!consume("+a8", Activations::kInt8) && !consume("+llm8", Activations::kLlmInt8)) {
       break;
     }
   }
@@ -207,17 +213,26 @@ absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name) {
   if (!format.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat(format.status().message(),
-                     "; behind it may stand +kv8, an int8 KV cache, and +a8, int8 activations"));
+                     "; behind it may stand +kv8, an int8 KV cache, and +a8, int8 activations, or "
+                     "+llm8, those of LLM.int8"));
   }
   VariantSpec spec = DefaultVariant(*format);
   spec.name = std::string(name);
   if (int8_kv) spec.kv = KvType::kInt8;
-  if (int8_activations) spec.activations = Activations::kInt8;
+  spec.activations = activations;
   return spec;
 }
 
 const char* ActivationsName(Activations activations) {
-  return activations == Activations::kInt8 ? "int8" : "full";
+  switch (activations) {
+    case Activations::kFull:
+      return "full";
+    case Activations::kInt8:
+      return "int8";
+    case Activations::kLlmInt8:
+      return "llm-int8";
+  }
+  return "full";
 }
 
 absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {

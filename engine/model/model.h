@@ -45,7 +45,8 @@ struct VariantSpec {
 VariantSpec DefaultVariant(FormatId format);
 
 // The spec that a bare name means: "nf4" is DefaultVariant's; behind the format, each once, "+kv8"
-// makes the KV cache int8 and "+a8" the activations. INVALID_ARGUMENT naming what is known.
+// makes the KV cache int8, "+a8" the activations, "+llm8" those of LLM.int8. INVALID_ARGUMENT
+// naming what is known.
 absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name);
 
 // INVALID_ARGUMENT naming the first variant with a malformed or repeated name or without a rule, or
@@ -68,7 +69,7 @@ struct VariantWeights {
   Linear lm_head;
 };
 
-// "full", "int8".
+// "full", "int8", "llm-int8".
 const char* ActivationsName(Activations activations);
 
 // Every weight that is pointed to, each once.

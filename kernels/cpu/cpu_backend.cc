@@ -61,7 +61,8 @@ class CpuBackend final : public Backend {
   BackendMemory Memory() const override;
   bool HasKvType(KvType) const override { return true; }
   bool HasActivations(Activations activations, FormatId) const override {
-    return activations == Activations::kFull || kernels_.digits != nullptr;
+    return activations == Activations::kFull ||
+           (activations == Activations::kInt8 && kernels_.digits != nullptr);
   }
   void Forget(std::span<const int32_t> blocks) override;
 

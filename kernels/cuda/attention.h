@@ -6,7 +6,8 @@
 // and prefill multiply on the tensor cores: q and the weights of the softmax are rounded to the
 // cache's 16-bit type, fp16 where it is int8; sums are fp32. All orders of summing are fixed: a
 // row's result depends on its sequence alone, on where the decode split cuts it, and where there is
-// a window, on the first row of its tile. Device memory; launch errors are returned. Any thread may
+// a window, on the first row of its tile. LaunchCuts takes rows of both kinds, and there a row's
+// result depends on its sequence alone. Device memory; launch errors are returned. Any thread may
 // call.
 #pragma once
 
@@ -72,6 +73,26 @@ cudaError_t LaunchDecode(const AttentionParameters& p, const DecodeSplit& split,
 // Rows of the sequence that a tile may have at most. REQUIRES: HasTensorKernels, for both.
 int PrefillTileRows(const HeadShape& shape, KvCode cache);
 cudaError_t LaunchPrefill(const AttentionParameters& p, int tiles, cudaStream_t stream);
+
+// Rows of both kinds as tiles, a single row of decode being one of one row; a tile of none is
+// padding.
+struct CutRows {
+  int tiles = 0;      // StepArrays::tiles
+  int tile_rows = 0;  // of the largest, at most CutTileRows
+};
+// Keys are cut at whole multiples of this. Longer cuts leave decode of few rows with few blocks of
+// threads, shorter ones with more to merge.
+inline constexpr int kCutKeys = 256;
+// Whether cuts are a block of threads each (few rows), or one after the other: the bits are the
+// same.
+struct KeyCuts {
+  float* partials = nullptr;  // [rows][heads][count][2 + head_dim]; null: one after the other
+  int count = 1;              // of the row with the most
+};
+int CutTileRows(const HeadShape& shape);
+// REQUIRES: HasTensorKernels, for both.
+cudaError_t LaunchCuts(const AttentionParameters& p, const CutRows& rows, const KeyCuts& cuts,
+                       cudaStream_t stream);
 
 // Whether runs of rows go to the kernel of warpgroups (attention_warpgroup.cu), which LaunchPrefill
 // and PrefillTileRows then lead to: HasTensorKernels, heads of 64 or 128 dimensions.

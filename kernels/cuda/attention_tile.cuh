@@ -2,7 +2,10 @@
 //
 // Lane l = 4g + t holds rows g and g + 8 and columns 2t, 2t + 1 of each 8 columns. Of an int8 cache
 // a key's scale multiplies its scores, and a value's scale the key's weights, relative to the
-// largest scale so far, so that they keep fp16's precision.
+// largest scale so far of those that the row sees, so that they keep fp16's precision. What a row
+// gets depends on what it sees alone, not on the other rows of its warp nor on its place among
+// them: products and sums are said one by one, as the compiler would make one instruction of two
+// for some places and not for others.
 #pragma once
 
 #include "kernels/cuda/kv_tile.cuh"
@@ -11,11 +14,6 @@ namespace vernier::cuda {
 
 inline constexpr int kRowsPerWarp = 16;
 
-__device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;"); }
-template <int kPending>
-__device__ inline void AwaitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 __device__ inline void CopyAsync4(uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from),
                "r"(valid ? 4 : 0));
@@ -32,8 +30,8 @@ struct WarpTile {
   float out[kOutTiles][4];  // unnormalized, over `value_scale`
   float largest[2];         // of rows g and g + 8, base 2
   float sum[2];
-  float value_scale;
-  uint32_t exponent;  // of WidenedCodes
+  float value_scale[2];  // of rows g and g + 8
+  uint32_t exponent;     // of WidenedCodes
 
   // `rows` gives the fp32 q of a row 0..15, or null.
   template <class Rows>
@@ -44,7 +42,7 @@ struct WarpTile {
     const auto pair = [&](const float* row, int column) {
       if (row == nullptr) return 0u;
       const float2 v = *reinterpret_cast<const float2*>(row + column);
-      return PackPair<Scalar>(v.x * scale, v.y * scale);
+      return PackPair<Scalar>(__fmul_rn(v.x, scale), __fmul_rn(v.y, scale));
     };
 #pragma unroll
     for (int s = 0; s < Kv::kSteps; ++s) {
@@ -54,6 +52,11 @@ struct WarpTile {
       q[s][2] = pair(low, column + Kv::kSecondPair);
       q[s][3] = pair(high, column + Kv::kSecondPair);
     }
+    Restart();
+    if constexpr (Kv::kScaled) exponent = HeldInt8HalfExponent();
+  }
+  // As if no keys had come yet, with the same q.
+  __device__ void Restart() {
 #pragma unroll
     for (int i = 0; i < kOutTiles; ++i) {
 #pragma unroll
@@ -61,8 +64,7 @@ struct WarpTile {
     }
     largest[0] = largest[1] = -FLT_MAX;
     sum[0] = sum[1] = 0;
-    value_scale = kLeastValueScale;
-    if constexpr (Kv::kScaled) exponent = HeldInt8HalfExponent();
+    value_scale[0] = value_scale[1] = kLeastValueScale;
   }
 
   // Adds kSlotsPerBlock keys from position `first_key`; row r sees positions [from(r), to(r)].
@@ -87,18 +89,27 @@ struct WarpTile {
 #pragma unroll
       for (int tile = 0; tile < kKeyTiles; ++tile) {
 #pragma unroll
-        for (int j = 0; j < 4; ++j) scores[tile][j] *= Kv::Scale(keys, tile * 8 + 2 * t + j % 2);
+        for (int j = 0; j < 4; ++j) {
+          const float scale = Kv::Scale(keys, tile * 8 + 2 * t + j % 2);
+          scores[tile][j] = __fmul_rn(scores[tile][j], scale);
+        }
       }
     }
-    float value_scales[kKeyTiles][2] = {}, rescale_all = 1;
-    if constexpr (Kv::kScaled) rescale_all = RelateScales(values, t, value_scales);
     uint32_t weights[kKeyTiles / 2][4];
-    Soften(
-        first_key + 2 * t, g, rescale_all, visible, scores,
-        [&](int tile, int j, float weight) {
-          return Kv::kScaled ? weight * value_scales[tile][j] : weight;
-        },
-        weights);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int2 range = visible(g + 8 * half);
+      float value_scales[kKeyTiles][2] = {}, rescale_all = 1;
+      if constexpr (Kv::kScaled) {
+        rescale_all = RelateScales(values, first_key, range, half, value_scales);
+      }
+      Soften(
+          first_key + 2 * t, half, rescale_all, range, scores,
+          [&](int tile, int j, float weight) {
+            return Kv::kScaled ? __fmul_rn(weight, value_scales[tile][j]) : weight;
+          },
+          weights);
+    }
     AddValues(values, weights);
   }
 
@@ -106,26 +117,20 @@ struct WarpTile {
   __device__ void End() {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 1);
-      sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 2);
+      sum[half] = __fadd_rn(sum[half], __shfl_xor_sync(0xffffffffu, sum[half], 1));
+      sum[half] = __fadd_rn(sum[half], __shfl_xor_sync(0xffffffffu, sum[half], 2));
     }
   }
 
-  // write(half, dimension, value) of the warp's values, of row g + 8 half.
-  template <class Write>
-  __device__ void ForEachValue(const Write& write) const {
-    const int t = threadIdx.x % 4;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-#pragma unroll
-      for (int i = 0; i < 2 * kOutTiles; ++i) {
-        const int tile = i / 2, j = i % 2;
-        const int dimension =
-            Kv::kScaled ? tile / 2 * 16 + 4 * t + 2 * j + tile % 2 : tile * 8 + 2 * t + j;
-        const float value = out[tile][2 * half + j];
-        write(half, dimension, Kv::kScaled ? value * value_scale : value);
-      }
-    }
+  // Where value out[i / 2][2 * half + i % 2] lies in its head, i < 2 * kOutTiles.
+  static __device__ int DimensionOf(int i) {
+    const int t = threadIdx.x % 4, tile = i / 2, j = i % 2;
+    return Kv::kScaled ? tile / 2 * 16 + 4 * t + 2 * j + tile % 2 : tile * 8 + 2 * t + j;
+  }
+  // The same value in the cache's unit, unnormalized.
+  __device__ float ValueAt(int half, int i) const {
+    const float value = out[i / 2][2 * half + i % 2];
+    return Kv::kScaled ? __fmul_rn(value, value_scale[half]) : value;
   }
 
  private:
@@ -174,66 +179,70 @@ struct WarpTile {
     }
   }
 
-  // The block's scales of values over the largest so far, and by what that lessens `out`.
-  __device__ float RelateScales(const uint8_t* values, int t, float (&scales)[kKeyTiles][2]) {
-    float most = value_scale;
+  // The block's scales of the values that a row sees over the largest so far, and by what that
+  // lessens its `out`.
+  __device__ float RelateScales(const uint8_t* values, int first_key, int2 range, int half,
+                                float (&scales)[kKeyTiles][2]) {
+    const int t = threadIdx.x % 4;
+    float most = value_scale[half];
 #pragma unroll
     for (int i = 0; i < 2 * kKeyTiles; ++i) {
-      scales[i / 2][i % 2] = Kv::Scale(values, i / 2 * 8 + 2 * t + i % 2);
+      const int slot = i / 2 * 8 + 2 * t + i % 2, key = first_key + slot;
+      const bool seen = key >= range.x && key <= range.y;
+      scales[i / 2][i % 2] = seen ? Kv::Scale(values, slot) : 0.0f;
       most = fmaxf(most, scales[i / 2][i % 2]);
     }
     most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
     most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
     const float inverse = 1 / most;
 #pragma unroll
-    for (int i = 0; i < 2 * kKeyTiles; ++i) scales[i / 2][i % 2] *= inverse;
-    const float rescale = most == value_scale ? 1.0f : value_scale * inverse;
-    value_scale = most;
+    for (int i = 0; i < 2 * kKeyTiles; ++i) {
+      scales[i / 2][i % 2] = __fmul_rn(scales[i / 2][i % 2], inverse);
+    }
+    const float rescale = most == value_scale[half] ? 1.0f : __fmul_rn(value_scale[half], inverse);
+    value_scale[half] = most;
     return rescale;
   }
 
-  // Masks, rescales what there is to the new largest score and turns scores into weights.
-  // finish(tile, j, weight) is what the values of a key are multiplied with.
-  template <class Visible, class Finish>
-  __device__ void Soften(int first_key, int g, float rescale_all, const Visible& visible,
+  // Masks a row's scores, rescales what there is of it to the new largest one and turns scores into
+  // weights. finish(tile, j, weight) is what the values of a key are multiplied with.
+  template <class Finish>
+  __device__ void Soften(int first_key, int half, float rescale_all, int2 range,
                          float (&scores)[kKeyTiles][4], const Finish& finish,
                          uint32_t (&weights)[kKeyTiles / 2][4]) {
+    float most = largest[half];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int2 range = visible(g + 8 * half);
-      float most = largest[half];
+    for (int tile = 0; tile < kKeyTiles; ++tile) {
 #pragma unroll
-      for (int tile = 0; tile < kKeyTiles; ++tile) {
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int key = first_key + tile * 8 + j;
-          float& score = scores[tile][2 * half + j];
-          if (key < range.x || key > range.y) score = -FLT_MAX;
-          most = fmaxf(most, score);
-        }
+      for (int j = 0; j < 2; ++j) {
+        const int key = first_key + tile * 8 + j;
+        float& score = scores[tile][2 * half + j];
+        if (key < range.x || key > range.y) score = -FLT_MAX;
+        most = fmaxf(most, score);
       }
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-      const float rescale = exp2f(largest[half] - most);
-      largest[half] = most;
-      sum[half] *= rescale;
+    }
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+    const float rescale = exp2f(__fsub_rn(largest[half], most));
+    const float rescale_out = __fmul_rn(rescale, rescale_all);
+    largest[half] = most;
+    sum[half] = __fmul_rn(sum[half], rescale);
 #pragma unroll
-      for (int i = 0; i < kOutTiles; ++i) {
-        out[i][2 * half] *= rescale * rescale_all;
-        out[i][2 * half + 1] *= rescale * rescale_all;
+    for (int i = 0; i < kOutTiles; ++i) {
+      out[i][2 * half] = __fmul_rn(out[i][2 * half], rescale_out);
+      out[i][2 * half + 1] = __fmul_rn(out[i][2 * half + 1], rescale_out);
+    }
+#pragma unroll
+    for (int tile = 0; tile < kKeyTiles; ++tile) {
+      float w[2];
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        const float score = scores[tile][2 * half + j];
+        w[j] = score == -FLT_MAX ? 0.0f : exp2f(__fsub_rn(score, most));
+        sum[half] = __fadd_rn(sum[half], w[j]);
       }
-#pragma unroll
-      for (int tile = 0; tile < kKeyTiles; ++tile) {
-        float w[2];
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const float score = scores[tile][2 * half + j];
-          w[j] = score == -FLT_MAX ? 0.0f : exp2f(score - most);
-          sum[half] += w[j];
-        }
-        weights[tile / 2][tile % 2 * 2 + half] =
-            PackPair<Scalar>(finish(tile, 0, w[0]), finish(tile, 1, w[1]));
-      }
+      weights[tile / 2][tile % 2 * 2 + half] =
+          PackPair<Scalar>(finish(tile, 0, w[0]), finish(tile, 1, w[1]));
     }
   }
 };

@@ -18,7 +18,11 @@
 namespace vernier::cuda {
 namespace {
 
-constexpr int kLeastMajor = 9;  // the GEMM kernels are made for Hopper alone
+constexpr int kLeastMajor = 8;
+
+// What the kernels made of Hopper's instructions (sm_90a) run on; all others take the portable
+// ones.
+bool HasHopper(const cudaDeviceProp& device) { return device.major == 9 && device.minor == 0; }
 
 // A stream that frees itself.
 class Stream {
@@ -42,7 +46,8 @@ class Stream {
 // in a step that has no status to return is kept for Synchronize.
 class CudaBackend final : public Backend {
  public:
-  static absl::StatusOr<std::unique_ptr<Backend>> Create();
+  explicit CudaBackend(const CudaOptions& options) : options_(options) {}
+  static absl::StatusOr<std::unique_ptr<Backend>> Create(const CudaOptions& options);
 
   std::string Describe() const override { return description_; }
   int Threads() const override { return 1; }
@@ -55,7 +60,10 @@ class CudaBackend final : public Backend {
     return store_->CreateVector(values);
   }
   bool HasActivations(Activations activations, FormatId format) const override {
-    return activations == Activations::kFull || format == FormatId::kInt8;
+    if (activations == Activations::kFull) return true;
+    // With LLM.int8 a row depends on its neighbours by definition.
+    if (activations == Activations::kLlmInt8 && options_.deterministic) return false;
+    return format == FormatId::kInt8 && !options_.portable;
   }
   bool HasKvType(KvType) const override { return true; }
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
@@ -87,6 +95,7 @@ class CudaBackend final : public Backend {
   void CheckBatch(const Batch& batch) const;
   absl::Status CopyOut(const Matrix& from, int64_t values, std::span<float> out) const;
 
+  const CudaOptions options_;
   Stream stream_;
   std::string description_;
   std::unique_ptr<WeightStore> store_;
@@ -102,7 +111,7 @@ class CudaBackend final : public Backend {
   int64_t num_rows_ = 0, num_logits_[kLogitBuffers] = {};
 };
 
-absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create() {
+absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create(const CudaOptions& asked) {
   int count = 0;
   if (cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
     return absl::FailedPreconditionError(
@@ -113,31 +122,34 @@ absl::StatusOr<std::unique_ptr<Backend>> CudaBackend::Create() {
   if (cudaError_t error = cudaGetDeviceProperties(&properties, 0); error != cudaSuccess) {
     return StatusOf(error, "asking for the device");
   }
-  if (properties.major != kLeastMajor) {
+  if (properties.major < kLeastMajor) {
     return absl::FailedPreconditionError(
         absl::StrCat(properties.name, " has compute capability ", properties.major, ".",
-                     properties.minor, ", this module is made for ", kLeastMajor, ".0"));
+                     properties.minor, ", this module is made for ", kLeastMajor, ".0 and later"));
   }
-  auto backend = std::make_unique<CudaBackend>();
+  CudaOptions options = asked;
+  options.portable = asked.portable || !HasHopper(properties);
+  auto backend = std::make_unique<CudaBackend>(options);
   if (absl::Status status = backend->stream_.Create(); !status.ok()) return status;
   const cudaStream_t stream = backend->stream_.get();
   backend->store_ = std::make_unique<WeightStore>(stream);
-  absl::StatusOr<std::unique_ptr<Multiplier>> multiplier = Multiplier::Create(stream);
+  absl::StatusOr<std::unique_ptr<Multiplier>> multiplier = Multiplier::Create(stream, options);
   if (!multiplier.ok()) return multiplier.status();
   backend->multiplier_ = *std::move(multiplier);
-  backend->description_ =
-      absl::StrCat("cuda ", properties.name, ", ", properties.multiProcessorCount,
-                   " multiprocessors, ", properties.totalGlobalMem >> 30, " GiB");
+  backend->description_ = absl::StrCat(
+      "cuda ", properties.name, ", ", properties.multiProcessorCount, " multiprocessors, ",
+      properties.totalGlobalMem >> 30, " GiB", options.portable ? ", portable kernels" : "",
+      options.deterministic ? ", deterministic" : "");
   return backend;
 }
 
 absl::Status CudaBackend::CreateWorkspace(const WorkspacePlan& plan) {
   if (workspace_.has_value()) return absl::FailedPreconditionError("there is a workspace already");
   store_->ReleaseScratch();
-  absl::StatusOr<Workspace> workspace = Workspace::Create(plan);
+  absl::StatusOr<Workspace> workspace = Workspace::Create(plan, multiplier_->row_room());
   if (!workspace.ok()) return workspace.status();
   workspace_.emplace(*std::move(workspace));
-  runner_.emplace(&*workspace_, multiplier_.get(), stream_.get());
+  runner_.emplace(&*workspace_, multiplier_.get(), options_, stream_.get());
   logits_.emplace(&*workspace_, stream_.get());
   graphs_.emplace(stream_.get());
   return absl::OkStatus();
@@ -183,7 +195,7 @@ absl::Status CudaBackend::Queue() {
   const int rows = batch_->num_rows;
   const auto logit_rows = static_cast<int>(batch_->logit_rows.size());
   num_rows_ = rows;
-  BatchPlan layout;
+  BatchPlan layout{.cuts = TakesCuts(options_)};
   for (const Call& call : calls_) {
     const auto* head = std::get_if<LmHeadArgs>(&call);
     if (head != nullptr) num_logits_[head->buffer] = logit_rows;
@@ -275,6 +287,8 @@ absl::Status CudaBackend::CopyActivation(vernier::Activation which, std::span<fl
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend() { return CudaBackend::Create(); }
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(const CudaOptions& options) {
+  return CudaBackend::Create(options);
+}
 
 }  // namespace vernier::cuda

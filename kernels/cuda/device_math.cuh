@@ -17,10 +17,17 @@ inline constexpr int kWarpLanes = 32;
 // start while the kernel ahead on the stream still runs. Weights may be read at once. Everything
 // else, and an early return too, comes after AwaitKernelAhead: the kernel behind relies on the end
 // of all before, and a chain of such kernels may have started before the step's arrays were copied.
-__device__ inline void AllowKernelBehind() { asm volatile("griddepcontrol.launch_dependents;"); }
+// Without these instructions, before Hopper, kernels are queued one after the other (launch.cuh).
+__device__ inline void AllowKernelBehind() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 __device__ inline void AwaitKernelAhead() {
   AllowKernelBehind();
+#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 __device__ inline float Load(const void* data, Scalar type, int64_t i) {

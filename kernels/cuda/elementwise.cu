@@ -379,7 +379,9 @@ cudaError_t LaunchRoundToInt8(const Matrix& from, const Int8Rows& to, int64_t wi
 
 cudaError_t LaunchHeads(const HeadsParameters& p, int rows, cudaStream_t stream) {
   constexpr int kManyRows = 64;
-  if (rows >= kManyRows && TakesManyHeads(p)) return LaunchManyHeads(p, rows, stream);
+  if (!p.by_one_kernel && rows >= kManyRows && TakesManyHeads(p)) {
+    return LaunchManyHeads(p, rows, stream);
+  }
   const int heads = p.shape.num_heads + 2 * p.shape.num_kv_heads;
   const dim3 grid(rows, (heads + kHeadWarps - 1) / kHeadWarps);
   const int64_t shared_values = 2 * p.rotated_pairs + kHeadWarps * p.shape.head_dim;

@@ -69,6 +69,8 @@ struct HeadsParameters {
   float* query = nullptr;  // [rows, heads * head_dim]; null: not wanted
   Matrix rounded_query;    // the same times QueryScale of attention.h; data null: not wanted
   KvLayer cache;
+  bool by_one_kernel =
+      false;  // whatever the number of rows: norms sum in another order in the other
 };
 // Whether LaunchManyHeads (many_heads.cu) takes them: what products made in 16 bits, whole heads
 // rotated or none, heads of 64, 128 or 256 dimensions, norms without a mean.

@@ -216,7 +216,8 @@ struct Multiplier {
       if (ends) reader.Leave(stage);
 #pragma unroll
       for (int i = 0; i < Shape::kSums; ++i) {
-        sums[i] += block[i] * (i % 4 < 2 ? absmax.x : absmax.y);
+        // Said as one, so that it is for every token.
+        sums[i] = __fmaf_rn(block[i], i % 4 < 2 ? absmax.x : absmax.y, sums[i]);
       }
     } else {
       Queue<kPart>(now);

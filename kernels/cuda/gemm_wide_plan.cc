@@ -100,6 +100,22 @@ GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile) {
   return plan;
 }
 
+// Whole slices of K, and as many outputs each: they cut a weight's columns at the same places, and
+// sum alike in them. (NF4 of more tokens multiplies by absmax before it sums, gemm_wide.cu.)
+int FixedTokens(const GemmProblem& problem) {
+  return problem.encoding == PackedEncoding::kNf4 ? 64 : 128;
+}
+
+GemmPlan PlanFixed(const GemmProblem& problem) {
+  const WideTile* chosen = nullptr;
+  for (const WideTile& tile : kWideTiles) {
+    if (tile.slices != 1 || tile.warpgroups != 4 || tile.tokens > FixedTokens(problem)) continue;
+    chosen = &tile;
+    if (tile.tokens >= problem.rows) break;
+  }
+  return PlanWide(problem, *chosen);
+}
+
 namespace {
 
 // What a plan should take.

@@ -131,6 +131,10 @@ WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan);
 
 // The plan for one tile of kWideTiles. REQUIRES: a valid problem.
 GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile);
+// A plan of which a row's sums do not depend on the number of rows: tiles of one kind, whose
+// columns are cut by the shape of the weight alone. REQUIRES: at most FixedTokens rows.
+GemmPlan PlanFixed(const GemmProblem& problem);
+int FixedTokens(const GemmProblem& problem);
 // The tile that should be fastest, by measured costs.
 GemmPlan PlanWide(const GemmProblem& problem);
 

@@ -1,4 +1,6 @@
-// The machine instructions that the kernels are made of, one function each (PTX ISA 8, sm_90).
+// The machine instructions that the kernels are made of, one function each (PTX ISA 8). Those of
+// clusters, transaction barriers and bulk copies are of sm_90 and later; what calls them is
+// compiled for Hopper alone.
 //
 // Shared addresses are 32-bit, in the shared window. What is asynchronous says what it counts
 // itself in at.
@@ -20,6 +22,12 @@ __device__ inline uint32_t SharedAddress(const void* pointer) {
 __device__ inline void CopyAsync16(uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
                "r"(valid ? 16 : 0));
+}
+
+__device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;"); }
+template <int kPending>
+__device__ inline void AwaitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 __device__ inline void LoadMatrix4(uint32_t address, uint32_t* out) {

@@ -19,6 +19,11 @@ inline int Multiprocessors() {
   return count;
 }
 
+// Whether the kernels that run on this device wait for the one ahead themselves. Those compiled
+// from the PTX for devices before Hopper do not, and so must not be queued ahead of its end. Found
+// once.
+bool KernelsAwait();
+
 struct ClusterLaunch {
   int cluster = 0;  // blocks
   int clusters = 0;
@@ -60,7 +65,7 @@ inline cudaError_t LaunchAfter(void (*kernel)(Parameters...), dim3 grid, int thr
   config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
   config.stream = stream;
   config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.numAttrs = KernelsAwait() ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, parameters...);
 }
 

@@ -40,7 +40,7 @@ Gating GatingOf(ActivationKind kind) {
 }
 
 bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
-  return linear.activations == Activations::kInt8 && Multiplier::TakesInt8(weight);
+  return linear.activations != Activations::kFull && Multiplier::TakesInt8(weight);
 }
 
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
@@ -50,11 +50,6 @@ Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf
 // to 3 us less (Llama-3.1-8B's shapes, H200).
 constexpr int kMostNormedRows = 4;
 
-// Whether a product leaves its sums where they belong.
-bool IsFew(const Linear& linear, const DeviceWeight& weight, int rows) {
-  return linear.bias == nullptr && !TakesInt8(linear, weight) && Multiplier::TakesFew(weight, rows);
-}
-
 // Column `column` of the rows of a matrix.
 Matrix Columns(const Matrix& matrix, int64_t column) {
   return {static_cast<uint8_t*>(matrix.data) + column * ScalarSize(matrix.type), matrix.type,
@@ -62,6 +57,10 @@ Matrix Columns(const Matrix& matrix, int64_t column) {
 }
 
 }  // namespace
+
+bool LayerRunner::IsFew(const Linear& linear, const DeviceWeight& weight, int rows) const {
+  return linear.bias == nullptr && !TakesInt8(linear, weight) && multiplier_.TakesFew(weight, rows);
+}
 
 void LayerRunner::Check(cudaError_t error, const char* what) {
   if (status_.ok() && error != cudaSuccess) status_ = StatusOf(error, what);
@@ -104,10 +103,30 @@ Matrix LayerRunner::Normalize(const Norm& norm, Scalar type) {
   return x;
 }
 
-Int8Rows LayerRunner::NormalizeToInt8(const Norm& norm) {
+Int8Rows LayerRunner::NormalizeToInt8(const Norm& norm, const Linear& linear) {
+  if (linear.activations == Activations::kLlmInt8) {
+    return SplitOutliers(Normalize(norm, Scalar::kF16), batch_.rows, batch_.arrays.slots);
+  }
   const Int8Rows x = Int8InX();
   AddNorm(norm, {}, x);
   return x;
+}
+
+Int8Rows LayerRunner::SplitOutliers(const Matrix& x, int rows, const int32_t* slots) {
+  const auto padding = static_cast<int32_t>(workspace_.plan.kv_blocks * kBlockTokens);
+  outlier_rows_ = {x, x.stride, rows, slots, padding};
+  // `x` may be InX, which it fills half of at most.
+  const Int8Rows int8{workspace_.x.as<int8_t>() + workspace_.x.bytes() / 2,
+                      workspace_.x_scales.as<float>()};
+  Check(LaunchSplitOutliers(outlier_rows_, workspace_.OutliersOf(), int8, stream_), "outliers");
+  return int8;
+}
+
+void LayerRunner::MultiplyInt8(const Linear& linear, const DeviceWeight& weight, const Int8Rows& x,
+                               const Matrix& y, int rows) {
+  Check(multiplier_.MultiplyInt8(weight, x, y, rows), "an int8 product");
+  if (linear.activations != Activations::kLlmInt8) return;
+  Check(LaunchAddOutliers(weight, outlier_rows_, workspace_.OutliersOf(), y, stream_), "outliers");
 }
 
 void LayerRunner::AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8) {
@@ -156,9 +175,8 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
     const Scalar type = Multiplier::InputOf(*joined);
     const Matrix all{results, Multiplier::OutputOf(*joined, type), joined->rows};
     if (TakesInt8(*linears[0], *joined)) {
-      const Int8Rows x = NormalizeToInt8(norm);
-      Check(multiplier_.MultiplyInt8(*joined, x, all, batch_.rows), "a joined int8 product");
-    } else if (Multiplier::TakesFew(*joined, batch_.rows)) {
+      MultiplyInt8(*linears[0], *joined, NormalizeToInt8(norm, *linears[0]), all, batch_.rows);
+    } else if (multiplier_.TakesFew(*joined, batch_.rows)) {
       MultiplyNormed(norm, *joined, {.y = all.data}, "a joined product");
     } else {
       const Matrix x = Normalize(norm, type);
@@ -178,16 +196,16 @@ void LayerRunner::Project(const Norm& norm, std::span<const Linear* const> linea
     const Scalar type = Multiplier::InputOf(weights[i]);
     y[i] = {results + offset, Multiplier::OutputOf(weights[i], type), weights[i].rows};
     if (TakesInt8(*linears[i], weights[i])) {
-      if (!int8_x.has_value()) int8_x = NormalizeToInt8(norm);
+      if (!int8_x.has_value()) int8_x = NormalizeToInt8(norm, *linears[i]);
       x.reset();
-      Check(multiplier_.MultiplyInt8(weights[i], *int8_x, y[i], batch_.rows), "an int8 product");
+      MultiplyInt8(*linears[i], weights[i], *int8_x, y[i], batch_.rows);
     } else {
       if (!x.has_value() || x->type != type) x = Normalize(norm, type);
       int8_x.reset();
       Check(multiplier_.Multiply(weights[i], *x, y[i], batch_.rows), "a product");
     }
     // As wide as fp32, padding of rows included: Workspace::y has room for that.
-    const int64_t rows = (batch_.rows + kRowPadding - 1) / kRowPadding * int64_t{kRowPadding};
+    const int64_t room = multiplier_.row_room(), rows = (batch_.rows + room - 1) / room * room;
     offset += rows * weights[i].rows * static_cast<int64_t>(sizeof(float));
   }
 }
@@ -224,7 +242,8 @@ void LayerRunner::Do(const AttentionInArgs& args) {
                     .k_norm = NormOf(args.k_norm),
                     .query = workspace_.query.as<float>(),
                     .cache = CacheOf(args.layer, args.shape, args.kv_type)};
-  if (batch_.tiles > 0 && TakesWarpgroups(p.shape, p.cache.code)) {
+  p.by_one_kernel = TakesCuts(options_);
+  if (!TakesCuts(options_) && batch_.tiles > 0 && TakesWarpgroups(p.shape, p.cache.code)) {
     p.rounded_query = RoundedQuery(p.cache.code);
     const bool attended = next_ != nullptr && std::holds_alternative<AttentionArgs>(*next_);
     if (attended && batch_.decode_rows == 0) p.query = nullptr;
@@ -261,10 +280,21 @@ void LayerRunner::Do(const AttentionArgs& args) {
     Check(LaunchAttentionPlain(p, rows, stream_), "attention");
     return;
   }
+  if (TakesCuts(options_)) {
+    Check(LaunchCuts(p, {batch_.tiles, batch_.tile_rows}, batch_.cuts, stream_), "attention");
+    return;
+  }
   if (batch_.decode_rows > 0) {
     Check(LaunchDecode(p, split, stream_), "attention of decode rows");
   }
   if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
+}
+
+Matrix LayerRunner::Converted(const Matrix& input, Scalar type) {
+  if (input.type == type) return input;
+  const Matrix x = InX(type, input.stride);
+  Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
+  return x;
 }
 
 void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
@@ -273,17 +303,16 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
   VERNIER_CHECK(weight.cols == input.stride && weight.rows == workspace_.plan.hidden);
   const Scalar type = Multiplier::InputOf(weight);
   const Matrix y{workspace_.y.as<void>(), Multiplier::OutputOf(weight, type), weight.rows};
-  if (TakesInt8(args.linear, weight)) {
+  if (args.linear.activations == Activations::kLlmInt8 && TakesInt8(args.linear, weight)) {
+    const Int8Rows x = SplitOutliers(Converted(input, type), batch_.rows, batch_.arrays.slots);
+    MultiplyInt8(args.linear, weight, x, y, batch_.rows);
+  } else if (TakesInt8(args.linear, weight)) {
     if (input.data != nullptr) {
       Check(LaunchRoundToInt8(input, Int8InX(), input.stride, batch_.rows, stream_), "rounding");
     }
-    Check(multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.rows), "an int8 product");
+    MultiplyInt8(args.linear, weight, Int8InX(), y, batch_.rows);
   } else {
-    Matrix x = input;
-    if (x.type != type) {
-      x = InX(type, input.stride);
-      Check(LaunchConvert(input, x, input.stride, batch_.rows, stream_), "a conversion");
-    }
+    const Matrix x = Converted(input, type);
     const DeviceNorm post_norm = NormOf(args.post_norm);
     if (batch_.rows <= kMostNormedRows && post_norm.weight == nullptr &&
         IsFew(args.linear, weight, batch_.rows)) {
@@ -359,7 +388,8 @@ bool LayerRunner::GateFew(const MlpInArgs& args) {
 
 bool LayerRunner::HiddenGoesToInt8() const {
   const auto* out = next_ == nullptr ? nullptr : std::get_if<MlpOutCall>(next_);
-  return out != nullptr && TakesInt8(out->args.linear, DeviceWeightOf(*out->args.linear.weight));
+  return out != nullptr && out->args.linear.activations == Activations::kInt8 &&
+         TakesInt8(out->args.linear, DeviceWeightOf(*out->args.linear.weight));
 }
 
 void LayerRunner::Do(const MlpOutCall& call) {
@@ -398,13 +428,18 @@ void LayerRunner::Do(const LmHeadArgs& args) {
     return;
   }
   const bool int8 = TakesInt8(args.linear, weight);
-  const Matrix x = int8 ? Matrix() : InX(Multiplier::InputOf(weight), hidden);
-  NormalizeChosen(args.norm, x, int8 ? Int8InX() : Int8Rows());
+  const bool outliers = int8 && args.linear.activations == Activations::kLlmInt8;
+  const bool rounds = int8 && !outliers;
+  const Matrix x = rounds ? Matrix() : InX(Multiplier::InputOf(weight), hidden);
+  NormalizeChosen(args.norm, x, rounds ? Int8InX() : Int8Rows());
   Matrix y{logits, Multiplier::OutputOf(weight, Scalar::kF32), vocab};
   if (y.type != Scalar::kF32) y.data = workspace_.y.as<void>();
-  Check(int8 ? multiplier_.MultiplyInt8(weight, Int8InX(), y, batch_.logit_rows)
-             : multiplier_.Multiply(weight, x, y, batch_.logit_rows),
-        "lm_head");
+  if (int8) {
+    const Int8Rows codes = outliers ? SplitOutliers(x, batch_.logit_rows, nullptr) : Int8InX();
+    MultiplyInt8(args.linear, weight, codes, y, batch_.logit_rows);
+  } else {
+    Check(multiplier_.Multiply(weight, x, y, batch_.logit_rows), "lm_head");
+  }
   if (y.data == logits && bare) return;
   Check(LaunchLogits({.vocab = vocab,
                       .y = y,

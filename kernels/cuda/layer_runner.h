@@ -5,7 +5,8 @@
 // product behind makes the norm; gate and up are multiplied with each other in theirs, and of
 // decode attention makes the heads. MlpIn makes int8 at once where MlpOut follows and wants it; `h`
 // is then not written. q, k and v, and gate and up, are one product where their weights lie next to
-// each other. Device thread alone; everything is queued on one stream.
+// each other. Nothing of this where results are to be deterministic, but one product of neighbours.
+// Device thread alone; everything is queued on one stream.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -18,6 +19,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/outliers.h"
 #include "kernels/cuda/workspace.h"
 
 namespace vernier::cuda {
@@ -36,8 +38,9 @@ using Call = std::variant<EmbedArgs, AttentionInArgs, AttentionArgs, AttentionOu
 class LayerRunner {
  public:
   // All must outlive the runner.
-  LayerRunner(Workspace* workspace, Multiplier* multiplier, cudaStream_t stream)
-      : workspace_(*workspace), multiplier_(*multiplier), stream_(stream) {}
+  LayerRunner(Workspace* workspace, Multiplier* multiplier, const CudaOptions& options,
+              cudaStream_t stream)
+      : workspace_(*workspace), multiplier_(*multiplier), options_(options), stream_(stream) {}
 
   // Queues the calls on a batch. The first launch that fails ends it.
   absl::Status Run(std::span<const Call> calls, const DeviceBatch& batch);
@@ -55,6 +58,8 @@ class LayerRunner {
   void Do(const MlpOutCall& call);
   void Do(const LmHeadArgs& args);
 
+  // Whether a product leaves its sums where they belong.
+  bool IsFew(const Linear& linear, const DeviceWeight& weight, int rows) const;
   // Notes the first error.
   void Check(cudaError_t error, const char* what);
   Matrix InX(Scalar type, int64_t width) const { return {workspace_.x.as<void>(), type, width}; }
@@ -64,7 +69,14 @@ class LayerRunner {
   KvLayer CacheOf(int layer, const AttentionShape& shape, KvType type) const;
   // x = norm(residual) in the type that a weight wants, or as int8, with what waits to be added.
   Matrix Normalize(const Norm& norm, Scalar type);
-  Int8Rows NormalizeToInt8(const Norm& norm);
+  Int8Rows NormalizeToInt8(const Norm& norm, const Linear& linear);
+  // Of LLM.int8: `x` fp16 without its outlier columns, which MultiplyInt8 adds. `slots` null: none
+  // of its rows is padding.
+  Int8Rows SplitOutliers(const Matrix& x, int rows, const int32_t* slots);
+  void MultiplyInt8(const Linear& linear, const DeviceWeight& weight, const Int8Rows& x,
+                    const Matrix& y, int rows);
+  // In InX where it is of another type.
+  Matrix Converted(const Matrix& input, Scalar type);
   void AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8);
   // Has a product make its x from the residual; false where nothing knows its sums of squares, or
   // of a norm that needs more.
@@ -86,6 +98,7 @@ class LayerRunner {
 
   Workspace& workspace_;
   Multiplier& multiplier_;
+  const CudaOptions options_;
   const cudaStream_t stream_;
   absl::Status status_;
   DeviceBatch batch_;
@@ -95,6 +108,7 @@ class LayerRunner {
   bool embedded_ = false;       // in this run
   HeadsParameters heads_;       // that attention is to make; q.data null: none
   int squares_parts_ = 0;  // of the residual as it is, in workspace_.squares; 0: nothing knows them
+  OutlierRows outlier_rows_;     // of the last SplitOutliers
   bool hidden_is_int8_ = false;  // in InX, and nowhere else
 
   // What the last AttentionOut or MlpOut made; y.data null: nothing waits.

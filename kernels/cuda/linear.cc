@@ -1,7 +1,11 @@
 #include "kernels/cuda/linear.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/gemm_portable.h"
 #include "kernels/cuda/gemm_rows16.h"
+#include "kernels/cuda/gemm_wide_plan.h"
 #include "kernels/cuda/linear_plain.h"
 
 namespace vernier::cuda {
@@ -47,10 +51,17 @@ GemmPlan PlanFew(const DeviceWeight& weight, int rows) {
   return plan;
 }
 
+// Rows first_row and on of a matrix without gaps.
+Matrix RowsFrom(const Matrix& matrix, int first_row) {
+  return {static_cast<uint8_t*>(matrix.data) + first_row * matrix.stride * ScalarSize(matrix.type),
+          matrix.type, matrix.stride};
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Multiplier>> Multiplier::Create(cudaStream_t stream) {
-  auto multiplier = std::unique_ptr<Multiplier>(new Multiplier(stream));
+absl::StatusOr<std::unique_ptr<Multiplier>> Multiplier::Create(cudaStream_t stream,
+                                                               const CudaOptions& options) {
+  auto multiplier = std::unique_ptr<Multiplier>(new Multiplier(stream, options));
   const cublasStatus_t status = cublasLtCreate(&multiplier->cublas_);
   if (status != CUBLAS_STATUS_SUCCESS) {
     return absl::InternalError(absl::StrCat("cublasLtCreate: ", cublasLtGetStatusString(status)));
@@ -92,7 +103,7 @@ Scalar Multiplier::OutputOf(const DeviceWeight& weight, Scalar wanted) {
 cudaError_t Multiplier::Multiply(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
                                  int rows) {
   if (IsRecords(weight)) {
-    return MultiplyOurs(weight, Activation::kF16, {.x = x.data, .y = y.data}, rows);
+    return MultiplyRecords(weight, x, y, rows);
   }
   if (IsDense(weight) && TakesFew(weight, rows)) {
     const GemmResult result = y.type == Scalar::kF32 ? GemmResult::kFloat : GemmResult::kStore;
@@ -112,7 +123,8 @@ cudaError_t Multiplier::MultiplyInt8(const DeviceWeight& weight, const Int8Rows&
                       rows);
 }
 
-bool Multiplier::TakesFew(const DeviceWeight& weight, int rows) {
+bool Multiplier::TakesFew(const DeviceWeight& weight, int rows) const {
+  if (options_.deterministic || options_.portable) return false;
   return PlanFew(weight, rows).kernel == GemmKernel::kRows16;
 }
 
@@ -135,6 +147,31 @@ cudaError_t Multiplier::MultiplyOurs(const DeviceWeight& weight, Activation acti
   operands.row_scales = weight.scales;
   operands.workspace = gemm_workspace_.as<void>();
   return LaunchGemm(problem, plan, operands, stream_);
+}
+
+cudaError_t Multiplier::MultiplyRecords(const DeviceWeight& weight, const Matrix& x,
+                                        const Matrix& y, int rows) {
+  if (options_.portable) {
+    return LaunchPortable(
+        ProblemOf(weight, Activation::kF16, rows),
+        {.x = x.data, .weight = weight.codes, .row_scales = weight.scales, .y = y.data}, stream_);
+  }
+  if (!options_.deterministic) {
+    return MultiplyOurs(weight, Activation::kF16, {.x = x.data, .y = y.data}, rows);
+  }
+  GemmProblem problem = ProblemOf(weight, Activation::kF16, rows);
+  const int most = FixedTokens(problem);
+  for (int first = 0; first < rows; first += most) {
+    problem.rows = std::min(most, rows - first);
+    const GemmOperands operands{.x = RowsFrom(x, first).data,
+                                .weight = weight.codes,
+                                .row_scales = weight.scales,
+                                .y = RowsFrom(y, first).data,
+                                .workspace = gemm_workspace_.as<void>()};
+    const cudaError_t error = LaunchGemm(problem, PlanFixed(problem), operands, stream_);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 // Column-major, as cuBLASLt sees it: y [outputs, rows] = w^T [outputs, inputs] x [inputs, rows].
@@ -179,8 +216,16 @@ const Multiplier::DensePlan* Multiplier::PlanDense(const DenseKey& key) {
 
 cudaError_t Multiplier::MultiplyDense(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
                                       int rows) {
-  const int padded =
-      rows > kRowPadding ? (rows + kRowPadding - 1) / kRowPadding * kRowPadding : rows;
+  if (options_.deterministic && rows > kDeterministicRows) {
+    for (int first = 0; first < rows; first += kDeterministicRows) {
+      const cudaError_t error = MultiplyDense(weight, RowsFrom(x, first), RowsFrom(y, first),
+                                              std::min(kDeterministicRows, rows - first));
+      if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+  }
+  int padded = rows > kRowPadding ? (rows + kRowPadding - 1) / kRowPadding * kRowPadding : rows;
+  if (options_.deterministic) padded = kDeterministicRows;
   const DensePlan* plan = PlanDense({x.type, y.type, weight.rows, weight.cols, padded});
   if (plan == nullptr) return cudaErrorNotSupported;
   const float one = 1, zero = 0;

@@ -1,7 +1,10 @@
 // y = x W^T for a weight in any encoding: our own kernels for records and for few rows of 16-bit
 // weights, cuBLASLt for many, fp32 loops for the rest.
 //
-// Chosen by encoding and shape alone. One thread, one stream.
+// Chosen by encoding, shape and rows. Where results are to be deterministic, rows are multiplied in
+// groups by one plan, which encoding and shape choose: a row's bits then depend on nothing else.
+// Before Hopper gemm_portable multiplies all records, and cuBLASLt all 16-bit weights. One thread,
+// one stream.
 #pragma once
 
 #include <cublasLt.h>
@@ -17,16 +20,20 @@
 #include "kernels/cuda/device_types.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/module.h"
 
 namespace vernier::cuda {
 
 // Past this many rows cuBLASLt multiplies whole multiples, so that few plans serve all batches: x
 // and y have room for them, and rows past the last hold anything.
 inline constexpr int kRowPadding = 64;
+// Rows that cuBLASLt always multiplies at once where results are to be deterministic.
+inline constexpr int kDeterministicRows = 128;
 
 class Multiplier {
  public:
-  static absl::StatusOr<std::unique_ptr<Multiplier>> Create(cudaStream_t stream);
+  static absl::StatusOr<std::unique_ptr<Multiplier>> Create(cudaStream_t stream,
+                                                            const CudaOptions& options);
   ~Multiplier();
   Multiplier(const Multiplier&) = delete;
   Multiplier& operator=(const Multiplier&) = delete;
@@ -35,6 +42,9 @@ class Multiplier {
   static Scalar InputOf(const DeviceWeight& weight);
   // The type that y has at most: what is asked for, where the kernel can make it.
   static Scalar OutputOf(const DeviceWeight& weight, Scalar wanted);
+
+  // x and y have room for whole multiples of this many rows.
+  int row_room() const { return options_.deterministic ? kDeterministicRows : kRowPadding; }
 
   // Whether MultiplyInt8 takes a weight: int8 records, and sums that fit 32 bits.
   static bool TakesInt8(const DeviceWeight& weight);
@@ -48,7 +58,7 @@ class Multiplier {
                            int rows);
 
   // Whether MultiplyFew takes a weight and a number of rows.
-  static bool TakesFew(const DeviceWeight& weight, int rows);
+  bool TakesFew(const DeviceWeight& weight, int rows) const;
   // A product with what `operands` says around it (gemm.h); its weight, scales and workspace are
   // filled in here, and x has InputOf's type. REQUIRES: TakesFew.
   cudaError_t MultiplyFew(const DeviceWeight& weight, GemmOperands operands, int rows);
@@ -68,13 +78,17 @@ class Multiplier {
   using DenseKey =
       std::tuple<Scalar, Scalar, int64_t, int64_t, int>;  // x, y, outputs, inputs, rows
 
-  explicit Multiplier(cudaStream_t stream) : stream_(stream) {}
+  Multiplier(cudaStream_t stream, const CudaOptions& options)
+      : stream_(stream), options_(options) {}
   cudaError_t MultiplyDense(const DeviceWeight& weight, const Matrix& x, const Matrix& y, int rows);
   cudaError_t MultiplyOurs(const DeviceWeight& weight, Activation activation, GemmOperands operands,
                            int rows);
+  cudaError_t MultiplyRecords(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
+                              int rows);
   const DensePlan* PlanDense(const DenseKey& key);
 
   const cudaStream_t stream_;
+  const CudaOptions options_;
   cublasLtHandle_t cublas_ = nullptr;
   DeviceBuffer cublas_workspace_, gemm_workspace_;
   std::map<DenseKey, DensePlan> plans_;

@@ -25,7 +25,7 @@ __global__ void LinearPlainKernel(const DeviceWeight weight, const Matrix x, con
     const float w = Decode(weight, output, i);
 #pragma unroll
     for (int r = 0; r < kTileRows8; ++r) {
-      if (r < count) sums[r] += w * x_rows[r * x.stride + i];
+      if (r < count) sums[r] = __fmaf_rn(w, x_rows[r * x.stride + i], sums[r]);
     }
   }
 #pragma unroll

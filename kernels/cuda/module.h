@@ -12,18 +12,24 @@
 
 namespace vernier::cuda {
 
+// As BackendOptions of make_backend.h.
+struct CudaOptions {
+  bool deterministic = false;
+  bool portable = false;
+};
+
 using BackendResult = absl::StatusOr<std::unique_ptr<Backend>>;
 
 // Sets `*module_build_id` (static). False when that is not `host_build_id`; else `*result` becomes
 // a backend on the first device, or FAILED_PRECONDITION saying what is missing: a driver, a device,
-// or one of the compute capability that the module is made for.
+// or one of at least the compute capability that the module is made for.
 using MakeBackendFunction = bool(const char* host_build_id, const char** module_build_id,
-                                 BackendResult* result);
+                                 BackendResult* result, const CudaOptions& options);
 
 inline constexpr char kModuleFile[] = "libvernier_cuda.so";
 inline constexpr char kMakeBackendSymbol[] = "vernier_cuda_make_backend";
 
 // Inside the module.
-BackendResult MakeCudaBackend();
+BackendResult MakeCudaBackend(const CudaOptions& options);
 
 }  // namespace vernier::cuda

@@ -69,7 +69,8 @@ uint64_t FingerprintOf(std::span<const Call> calls, const DeviceBatch& batch) {
     fingerprint.Mix(uint64_t(call.index()));
     std::visit([&](const auto& args) { fingerprint.Mix(args); }, call);
   }
-  for (const int count : {batch.rows, batch.logit_rows, batch.decode_rows, batch.tiles}) {
+  for (const int count : {batch.rows, batch.logit_rows, batch.decode_rows, batch.tiles,
+                          batch.tile_rows, batch.cuts.count}) {
     fingerprint.Mix(uint64_t(count));
   }
   for (const DecodeSplit& split : batch.splits) fingerprint.Mix(uint64_t(split.blocks));

@@ -1,6 +1,7 @@
 #include "kernels/cuda/workspace.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -21,6 +22,10 @@ constexpr int64_t kCallBytes = 16 << 20;
 constexpr int64_t kShareBytes = kMostDecodeBlocks * static_cast<int64_t>(sizeof(DecodeShare));
 constexpr int64_t kArrays = 6 + 2 * kMostWindows;  // of a step
 constexpr int64_t kStagingBytes = 2 * (kBlockTableBytes / 4 + kCallBytes);
+
+// Of split attention: eight times decode's, as what LaunchCuts shares out takes more; some 26 MB of
+// 128 dimensions.
+constexpr int64_t kPartialHeads = 8 * int64_t{kMostDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
 
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return (value + by - 1) / by; }
 constexpr int64_t RoundUp(int64_t value, int64_t to) { return DivideUp(value, to) * to; }
@@ -70,11 +75,12 @@ struct Rows {
   int tile_rows = 0;
 };
 
-Rows SortRows(const Batch& batch, const HeadShape& shape, KvCode cache) {
+Rows SortRows(const Batch& batch, const HeadShape& shape, const BatchPlan& plan) {
   Rows rows;
-  const int most = std::max(PrefillTileRows(shape, cache), 1);
+  const KvCode cache = CodeOf(plan.kv_type);
+  const int most = std::max(plan.cuts ? CutTileRows(shape) : PrefillTileRows(shape, cache), 1);
   for (const SequenceRows& sequence : batch.sequences) {
-    if (sequence.num_rows == 1) {
+    if (sequence.num_rows == 1 && !plan.cuts) {
       const int context = batch.positions[sequence.first_row] + 1;
       rows.decode.push_back(
           {.row = sequence.first_row, .first_block = sequence.first_block, .context = context});
@@ -93,6 +99,22 @@ Rows SortRows(const Batch& batch, const HeadShape& shape, KvCode cache) {
                      return a.first_position + a.num_rows > b.first_position + b.num_rows;
                    });
   return rows;
+}
+
+// A block of threads a cut where tiles alone are too few to fill the device, and the partials fit.
+KeyCuts CutsOf(std::span<const PrefillTile> tiles, int rows, const HeadShape& heads,
+               const DeviceBuffer& partials) {
+  constexpr int64_t kEnoughBlocks = 2 * kMultiprocessors;
+  int end = 1;
+  for (const PrefillTile& tile : tiles) end = std::max(end, tile.first_position + tile.num_rows);
+  const int64_t longest = DivideUp(end, kCutKeys);
+  const int64_t a_cut = int64_t{rows} * heads.num_heads * (2 + heads.head_dim) * 4;
+  const int64_t room = partials.bytes() / a_cut;
+  if (longest == 1 || room < longest) return {};
+  if (static_cast<int64_t>(tiles.size()) * heads.num_kv_heads >= kEnoughBlocks) return {};
+  // Few counts: a recorded step serves many.
+  const auto count = std::min(room, static_cast<int64_t>(std::bit_ceil(uint64_t(longest))));
+  return {partials.as<float>(), static_cast<int>(count)};
 }
 
 absl::Status CheckPlan(const WorkspacePlan& plan) {
@@ -144,29 +166,28 @@ uint8_t* Staging::Take(int64_t bytes) {
 int64_t Workspace::bytes() const {
   int64_t total = 0;
   for (const DeviceBuffer* buffer :
-       {&residual, &x, &x_scales, &squares, &y, &query, &attention, &hidden, &logits[0], &logits[1],
-        &adjusted, &partials, &arrivals, &step, &calls, &results}) {
+       {&residual, &x, &x_scales, &outliers, &squares, &y, &query, &attention, &hidden, &logits[0],
+        &logits[1], &adjusted, &partials, &arrivals, &step, &calls, &results}) {
     total += buffer->bytes();
   }
   return total;
 }
 
-absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
+absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_room) {
   const AttentionShape& shape = plan.attention;
   if (absl::Status status = CheckPlan(plan); !status.ok()) return status;
   Workspace w;
   w.plan = plan;
   w.kv_block_bytes = KvBlockBytes(plan.num_layers, shape, plan.widest_kv);
-  const int64_t rows = RoundUp(plan.max_rows, kRowPadding);
-  const int64_t logit_rows = RoundUp(plan.max_logit_rows, kRowPadding);
+  const int64_t rows = RoundUp(plan.max_rows, row_room);
+  const int64_t logit_rows = RoundUp(plan.max_logit_rows, row_room);
   const int64_t query = w.query_width();
   const int64_t kv = int64_t{shape.num_kv_heads} * shape.head_dim;
   const int64_t outputs = std::max({query + 2 * kv, 2 * plan.intermediate, plan.hidden});
-  const int64_t inputs = std::max({plan.hidden, query, plan.intermediate});
+  const int64_t inputs = w.longest_x();
   const int64_t logit_bytes = logit_rows * plan.vocab * 4;
   const int64_t kv_bytes = (plan.kv_blocks + 1) * w.kv_block_bytes;
   const int64_t score_bytes = logit_rows * static_cast<int64_t>(sizeof(DeviceScore));
-  constexpr int64_t kPartialHeads = int64_t{kMostDecodeBlocks} * kPartialsPerBlock * kDecodeHeads;
   struct Wanted {
     DeviceBuffer* buffer;
     const char* what;
@@ -176,6 +197,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
       {&w.residual, "the residual", rows * plan.hidden * 4},
       {&w.x, "inputs of products", std::max(rows, logit_rows) * inputs * 4},
       {&w.x_scales, "scales of inputs", std::max(rows, logit_rows) * 4},
+      {&w.outliers, "outlier columns", OutlierListBytes(inputs)},
       {&w.squares, "sums of squares", int64_t{kRows16Tokens} * kMostSquares * 4},
       {&w.y, "results of products", std::max(rows * outputs * 4, logit_bytes)},
       {&w.query, "queries", rows * query * 4},
@@ -210,8 +232,9 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan) {
   }
   // No stream waits for the default one.
   cudaError_t error = cudaMemset(w.arrivals.as<void>(), 0, w.arrivals.bytes());
+  if (error == cudaSuccess) error = cudaMemset(w.outliers.as<void>(), 0, w.outliers.bytes());
   if (error == cudaSuccess) error = cudaDeviceSynchronize();
-  if (error != cudaSuccess) return StatusOf(error, "clearing arrivals");
+  if (error != cudaSuccess) return StatusOf(error, "clearing a workspace");
   absl::Status status =
       w.staging.Create(std::min(kStagingBytes, 2 * (StepBytes(plan) + kCallBytes)));
   if (status.ok()) status = w.returned.Create(4 * score_bytes);
@@ -229,13 +252,20 @@ const DecodeSplit& DeviceBatch::SplitOf(int window) const {
 absl::StatusOr<DeviceBatch> UploadBatch(const Batch& batch, const BatchPlan& plan,
                                         cudaStream_t stream, Workspace* workspace) {
   const HeadShape heads = HeadsOf(workspace->plan.attention);
-  Rows sorted = SortRows(batch, heads, CodeOf(plan.kv_type));
+  Rows sorted = SortRows(batch, heads, plan);
   const int rows = plan.rows, logit_rows = plan.logit_rows;
   DeviceBatch out{.rows = rows,
                   .logit_rows = logit_rows,
                   .tiles = static_cast<int>(sorted.tiles.size()),
                   .tile_rows = sorted.tile_rows};
-  out.decode_rows = static_cast<int>(sorted.decode.size()) + rows - batch.num_rows;
+  const int padding = rows - batch.num_rows;
+  if (plan.cuts) {
+    sorted.tiles.resize(sorted.tiles.size() + static_cast<size_t>(padding));
+    out.tiles += padding;
+    out.cuts = CutsOf(sorted.tiles, rows, heads, workspace->partials);
+  } else {
+    out.decode_rows = static_cast<int>(sorted.decode.size()) + padding;
+  }
   const int windows = plan.window > 0 ? 2 : 1;
   const int64_t most = (3 * rows + logit_rows) * int64_t{4} +
                        windows * out.decode_rows * static_cast<int64_t>(sizeof(DecodeRow)) +

@@ -2,11 +2,12 @@
 // device.
 //
 // Device thread alone. Sizes are those of the WorkspacePlan; rows are rounded up to whole multiples
-// of kRowPadding, and buffers that hold activations of either type are as wide as fp32.
+// of Multiplier::row_room, and buffers that hold activations of either type are as wide as fp32.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -16,6 +17,8 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/device_buffer.h"
 #include "kernels/cuda/device_types.h"
+#include "kernels/cuda/module.h"
+#include "kernels/cuda/outliers.h"
 
 namespace vernier::cuda {
 
@@ -24,6 +27,10 @@ namespace vernier::cuda {
 inline constexpr int kMostWindows = 2;
 
 KvCode CodeOf(KvType type);
+// Whether all attention is LaunchCuts'.
+inline bool TakesCuts(const CudaOptions& options) {
+  return options.deterministic || options.portable;
+}
 
 // What a batch is to the kernels: its counts, and its arrays on the device.
 struct DeviceBatch {
@@ -32,6 +39,7 @@ struct DeviceBatch {
   int decode_rows = 0;
   int tiles = 0;      // runs of rows of one sequence
   int tile_rows = 0;  // of the largest
+  KeyCuts cuts;       // of LaunchCuts
   // By window; the first is that of layers without one.
   DecodeSplit splits[kMostWindows];
   StepArrays arrays;
@@ -57,11 +65,13 @@ class Staging {
 struct Workspace {
   // RESOURCE_EXHAUSTED with the plan's bytes and what is free, before anything is allocated;
   // INVALID_ARGUMENT for a head size that no kernel takes, or more keys than decode can count.
-  static absl::StatusOr<Workspace> Create(const WorkspacePlan& plan);
+  static absl::StatusOr<Workspace> Create(const WorkspacePlan& plan, int row_room);
 
   int64_t query_width() const {
     return int64_t{plan.attention.num_heads} * plan.attention.head_dim;
   }
+  int64_t longest_x() const { return std::max({plan.hidden, query_width(), plan.intermediate}); }
+  OutlierList OutliersOf() const { return OutlierListAt(outliers.as<void>(), longest_x()); }
   int64_t bytes() const;  // without the cache
 
   WorkspacePlan plan;
@@ -70,6 +80,7 @@ struct Workspace {
   DeviceBuffer residual;   // [rows, hidden] fp32
   DeviceBuffer x;          // [rows, max(hidden, query, intermediate)]: what a product reads
   DeviceBuffer x_scales;   // [rows] fp32, of int8 x
+  DeviceBuffer outliers;   // OutlierListBytes of the longest row of x, zeros
   DeviceBuffer squares;    // [rows][kMostSquares] fp32, of few rows: parts of the residual's
   DeviceBuffer y;          // what it makes: [rows, most outputs], or [logit rows, vocab]
   DeviceBuffer query;      // [rows, heads * head_dim] fp32
@@ -93,6 +104,7 @@ struct BatchPlan {
   int logit_rows = 0;
   int window = 0;  // of the layers that have one; 0: none has
   KvType kv_type = KvType::kF16;
+  bool cuts = false;  // all rows as tiles of LaunchCuts, padding too: there are no decode rows
 };
 
 // Copies a batch to workspace->step: padded, so that the addresses depend on these counts alone

@@ -3,7 +3,8 @@
 //
 // Validates first: a prompt prefilled at once and fed token by token, and a whole context and its
 // last token behind the others, must give the same logits but for rounding, and --against compares
-// greedy tokens with another backend's. Then times: medians, the spread, and beside each decode
+// greedy tokens with another backend's. With --deterministic the logits must be the same bits, and
+// each format is timed without and with it. Then times: medians, the spread, and beside each decode
 // figure what reading its weights and KV once would allow at --read-gbps (of the device; gemm_bench
 // measures it).
 #include <CLI/CLI.hpp>
@@ -19,6 +20,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/model/model.h"
 #include "kernels/make_backend.h"
+#include "tests/bench/bit_equality.h"
 #include "tests/bench/machine.h"
 #include "tests/testing/single_sequence.h"
 
@@ -33,6 +35,8 @@ constexpr int kWarmSteps = 4;
 struct Options {
   std::string model;
   BackendOptions backend;
+  bool deterministic = false;
+  bool bit_equality = false;
   std::vector<std::string> formats{"fp16", "int8", "nf4"};
   std::string lm_head;  // its format; empty: the variant's
   std::vector<int> batches{1, 8, 32, 128, 256};
@@ -47,6 +51,7 @@ struct Options {
 };
 
 struct Running {
+  std::string name;  // of the format, and whether it is deterministic
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   std::unique_ptr<SequenceDriver> driver;
@@ -67,6 +72,7 @@ absl::StatusOr<Running> Start(const Options& options, const BackendOptions& back
   Running running;
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
   if (!backend.ok()) return backend.status();
+  running.name = absl::StrCat(format, backend_options.deterministic ? "+deterministic" : "");
   running.backend = *std::move(backend);
   const double start = SecondsNow();
   absl::StatusOr<std::unique_ptr<Model>> model =
@@ -120,7 +126,7 @@ absl::StatusOr<std::vector<float>> LastLogits(SequenceDriver* driver, std::span<
 
 // A few tokens at once and one by one, then a whole context at once and its last token behind the
 // others: decode's keys are cut into runs there.
-absl::Status Validate(Running* running, int context) {
+absl::Status Validate(Running* running, const BackendOptions& backend, int context) {
   struct Run {
     int tokens;
     int first;
@@ -144,8 +150,9 @@ absl::Status Validate(Running* running, int context) {
     // Where a row's bits depend on its step, int8 activations fall to other whole numbers: the two
     // differ by the whole of their rounding, and of that of an int8 cache. What is wrong differs by
     // about 1.4. Negated, so that what is no number fails.
-    const bool int8 = running->model->variants[0].activations == Activations::kInt8;
-    if (!(relative <= (int8 ? 0.35 : 0.05))) {
+    const bool int8 = running->model->variants[0].activations != Activations::kFull;
+    const double most = backend.deterministic ? 0 : int8 ? 0.35 : 0.05;
+    if (!(relative <= most)) {
       return absl::InternalError(absl::StrCat("logits differ by ", relative, " of their size"));
     }
   }
@@ -222,6 +229,16 @@ absl::Status Decode(Running* running, int batch, int steps, std::vector<double>*
   return absl::OkStatus();
 }
 
+// Of each pair, one format without and with --deterministic.
+void PrintCost(const std::string& what, std::span<const double> seconds,
+               std::span<const Running> formats) {
+  for (size_t i = 1; i < seconds.size(); i += 2) {
+    std::cout << absl::StrFormat("# %s, %s: %.1f %% more time\n", formats[i].name, what,
+                                 100 * (seconds[i] / seconds[i - 1] - 1))
+              << std::flush;
+  }
+}
+
 // Each format is prefilled, then all decode in turns, so that what else the machine does falls on
 // all of them.
 absl::Status TimeDecode(std::span<Running> formats, const Options& options, int batch) {
@@ -236,23 +253,26 @@ absl::Status TimeDecode(std::span<Running> formats, const Options& options, int 
       if (!status.ok()) return status;
     }
   }
+  std::vector<double> medians;
   for (size_t i = 0; i < formats.size(); ++i) {
     const Timing timing = Summarize(std::move(seconds[i]));
+    medians.push_back(timing.median_seconds);
     const double bytes =
         StepBytes(*formats[i].model, batch,
                   options.context + options.rounds * (kWarmSteps + options.steps) / 2);
     const double limit = options.read_gbps > 0 ? batch * options.read_gbps * 1e9 / bytes : 0;
-    std::cout << absl::StrFormat("decode,%s,%d,%d,%.1f,%.1f,%.3f,%.1f,%.1f\n",
-                                 formats[i].model->variants[0].name, batch, options.context,
-                                 batch / timing.median_seconds, timing.spread_percent,
-                                 timing.median_seconds * 1e3, limit,
+    std::cout << absl::StrFormat("decode,%s,%d,%d,%.1f,%.1f,%.3f,%.1f,%.1f\n", formats[i].name,
+                                 batch, options.context, batch / timing.median_seconds,
+                                 timing.spread_percent, timing.median_seconds * 1e3, limit,
                                  limit > 0 ? 100 * batch / timing.median_seconds / limit : 0)
               << std::flush;
   }
+  if (options.deterministic) PrintCost(absl::StrCat("decode, batch ", batch), medians, formats);
   return absl::OkStatus();
 }
 
-absl::Status TimePrefill(Running* running, const Options& options, const std::string& format) {
+// Median seconds.
+absl::StatusOr<double> TimePrefill(Running* running, const Options& options) {
   std::vector<double> seconds;
   for (int repeat = 0; repeat < 4; ++repeat) {
     const double start = SecondsNow();
@@ -265,16 +285,16 @@ absl::Status TimePrefill(Running* running, const Options& options, const std::st
   }
   const Timing timing = Summarize(std::move(seconds));
   const int tokens = options.prefill_sequences * options.prefill_tokens;
-  std::cout << absl::StrFormat("prefill,%s,%d,%d,%.1f,%.1f,%.3f,,\n", format,
+  std::cout << absl::StrFormat("prefill,%s,%d,%d,%.1f,%.1f,%.3f,,\n", running->name,
                                options.prefill_sequences, options.prefill_tokens,
                                tokens / timing.median_seconds, timing.spread_percent,
                                timing.median_seconds * 1e3)
             << std::flush;
-  return absl::OkStatus();
+  return timing.median_seconds;
 }
 
-// One prompt alone, its first token drawn.
-absl::Status TimeFirstToken(Running* running, const Options& options, const std::string& format) {
+// One prompt alone, its first token drawn. Median seconds.
+absl::StatusOr<double> TimeFirstToken(Running* running, const Options& options) {
   constexpr int kRepeats = 12, kWarm = 2;
   const std::vector<int32_t> ids = SomeIds(*running->model, options.prefill_tokens, 0);
   const SequenceDriver::Input whole{0, ids};
@@ -291,45 +311,81 @@ absl::Status TimeFirstToken(Running* running, const Options& options, const std:
     if (repeat >= kWarm) seconds.push_back(SecondsNow() - start);
   }
   const Timing timing = Summarize(std::move(seconds));
-  std::cout << absl::StrFormat("ttft,%s,1,%d,%.1f,%.1f,%.3f,,\n", format, options.prefill_tokens,
+  std::cout << absl::StrFormat("ttft,%s,1,%d,%.1f,%.1f,%.3f,,\n", running->name,
+                               options.prefill_tokens,
                                options.prefill_tokens / timing.median_seconds,
                                timing.spread_percent, timing.median_seconds * 1e3)
             << std::flush;
-  return absl::OkStatus();
+  return timing.median_seconds;
 }
 
-absl::StatusOr<Running> StartAndValidate(const Options& options, const std::string& format) {
+absl::StatusOr<Running> StartAndValidate(const Options& options, const BackendOptions& backend,
+                                         const std::string& format) {
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   const int tokens =
       std::max(options.context + options.rounds * (kWarmSteps + options.steps), kValidationTokens);
   absl::StatusOr<Running> running =
-      Start(options, options.backend, format,
-            {.sequences = std::max(most, options.prefill_sequences),
-             .context = std::max(tokens, options.prefill_tokens),
-             .rows = std::max({options.prefill_rows, options.context, options.prefill_tokens}),
+      Start(options, backend, format,
+            {.sequences = std::max({most, options.prefill_sequences, kEqualitySequences}),
+             .context = std::max({tokens, options.prefill_tokens, kEqualityPrompt + 1}),
+             .rows = std::max({options.prefill_rows, options.context, options.prefill_tokens,
+                               kEqualitySequences * kEqualityPrompt}),
              .logit_rows = std::max(most, 64)});
   if (!running.ok()) return running;
   std::cout << "# backend: " << running->backend->Describe()
             << absl::StrFormat("; loaded in %.1f s, %.2f GB of weights, %.2f GB of workspace\n",
                                running->load_seconds, running->model->memory.weight_bytes / 1e9,
                                running->backend->Memory().workspace_bytes / 1e9);
-  if (absl::Status status = Validate(&*running, options.context); !status.ok()) return status;
+  absl::Status status = Validate(&*running, backend, options.context);
+  if (!status.ok()) return status;
+  if (!options.bit_equality) return running;
+  const auto equal = CountBitEqual(running->driver.get(), running->model->config.vocab);
+  if (!equal.ok()) return equal.status();
+  std::cout << absl::StrFormat(
+      "# %s: %d of %d bit-equal, alone and beside others, whole prompts and "
+      "pieces\n",
+      running->name, *equal, kEqualityRuns);
   return running;
+}
+
+// Prefill and the first token of one format.
+absl::Status TimePrompts(std::span<Running> formats, const Options& options) {
+  std::vector<double> prefill, first;
+  for (Running& running : formats) {
+    const absl::StatusOr<double> seconds = TimePrefill(&running, options);
+    if (!seconds.ok()) return seconds.status();
+    prefill.push_back(*seconds);
+    const absl::StatusOr<double> token = TimeFirstToken(&running, options);
+    if (!token.ok()) return token.status();
+    first.push_back(*token);
+  }
+  if (!options.deterministic) return absl::OkStatus();
+  PrintCost("prefill", prefill, formats);
+  PrintCost("the first token", first, formats);
+  return absl::OkStatus();
 }
 
 // Formats one after the other, or where there are rounds all at once and no prefill.
 absl::Status Run(const Options& options) {
   std::cout << "# date: " << Today() << "\n# model: " << options.model << "\n";
   std::vector<Running> together;
+  std::vector<BackendOptions> backends = {options.backend};
+  if (options.deterministic) {
+    backends.push_back(options.backend);
+    backends.back().deterministic = true;
+  }
   for (const std::string& format : options.formats) {
     if (!options.against.empty()) {
       if (absl::Status status = CompareGreedy(options, format); !status.ok()) return status;
       continue;
     }
-    absl::StatusOr<Running> running = StartAndValidate(options, format);
-    if (!running.ok()) return running.status();
-    together.push_back(*std::move(running));
-    if (options.rounds > 1 && together.size() < options.formats.size()) continue;
+    for (const BackendOptions& backend : backends) {
+      absl::StatusOr<Running> running = StartAndValidate(options, backend, format);
+      if (!running.ok()) return running.status();
+      together.push_back(*std::move(running));
+    }
+    const size_t all = options.formats.size() * backends.size();
+    if (options.rounds > 1 && together.size() < all) continue;
     std::cout << "kind,format,batch,tokens,tokens_per_second,spread_percent,milliseconds,limit,"
                  "percent_of_limit\n";
     for (const int batch : options.batches) {
@@ -337,10 +393,7 @@ absl::Status Run(const Options& options) {
       if (!status.ok()) return status;
     }
     if (options.rounds > 1) break;
-    if (absl::Status status = TimePrefill(&together[0], options, format); !status.ok()) {
-      return status;
-    }
-    if (absl::Status status = TimeFirstToken(&together[0], options, format); !status.ok()) {
+    if (absl::Status status = TimePrompts(std::span(together), options); !status.ok()) {
       return status;
     }
     together.clear();
@@ -379,6 +432,12 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1 << 17));
   app.add_option("--read-gbps", options.read_gbps, "Read rate of the device, GB/s");
   app.add_option("--against", options.against, "Only compare greedy tokens with this backend");
+  app.add_flag("--deterministic", options.deterministic,
+               "Also with deterministic: true, in turns with the others, and what it costs");
+  app.add_flag("--bit-equality", options.bit_equality,
+               "Also count of 1,000 requests those whose logits do not depend on how they are run");
+  app.add_flag("--portable-cuda", options.backend.portable_cuda,
+               "The CUDA kernels of devices before Hopper");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = vernier::bench::Run(options);
   if (!status.ok()) std::cerr << "step_bench: " << status << "\n";

@@ -83,6 +83,16 @@ inline std::vector<BackendUnderTest> BackendsUnderTest() {
       {"avx512", {.kind = "cpu", .isa = "avx512", .threads = 2}, kDigitPrecision},
       {"amx", {.kind = "cpu", .isa = "amx", .threads = 2}, kAmxPrecision},
       {"cuda", {.kind = "cuda"}, {}, &kFp16Precision, &kBf16Precision},
+      {"cuda_deterministic",
+       {.kind = "cuda", .deterministic = true},
+       {},
+       &kFp16Precision,
+       &kBf16Precision},
+      {"cuda_portable",
+       {.kind = "cuda", .deterministic = true, .portable_cuda = true},
+       {},
+       &kFp16Precision,
+       &kBf16Precision},
   };
   std::vector<BackendUnderTest> here;
   for (const BackendUnderTest& backend : all) {

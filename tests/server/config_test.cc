@@ -133,18 +133,21 @@ TEST(ConfigTest, ActivationsAreAFieldOfAVariantOrPartOfItsName) {
   const ParsedConfig parsed = Check(
       "model: {path: m}\nvariants:\n  - {name: nf4}\n  - {name: nf4+a8}\n"
       "  - {name: mine, formats: [['*', int8]], activations: int8}\n"
-      "  - {name: int8+a8, activations: full}\n");
+      "  - {name: int8+a8, activations: full}\n  - {name: int8+llm8}\n"
+      "  - {name: theirs, formats: [['*', int8]], activations: llm-int8}\n");
   ASSERT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
   const std::vector<VariantSpec>& variants = parsed.config.variants;
   EXPECT_EQ(variants[0].activations, Activations::kFull);
   EXPECT_EQ(variants[1].activations, Activations::kInt8);
   EXPECT_EQ(variants[1].formats.back().format, FormatId::kNf4);
   EXPECT_EQ(variants[2].activations, Activations::kInt8);
+  EXPECT_EQ(variants[4].activations, Activations::kLlmInt8);
+  EXPECT_EQ(variants[5].activations, Activations::kLlmInt8);
   EXPECT_EQ(variants[3].activations, Activations::kFull);  // what is written goes before the name
   EXPECT_THAT(
       FormatErrors("f",
                    Check("model: {path: m}\nvariants: [{name: nf4, activations: int4}]\n").errors),
-      HasSubstr("activations must be one of full, int8"));
+      HasSubstr("activations must be one of full, int8, llm-int8"));
 }
 
 TEST(ConfigTest, VariantsAreAtMostSixteen) {
@@ -332,6 +335,15 @@ TEST(ConfigTest, BadFlagsAreUsageErrors) {
   EXPECT_EQ(RunWith({"--version"}).exit_code, 0);
   EXPECT_EQ(RunWith({"--model", "m", "--variants", "fp16,fp99"}).parsed.errors.size(), 1u);
   EXPECT_EQ(RunWith({"--model", "m", "--variants", "fp16,fp16"}).parsed.errors.size(), 1u);
+}
+
+TEST(ConfigTest, SavingIsOfRandomWeightsAlone) {
+  const CommandLine command = RunWith({"--random-weights", "smollm2-135m", "--save", "dir"});
+  EXPECT_EQ(command.exit_code, -1) << command.message;
+  EXPECT_EQ(command.save_folder, "dir");
+  EXPECT_EQ(command.random_weights, "smollm2-135m");
+  EXPECT_EQ(RunWith({"--model", "m", "--save", "dir"}).exit_code, 64);
+  EXPECT_EQ(RunWith({"--save", "dir"}).exit_code, 64);
 }
 
 TEST(ConfigTest, TheExampleIsGoodAndFlagsOverrideIt) {

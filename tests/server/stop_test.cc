@@ -49,9 +49,9 @@ TEST_F(StopTest, R4WhoCallsAtTheMomentOfTheEndIsToldWhatARetryHelps) {
 
 TEST(EndOfDaemonTest, F68TermWhileLoadingEndsWithZeroAndWithoutReady) {
   // The log goes where the ready line would: the first line says that it loads.
-  std::vector<std::string> arguments =
-      testing::Command({"--random-weights", "smollm2-135m", "--variants", "fp16", "--listen",
-                        "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "1"});
+  std::vector<std::string> arguments = testing::Command(
+      {"--random-weights", "smollm2-135m", "--variants", "fp16", "--backend", "cpu", "--listen",
+       "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "1"});
   arguments.insert(arguments.begin(), {"/bin/sh", "-c", "exec \"$0\" \"$@\" 2>&1"});
   testing::ChildProcess daemon(arguments);
   EXPECT_THAT(daemon.ReadLine(), HasSubstr("loading"));
@@ -60,6 +60,17 @@ TEST(EndOfDaemonTest, F68TermWhileLoadingEndsWithZeroAndWithoutReady) {
   const std::string rest = daemon.RestOfOutput();
   EXPECT_THAT(rest, HasSubstr("stopped while loading"));
   EXPECT_THAT(rest, Not(HasSubstr("ready grpc=")));
+}
+
+TEST(EndOfDaemonTest, SavingOverAFolderOrAnUnknownModelIsExit64) {
+  const std::string folder = testing::TestDataPath("stories260K/hf");
+  testing::ChildProcess over(
+      testing::Command({"--random-weights", "smollm2-135m", "--save", folder}));
+  EXPECT_EQ(over.Wait(), 64);
+  EXPECT_THAT(over.errors(), HasSubstr("not overwritten"));
+  testing::ChildProcess unknown(
+      testing::Command({"--random-weights", "llama-9", "--save", folder + "-new"}));
+  EXPECT_EQ(unknown.Wait(), 64);
 }
 
 TEST(EndOfDaemonTest, F69KilledUnderLoadItsClientsAreToldUnavailableAndTheNextOneServes) {

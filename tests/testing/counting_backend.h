@@ -68,7 +68,8 @@ class CountingBackend : public Backend {
 
   bool int8_activations = false;
   bool HasActivations(Activations activations, FormatId format) const override {
-    return activations == Activations::kFull || (int8_activations && format != FormatId::kNf4);
+    return activations == Activations::kFull ||
+           (activations == Activations::kInt8 && int8_activations && format != FormatId::kNf4);
   }
 
   std::string Describe() const override { return "counting"; }

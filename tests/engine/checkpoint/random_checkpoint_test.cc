@@ -63,6 +63,14 @@ TEST(RandomCheckpointTest, RowsAreTheSameReadTogetherOrApart) {
             *(*OpenRandomCheckpoint("smollm2-135m"))->WeightsSha256());
 }
 
+TEST(RandomCheckpointTest, ValuesAreThoseOfBf16) {
+  const auto checkpoint = OpenRandomCheckpoint("smollm2-135m");
+  ASSERT_TRUE(checkpoint.ok());
+  for (const float v : Rows(**checkpoint, "layers.0.attention.q", 0, 10)) {
+    EXPECT_EQ(v, F32FromBF16(BF16FromF32(v)));
+  }
+}
+
 TEST(RandomCheckpointTest, ValuesHaveTheDeviationOfAnInitializedModel) {
   const auto checkpoint = OpenRandomCheckpoint("smollm2-135m");
   ASSERT_TRUE(checkpoint.ok());

@@ -79,13 +79,18 @@ TEST(ParseVariantTest, ActivationsAreNamedBehindTheFormat) {
   EXPECT_EQ(int8->name, "int8+a8");
   EXPECT_EQ(int8->formats.back().format, FormatId::kInt8);
   EXPECT_EQ(int8->activations, Activations::kInt8);
+  const absl::StatusOr<VariantSpec> llm = ParseVariant("int8+llm8+kv8");
+  ASSERT_TRUE(llm.ok()) << llm.status();
+  EXPECT_EQ(llm->activations, Activations::kLlmInt8);
+  EXPECT_EQ(llm->kv, KvType::kInt8);
   for (const char* name : {"nf4+a8+kv8", "nf4+kv8+a8"}) {
     const absl::StatusOr<VariantSpec> both = ParseVariant(name);
     ASSERT_TRUE(both.ok()) << both.status();
     EXPECT_EQ(both->activations, Activations::kInt8);
     EXPECT_EQ(both->kv, KvType::kInt8);
   }
-  for (const char* name : {"", "+a8", "int8+", "int8+a4", "a8+int8", "int8+a8+a8"}) {
+  for (const char* name :
+       {"", "+a8", "int8+", "int8+a4", "a8+int8", "int8+a8+a8", "int8+a8+llm8", "int8+llm8+llm8"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseVariant(name).status())) << name;
   }
 }

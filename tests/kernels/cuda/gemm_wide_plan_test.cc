@@ -41,6 +41,30 @@ TEST(GemmWidePlanTest, PlansAreOfTilesThatThereAre) {
   }
 }
 
+TEST(GemmWidePlanTest, AFixedPlanCutsColumnsAtTheSamePlacesForEveryNumberOfRows) {
+  for (const PackedEncoding encoding : {PackedEncoding::kNf4, PackedEncoding::kInt8}) {
+    for (const int outputs : {1, 250, 576, 6144, 28672, 128256}) {
+      for (const int inputs : {64, 576, 960, 4096, 14336}) {
+        GemmProblem problem = Problem(1, outputs, inputs, encoding);
+        const WideSchedule one = ScheduleOf(problem, PlanFixed(problem));
+        for (problem.rows = 2; problem.rows <= FixedTokens(problem); ++problem.rows) {
+          const GemmPlan plan = PlanFixed(problem);
+          ASSERT_TRUE(Exists(plan));
+          ASSERT_GE(plan.tile_tokens, problem.rows);
+          ASSERT_EQ(plan.slices, 1);
+          const WideSchedule schedule = ScheduleOf(problem, plan);
+          ASSERT_EQ(schedule.row_tiles, one.row_tiles);
+          ASSERT_EQ(schedule.token_tiles, 1);
+          ASSERT_EQ(schedule.pairs, one.pairs);
+          ASSERT_EQ(schedule.first_left, one.first_left);
+          ASSERT_EQ(schedule.units, one.units);
+          ASSERT_EQ(schedule.sharers, one.sharers);
+        }
+      }
+    }
+  }
+}
+
 // Problems of every tile: fewer tiles than pairs, turns of whole ones, lines of what is left, and
 // fewer columns than pairs.
 template <class Body>
