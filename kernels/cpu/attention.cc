@@ -15,6 +15,8 @@ static_assert(kKeyBlock == kBlockTokens);
 static_assert(std::extent_v<decltype(KernelTable::load)> == kNumKvTypes &&
               std::extent_v<decltype(KernelTable::store)> == kNumKvTypes);
 
+constexpr int64_t kCacheLine = 64;
+
 // Of types that have none.
 constexpr std::array<float, kKeyBlock> kNoScales = [] {
   std::array<float, kKeyBlock> ones{};
@@ -120,6 +122,7 @@ class HeadTask {
       const int64_t base = block * kKeyBlock;
       LoadBlock(block, static_cast<int>(std::max(first - base, int64_t{0})),
                 static_cast<int>(std::min<int64_t>(last + 1 - base, kKeyBlock)));
+      AskForNext(block, last / kKeyBlock);
       // Rows ascend, and with them the first and the last key that they see: in the middle of the
       // task are those that see the whole block.
       for (int row = 0; row < task_.num_rows;) {
@@ -177,6 +180,22 @@ class HeadTask {
     for (int j = begin; j < end; ++j) {
       load(values + j * row_bytes, shape_.head_dim, values_ + j * width_);
       std::fill(values_ + j * width_ + shape_.head_dim, values_ + (j + 1) * width_, 0.0f);
+    }
+  }
+
+  // Asks for the block that is read after `block`, the next one of this head or the first one of
+  // the next head, while this one is computed with.
+  void AskForNext(int64_t block, int64_t last_block) const {
+    const bool same_head = block < last_block;
+    const int head = same_head ? kv_head_ : kv_head_ + 1;
+    const int64_t next = same_head ? block + 1 : FirstKey(0) / kKeyBlock;
+    if (head == shape_.num_kv_heads) return;
+    const SequenceRows& sequence = batch_.sequences[task_.sequence];
+    const int64_t id = batch_.blocks[sequence.first_block + next];
+    const int64_t bytes = KvHeadBytes(shape_, args_.kv_type);
+    for (const int value : {0, 1}) {
+      const uint8_t* at = runtime_.cache.head(id, args_.layer, value, head, shape_, args_.kv_type);
+      for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(at + i, 0, 2);
     }
   }
 
