@@ -170,7 +170,7 @@ struct KeyScores {
   const float* q;  // [count][q_stride]
   int64_t q_stride;
   int64_t n;            // inputs; any
-  const float* keys;    // [n][kKeyBlock]
+  const void* keys;     // [n][kKeyBlock]
   const float* scales;  // [kKeyBlock]
   float scale;
   float* scores;  // [count][kKeyBlock]
@@ -181,10 +181,10 @@ struct WeightedValues {
   int count;       // queries
   const float* p;  // [count][kKeyBlock]
   int first, last;
-  const float* values;  // [kKeyBlock][n]
-  int64_t n;            // a multiple of kChunk
-  const float* keep;    // [count]
-  float* sums;          // [count][n]
+  const void* values;  // [kKeyBlock][n]
+  int64_t n;           // a multiple of kChunk
+  const float* keep;   // [count]
+  float* sums;         // [count][n]
 };
 
 // n is a multiple of kChunk unless said otherwise; buffers need no alignment.
@@ -212,16 +212,17 @@ struct KernelTable {
   float (*largest)(const float* in, int64_t n);
 
   // Attention of a few queries, 1 to `max_queries`, over one block of keys. What a query gets is
-  // the same for every number of them.
+  // the same for every number of them, and whether the block is read as the cache has it or was
+  // loaded before (as fp32). By KvType.
   int max_queries;
-  void (*score_keys)(const KeyScores& args);
+  void (*score_keys[4])(const KeyScores& args);
   // One step of the running softmax of one query: scores [first, last) of [kKeyBlock] become p *
   // scales, p = exp(score - max), where max has grown to the largest of them; total = total * keep
   // + the sum of p. Other scores become anything. Returns keep, the exponential of what the maximum
   // has grown by, negated.
   float (*soften)(float* scores, const float* scales, int first, int last, float* max,
                   float* total);
-  void (*add_values)(const WeightedValues& args);
+  void (*add_values[4])(const WeightedValues& args);
 };
 
 const KernelTable& PortableKernels();
