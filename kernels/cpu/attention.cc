@@ -15,6 +15,8 @@ static_assert(kKeyBlock == kBlockTokens);
 static_assert(std::extent_v<decltype(KernelTable::load)> == kNumKvTypes &&
               std::extent_v<decltype(KernelTable::store)> == kNumKvTypes);
 
+constexpr int64_t kCacheLine = 64;
+
 // Of types that have none.
 constexpr std::array<float, kKeyBlock> kNoScales = [] {
   std::array<float, kKeyBlock> ones{};
@@ -59,6 +61,9 @@ class HeadTask {
     keep_ = scores_ + runtime.kernels->max_queries * kKeyBlock;
     segment_ = Softmax(keep_ + runtime.kernels->max_queries, queries);
     whole_ = Softmax(segment_.maxima + Softmax::Floats(queries, width_), queries);
+    // A block that is read once is not loaded before.
+    const bool once = queries <= runtime.kernels->max_queries && width_ == shape_.head_dim;
+    read_as_ = once ? args.kv_type : KvType::kF32;
   }
 
   int64_t first_segment() const { return FirstKey(0) / kSegmentKeys; }
@@ -120,6 +125,7 @@ class HeadTask {
       const int64_t base = block * kKeyBlock;
       LoadBlock(block, static_cast<int>(std::max(first - base, int64_t{0})),
                 static_cast<int>(std::min<int64_t>(last + 1 - base, kKeyBlock)));
+      AskForNext(block, last / kKeyBlock);
       // Rows ascend, and with them the first and the last key that they see: in the middle of the
       // task are those that see the whole block.
       for (int row = 0; row < task_.num_rows;) {
@@ -154,8 +160,8 @@ class HeadTask {
     }
   }
 
-  // The sequence's block as fp32, but for its scales: all of its keys, and slots [begin, end) of
-  // its values.
+  // The sequence's block as it is read, but for its scales: as the cache has it, or as fp32, all of
+  // its keys and slots [begin, end) of its values.
   void LoadBlock(int64_t block, int begin, int end) {
     const SequenceRows& sequence = batch_.sequences[task_.sequence];
     VERNIER_CHECK(block < sequence.num_blocks);
@@ -167,9 +173,17 @@ class HeadTask {
       if (traits.scale_bytes > 0) *scales = KvCache::scales(at, shape_, args_.kv_type);
       return at;
     };
-    load(head(0, &key_scales_), int64_t{kKeyBlock} * shape_.head_dim, keys_);
-    const int64_t row_bytes = int64_t{shape_.head_dim} * traits.value_bytes;
+    const uint8_t* keys = head(0, &key_scales_);
     const uint8_t* values = head(1, &value_scales_);
+    if (read_as_ == args_.kv_type && width_ == shape_.head_dim) {
+      block_keys_ = keys;
+      block_values_ = values;
+      return;
+    }
+    block_keys_ = keys_;
+    block_values_ = values_;
+    load(keys, int64_t{kKeyBlock} * shape_.head_dim, keys_);
+    const int64_t row_bytes = int64_t{shape_.head_dim} * traits.value_bytes;
     if (width_ == shape_.head_dim) {
       load(values + begin * row_bytes, (end - begin) * width_, values_ + begin * width_);
       return;
@@ -180,31 +194,49 @@ class HeadTask {
     }
   }
 
+  // Asks for the block that is read after `block`, the next one of this head or the first one of
+  // the next head, while this one is computed with.
+  void AskForNext(int64_t block, int64_t last_block) const {
+    const bool same_head = block < last_block;
+    const int head = same_head ? kv_head_ : kv_head_ + 1;
+    const int64_t next = same_head ? block + 1 : FirstKey(0) / kKeyBlock;
+    if (head == shape_.num_kv_heads) return;
+    const SequenceRows& sequence = batch_.sequences[task_.sequence];
+    const int64_t id = batch_.blocks[sequence.first_block + next];
+    const int64_t bytes = KvHeadBytes(shape_, args_.kv_type);
+    for (const int value : {0, 1}) {
+      const uint8_t* at = runtime_.cache.head(id, args_.layer, value, head, shape_, args_.kv_type);
+      for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(at + i, 0, 2);
+    }
+  }
+
   // Keys [begin, end) of the block, for `count` queries. Scores of the other slots may be anything.
   void AddBlock(const Softmax& state, int64_t first, int64_t count, int begin, int end) {
     const KernelTable& kernels = *runtime_.kernels;
+    const auto score_keys = kernels.score_keys[static_cast<int>(read_as_)];
+    const auto add_values = kernels.add_values[static_cast<int>(read_as_)];
     for (int64_t i = first; i < first + count; i += kernels.max_queries) {
       const auto some = static_cast<int>(std::min<int64_t>(kernels.max_queries, first + count - i));
-      kernels.score_keys({.count = some,
-                          .q = queries_ + i * width_,
-                          .q_stride = width_,
-                          .n = shape_.head_dim,
-                          .keys = keys_,
-                          .scales = key_scales_,
-                          .scale = shape_.scale,
-                          .scores = scores_});
+      score_keys({.count = some,
+                  .q = queries_ + i * width_,
+                  .q_stride = width_,
+                  .n = shape_.head_dim,
+                  .keys = block_keys_,
+                  .scales = key_scales_,
+                  .scale = shape_.scale,
+                  .scores = scores_});
       for (int j = 0; j < some; ++j) {
         keep_[j] = kernels.soften(scores_ + j * kKeyBlock, value_scales_, begin, end,
                                   &state.maxima[i + j], &state.totals[i + j]);
       }
-      kernels.add_values({.count = some,
-                          .p = scores_,
-                          .first = begin,
-                          .last = end,
-                          .values = values_,
-                          .n = width_,
-                          .keep = keep_,
-                          .sums = state.sums + i * width_});
+      add_values({.count = some,
+                  .p = scores_,
+                  .first = begin,
+                  .last = end,
+                  .values = block_values_,
+                  .n = width_,
+                  .keep = keep_,
+                  .sums = state.sums + i * width_});
     }
   }
 
@@ -235,6 +267,9 @@ class HeadTask {
   float* queries_;                                // [num_rows * group_, width_]
   float* scores_;                                 // [max_queries, kKeyBlock]
   float* keep_;                                   // [max_queries]
+  KvType read_as_;                                // type of ...
+  const void* block_keys_ = nullptr;              // ... [head_dim, kKeyBlock]
+  const void* block_values_ = nullptr;            // ... [kKeyBlock, width_]
   const float* key_scales_ = kNoScales.data();    // [kKeyBlock]
   const float* value_scales_ = kNoScales.data();  // [kKeyBlock]
   Softmax segment_, whole_;

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/base/check.h"
 
 namespace vernier {
 namespace {
@@ -16,17 +17,27 @@ constexpr int64_t kCacheLine = 64;
 // where there is no room.
 constexpr int64_t kMapFrom = int64_t{1} << 20;
 
+// Of the pages of a slab those exist that were written, so its size costs addresses alone. A
+// sanitizer looks for reads past the end of a buffer, so that there each has memory of its own.
+constexpr int64_t kSlabBytes = int64_t{32} << 20;
+#ifdef __SANITIZE_ADDRESS__
+constexpr int64_t kMostSlabBytes = 0;
+#else
+constexpr int64_t kMostSlabBytes = kSlabBytes / 8;  // larger buffers have a map of their own
+#endif
+
 }  // namespace
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   std::swap(mapped_, other.mapped_);
+  std::swap(slab_, other.slab_);
   return *this;
 }
 
 Buffer::~Buffer() {
-  if (data_ == nullptr) return;
+  if (data_ == nullptr || slab_ != nullptr) return;
   if (mapped_) {
     munmap(data_, static_cast<size_t>(bytes_));
   } else {
@@ -62,6 +73,29 @@ absl::StatusOr<Buffer> Buffer::Allocate(int64_t bytes, absl::string_view what) {
   }
   buffer.data_ = static_cast<uint8_t*>(data);
   return buffer;
+}
+
+Buffer Buffer::PartOf(std::shared_ptr<const Buffer> slab, int64_t offset, int64_t bytes) {
+  VERNIER_CHECK(offset % kCacheLine == 0 && bytes % kCacheLine == 0);
+  VERNIER_CHECK(offset >= 0 && bytes >= 0 && offset <= slab->bytes() - bytes);
+  Buffer part;
+  part.data_ = slab->data() + offset;
+  part.bytes_ = bytes;
+  part.slab_ = std::move(slab);
+  return part;
+}
+
+absl::StatusOr<Buffer> Arena::Allocate(int64_t bytes, absl::string_view what) {
+  if (bytes < 1 || bytes > kMostSlabBytes) return Buffer::Allocate(bytes, what);
+  const int64_t rounded = CheckedRoundUp(bytes, kCacheLine);
+  if (slab_ == nullptr || rounded > slab_->bytes() - used_bytes_) {
+    absl::StatusOr<Buffer> slab = Buffer::Allocate(kSlabBytes, what);
+    if (!slab.ok()) return Buffer::Allocate(bytes, what);
+    slab_ = std::make_shared<Buffer>(*std::move(slab));
+    used_bytes_ = 0;
+  }
+  used_bytes_ += rounded;
+  return Buffer::PartOf(slab_, used_bytes_ - rounded, rounded);
 }
 
 void Buffer::Touch() { std::memset(data_, 0, static_cast<size_t>(bytes_)); }

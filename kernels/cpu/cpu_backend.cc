@@ -51,7 +51,7 @@ class CpuBackend final : public Backend {
 
   absl::StatusOr<std::vector<Weight>> CreateWeights(const WeightSource& source,
                                                     std::span<const FormatId> formats) override {
-    return PackWeights(source, formats, kernels_, &pool_);
+    return PackWeights(source, formats, kernels_, &pool_, arenas_);
   }
   absl::StatusOr<Vector> CreateVector(std::span<const float> values) override;
   std::optional<WeightSource> Values(const Weight& weight) const override {
@@ -124,6 +124,7 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels_;
   ThreadPool pool_;
   const FreeBlocks free_blocks_;
+  Arena arenas_[kNumFormats];  // of weights, by FormatId: a variant's lie together, and go together
   std::optional<Workspace> workspace_;
 
   // Of the step; read by CopyActivation after it.

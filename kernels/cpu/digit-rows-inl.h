@@ -12,6 +12,7 @@ constexpr int kLargestDigits = 127 * 256 + 127;
 constexpr int kLargestDigit = 127;
 constexpr int kStepScales = 2 * kDigitLines;         // of a group, where a step has scales
 constexpr int kHalfTile = kDigitLines * kDigitCols;  // bytes
+constexpr int kWeightBias = 128;                     // what the products add to each weight
 constexpr float kSmallestScaled = 1e-30f;            // rows that are smaller throughout count as 0
 
 struct RowScale {
@@ -32,36 +33,48 @@ inline RowScale ScaleOf(const float* x, int64_t cols, int whole) {
   return {value / static_cast<float>(whole), static_cast<float>(whole) / value};
 }
 
-// `tiles` and `scales` are where the row's first digit and scale of the first step go.
+// Where the first digit, scale and start of a row go.
+struct DigitRow {
+  uint8_t* tiles;
+  float* scales;
+  int32_t* starts;
+};
+
 template <int kLineRows>
-inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles, float* scales) {
+inline void SplitRow(const float* x, int64_t steps, DigitRow to) {
   RowScale row;
   if constexpr (kLineRows == 1) {
     row = ScaleOf(x, steps * kDigitCols, kLargestDigits);
-    *scales = row.scale;
+    *to.scales = row.scale;
   }
   const __m512i half = _mm512_set1_epi32(128);
-  const __m128i bias = _mm_set1_epi8(biased ? static_cast<char>(0x80) : 0);
-  const auto store = [&](__m512i digits, uint8_t* to) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                     _mm_xor_si128(_mm512_cvtepi32_epi8(digits), bias));
+  const auto store = [](__m512i digits, uint8_t* at) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(at), _mm512_cvtepi32_epi8(digits));
   };
-  for (int64_t step = 0; step < steps; ++step, tiles += kDigitTile) {
+  for (int64_t step = 0; step < steps; ++step, to.tiles += kDigitTile, to.starts += kStepStarts) {
+    __m512i sums[2] = {};
     if constexpr (kLineRows == 2) {
       row = ScaleOf(x + step * kDigitCols, kDigitCols, kLargestDigit);
-      scales[step * kStepScales] = row.scale;
+      to.scales[step * kStepScales] = row.scale;
     }
     const __m512 inverse = _mm512_set1_ps(row.inverse);
     VERNIER_UNROLL for (int i = 0; i < kDigitCols; i += kLanes) {
       const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + step * kDigitCols + i), inverse);
       const __m512i whole = _mm512_cvtps_epi32(scaled);
       if constexpr (kLineRows == 2) {
-        store(whole, tiles + i);
+        store(whole, to.tiles + i);
+        sums[0] = _mm512_add_epi32(sums[0], whole);
       } else {
         const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, half), 8);
-        store(high, tiles + i);
-        store(_mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8)), tiles + kHalfTile + i);
+        const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
+        store(high, to.tiles + i);
+        store(low, to.tiles + kHalfTile + i);
+        sums[0] = _mm512_add_epi32(sums[0], high);
+        sums[1] = _mm512_add_epi32(sums[1], low);
       }
+    }
+    VERNIER_UNROLL for (int h = 0; h < 2 / kLineRows; ++h) {
+      to.starts[h * kDigitLines] = -kWeightBias * _mm512_reduce_add_epi32(sums[h]);
     }
   }
 }
@@ -69,12 +82,14 @@ inline void SplitRow(const float* x, int64_t steps, bool biased, uint8_t* tiles,
 void SplitDigits(const float* x, int64_t stride, const DigitRows& to) {
   for (int row = 0; row < to.rows; ++row) {
     const int line = row / to.line_rows, half = row % to.line_rows;
-    uint8_t* tiles = to.tiles + line * kDigitCols + half * kHalfTile;
+    const DigitRow at = {
+        to.tiles + line * kDigitCols + half * kHalfTile,
+        to.line_rows == 1 ? to.scales + row : to.scales + half * kDigitLines + line,
+        to.starts + half * kDigitLines + line};
     if (to.line_rows == 1) {
-      SplitRow<1>(x + row * stride, to.steps, to.biased, tiles, to.scales + row);
+      SplitRow<1>(x + row * stride, to.steps, at);
     } else {
-      float* scales = to.scales + half * kDigitLines + line;
-      SplitRow<2>(x + row * stride, to.steps, to.biased, tiles, scales);
+      SplitRow<2>(x + row * stride, to.steps, at);
     }
   }
 }

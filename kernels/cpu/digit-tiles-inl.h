@@ -120,7 +120,9 @@ inline void AddStep(const StepTiles<Scales>& t, int64_t step) {
 }
 
 template <int kLineRows>
-using GroupTotals = DigitTotals<kDigitPanels, kDigitLines, kLineRows>;
+using GroupForm = Form<kLineRows, kDigitLines, kDigitPanels>;
+template <int kLineRows>
+using GroupTotals = typename GroupForm<kLineRows>::Totals;
 
 template <int kLineRows, class Scales>
 inline void ScaleStep(const StepTiles<Scales>& t, const int32_t (*words)[kTileWords], int64_t step,
@@ -128,8 +130,8 @@ inline void ScaleStep(const StepTiles<Scales>& t, const int32_t (*words)[kTileWo
   const float* x_scales = t.x_scales + step * StepScales<kLineRows>();
   VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
     VERNIER_UNROLL for (int m = 0; m < kDigitLines; ++m) {
-      AddStepSums(HighWords(words[i], m), LowWords(words[i], m), t.scales[i], step, x_scales + m,
-                  totals[i][m]);
+      const __m512i sums[2] = {HighWords(words[i], m), LowWords(words[i], m)};
+      AddStepSums<kLineRows>(sums, t.scales[i], step, x_scales + m, totals[i][m]);
     }
   }
 }
@@ -158,19 +160,19 @@ void MultiplyBySteps(const DigitProduct& p, int64_t group, const uint8_t* const 
                      const Scales (&scales)[kDigitPanels], int64_t begin, int64_t end) {
   const DigitGroup whole = {p, group * kDigitLines, 0};
   GroupTotals<kLineRows> totals;
-  LoadTotals(whole, begin, totals);
+  LoadTotals<GroupForm<kLineRows>>(whole, begin, totals);
   AddStepTiles<kLineRows, Scales>({whole.x() + begin * kDigitTile,
                                    {w[0], w[1]},
                                    {scales[0], scales[1]},
                                    XScales<kLineRows>(p, whole.line, begin)},
                                   end - begin, totals);
-  StoreTotals<Scales>(whole, end, totals);
+  StoreTotals<GroupForm<kLineRows>, Scales>(whole, end, totals);
 }
 
 template <int kLineRows>
 struct Int8Tiles {
   static void Multiply(const DigitProduct& p) {
-    if (p.x.biased) return Int8Kernel<kLineRows>::Multiply(p);
+    if (p.x.by_vectors) return Int8Kernel<kLineRows>::Multiply(p);
     const int64_t groups = DigitGroups(p);
     int64_t group = 0;
     if constexpr (kLineRows == 1) {
@@ -192,15 +194,15 @@ struct Int8Tiles {
 constexpr int64_t kFewSteps = 4;
 template <int kLineRows, class Scales>
 void MultiplyNf4Tiles(const DigitProduct& p) {
-  if (p.x.biased) return MultiplyNf4Digits<kLineRows, Scales>(p);
+  if (p.x.by_vectors) return MultiplyNf4Digits<kLineRows, Scales>(p);
   const int64_t groups = DigitGroups(p);
-  ForDecodedSteps<Scales>(
+  ForDecodedSteps<false, Scales>(
       p, groups <= 2 ? kFewSteps : kDecodedSteps,
       [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
         for (int64_t group = 0; group < groups; ++group) {
-          MultiplyBySteps<kLineRows, DecodedScales>(
-              p, group, {panels[0].quads.codes, panels[1].quads.codes},
-              {panels[0].scales, panels[1].scales}, begin, end);
+          MultiplyBySteps<kLineRows, DecodedScales>(p, group, {panels[0].codes, panels[1].codes},
+                                                    {panels[0].scales, panels[1].scales}, begin,
+                                                    end);
         }
       });
 }

@@ -36,7 +36,9 @@ inline void ReduceSums(const Vec* acc, float* sums) {
 }
 
 // One row of x is the memory-bound case: ask for the bytes that follow, two KB ahead. A thread's
-// panels lie one after the other, and a hint past their end does nothing.
+// panels lie one after the other, and a hint past their end does nothing. For codes of 8 bits or
+// fewer: wider elements are read as fast as the processor foresees them, and on Zen 4 hints cost
+// fp16 a third of its speed.
 template <int kXRows, int64_t kBytes>
 inline void PrefetchAhead(const uint8_t* codes) {
   if constexpr (kXRows == 1) {
@@ -72,7 +74,7 @@ void DotElements(const Panel& panel, const float* x, int64_t x_stride, float* su
     VERNIER_UNROLL for (int i = 0; i < kXRows * kRows; ++i) acc[i] = Zero();
     const uint8_t* codes = panel.codes + row * kChunk * Element::kBytes;
     for (int64_t k = 0; k < panel.padded_cols; k += kChunk, codes += kChunkBytes) {
-      PrefetchAhead<kXRows, kChunkBytes>(codes);
+      if constexpr (Element::kBytes == 1) PrefetchAhead<kXRows, kChunkBytes>(codes);
       VERNIER_UNROLL for (int s = 0; s < kChunk; s += kLanes) {
         Vec xv[kXRows];
         VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) xv[m] = Load(x + m * x_stride + k + s);

@@ -119,6 +119,7 @@ inline constexpr int kDigitLines = 8;                            // lines of x i
 inline constexpr int kDigitGroupRows = 2 * kDigitLines;          // rows of a group, at most
 inline constexpr int kDigitCols = 64;                            // inputs of a step
 inline constexpr int kDigitTile = 2 * kDigitLines * kDigitCols;  // bytes of a group's step
+inline constexpr int kStepStarts = 2 * kDigitLines;              // DigitRows::starts of a step
 inline constexpr int kDigitPanels = 2;              // weight panels of one product, at most
 inline constexpr int64_t kDigitBlock = 32768;       // columns whose sums fit 32 bits
 inline constexpr int64_t kDigitScratchCols = 1024;  // columns that are decoded at once
@@ -129,10 +130,12 @@ struct DigitRows {
   uint8_t* tiles;
   // [rows], or [group][step][half][kDigitLines]; NaN where x is not finite.
   float* scales;
+  // [group][step][half][kDigitLines]: -128 times the sum of the digits.
+  int32_t* starts;
   int64_t rows;
-  int64_t steps;  // columns / kDigitCols, the last padded with zeros
-  int line_rows;  // 1: two digits a row, 2: one
-  bool biased;    // 128 is added to each digit, as DigitKernels::vector_lines says
+  int64_t steps;    // columns / kDigitCols, the last padded with zeros
+  int line_rows;    // 1: two digits a row, 2: one
+  bool by_vectors;  // as DigitKernels::vector_lines says
 };
 
 // Sums of up to kDigitPanels panels, as of TileKernels' tiles: [group of kTileRows rows of
@@ -149,8 +152,7 @@ inline constexpr int64_t kDigitScratchBytes =
     kDigitPanels * (kDigitScratchCols * kTileRows + kDigitScratchCols / kDigitCols * kTileRows * 4);
 
 struct DigitKernels {
-  // Up to so many lines of x are multiplied by vectors, which take biased digits; tiles take signed
-  // ones.
+  // Up to so many lines of x are multiplied by vectors.
   int64_t vector_lines;
   // At most kDigitLines lines of fp32 x to the first group of `to`.
   void (*split)(const float* x, int64_t stride, const DigitRows& to);
@@ -168,7 +170,7 @@ struct KeyScores {
   const float* q;  // [count][q_stride]
   int64_t q_stride;
   int64_t n;            // inputs; any
-  const float* keys;    // [n][kKeyBlock]
+  const void* keys;     // [n][kKeyBlock]
   const float* scales;  // [kKeyBlock]
   float scale;
   float* scores;  // [count][kKeyBlock]
@@ -179,10 +181,10 @@ struct WeightedValues {
   int count;       // queries
   const float* p;  // [count][kKeyBlock]
   int first, last;
-  const float* values;  // [kKeyBlock][n]
-  int64_t n;            // a multiple of kChunk
-  const float* keep;    // [count]
-  float* sums;          // [count][n]
+  const void* values;  // [kKeyBlock][n]
+  int64_t n;           // a multiple of kChunk
+  const float* keep;   // [count]
+  float* sums;         // [count][n]
 };
 
 // n is a multiple of kChunk unless said otherwise; buffers need no alignment.
@@ -210,16 +212,17 @@ struct KernelTable {
   float (*largest)(const float* in, int64_t n);
 
   // Attention of a few queries, 1 to `max_queries`, over one block of keys. What a query gets is
-  // the same for every number of them.
+  // the same for every number of them, and whether the block is read as the cache has it or was
+  // loaded before (as fp32). By KvType.
   int max_queries;
-  void (*score_keys)(const KeyScores& args);
+  void (*score_keys[4])(const KeyScores& args);
   // One step of the running softmax of one query: scores [first, last) of [kKeyBlock] become p *
   // scales, p = exp(score - max), where max has grown to the largest of them; total = total * keep
   // + the sum of p. Other scores become anything. Returns keep, the exponential of what the maximum
   // has grown by, negated.
   float (*soften)(float* scores, const float* scales, int first, int last, float* max,
                   float* total);
-  void (*add_values)(const WeightedValues& args);
+  void (*add_values[4])(const WeightedValues& args);
 };
 
 const KernelTable& PortableKernels();

@@ -19,12 +19,14 @@ DigitRows DigitsOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols)
   const int64_t steps = PaddedCols(cols) / kDigitCols;
   const int64_t lines = (num_rows + line_rows - 1) / line_rows;
   const int64_t scales = CheckedRoundUp(num_rows, kDigitGroupRows) * (line_rows == 1 ? 1 : steps);
-  return {.tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + scales),
+  const int64_t starts = CheckedRoundUp(lines, kDigitLines) / kDigitLines * steps * kStepStarts;
+  return {.tiles = reinterpret_cast<uint8_t*>(runtime.x_digits.data + scales + starts),
           .scales = runtime.x_digits.data,
+          .starts = reinterpret_cast<int32_t*>(runtime.x_digits.data + scales),
           .rows = num_rows,
           .steps = steps,
           .line_rows = line_rows,
-          .biased = lines <= runtime.kernels->digits->vector_lines};
+          .by_vectors = lines <= runtime.kernels->digits->vector_lines};
 }
 
 DigitRows SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
@@ -176,9 +178,11 @@ int64_t LinearDigitRows(const KernelTable& kernels, int64_t rows) {
   return kernels.digits == nullptr ? 0 : CheckedRoundUp(rows, kDigitGroupRows);
 }
 
-// Two bytes an input and a float a row, or one byte and a sixteenth; for the whole, rows are
-// rounded up.
-int64_t DigitFloats(int64_t cols) { return PaddedCols(cols) / 2 + kChunk; }
+// Two bytes an input, a float a row and two starts a step, or half of that and a scale a step; for
+// the whole, rows are rounded up.
+int64_t DigitFloats(int64_t cols) {
+  return PaddedCols(cols) / 2 + PaddedCols(cols) / kDigitCols * 2 + kChunk;
+}
 
 void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
              std::span<const Projection> projections) {

@@ -73,7 +73,8 @@ const Packing& PackingOf(FormatId format, int64_t cols) {
 
 absl::StatusOr<std::shared_ptr<PackedWeight>> NewPackedWeight(const WeightSource& source,
                                                               const Packing& packing,
-                                                              const KernelTable& kernels) {
+                                                              const KernelTable& kernels,
+                                                              Arena* arena) {
   auto weight = std::make_shared<PackedWeight>();
   weight->order = OrderOf(kernels, packing.layout);
   weight->layout = packing.layout;
@@ -84,18 +85,22 @@ absl::StatusOr<std::shared_ptr<PackedWeight>> NewPackedWeight(const WeightSource
   const int64_t panel_bits = CheckedMultiply(
       weight->padded_cols / packing.chunk_values * weight->panel_rows(), packing.bits);
   weight->panel_bytes = CheckedRoundUp(panel_bits < 0 ? -1 : panel_bits / 8, 64);
-  absl::StatusOr<Buffer> panels = Buffer::Allocate(
-      CheckedMultiply(weight->panel_bytes, padded_rows / weight->panel_rows()), source.name);
+  const auto allocate = [&](int64_t bytes) {
+    return arena == nullptr ? Buffer::Allocate(bytes, source.name)
+                            : arena->Allocate(bytes, source.name);
+  };
+  absl::StatusOr<Buffer> panels =
+      allocate(CheckedMultiply(weight->panel_bytes, padded_rows / weight->panel_rows()));
   if (!panels.ok()) return panels.status();
   weight->panels = *std::move(panels);
   if (packing.row_scales > 0) {
-    absl::StatusOr<Buffer> scales = Buffer::Allocate(CheckedMultiply(padded_rows, 4), source.name);
+    absl::StatusOr<Buffer> scales = allocate(CheckedMultiply(padded_rows, 4));
     if (!scales.ok()) return scales.status();
     weight->row_scales = *std::move(scales);
   }
   const int64_t shared = packing.shared_scales(padded_rows, weight->padded_cols);
   if (shared != 0) {
-    absl::StatusOr<Buffer> scales = Buffer::Allocate(CheckedMultiply(shared, 4), source.name);
+    absl::StatusOr<Buffer> scales = allocate(CheckedMultiply(shared, 4));
     if (!scales.ok()) return scales.status();
     weight->shared_scales = *std::move(scales);
   }
@@ -163,7 +168,9 @@ int64_t PaddedCols(int64_t cols) { return CheckedRoundUp(cols, kNf4Chunk); }
 
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
-                                                const KernelTable& kernels, ThreadPool* pool) {
+                                                const KernelTable& kernels, ThreadPool* pool,
+                                                std::span<Arena> arenas) {
+  VERNIER_CHECK(arenas.empty() || arenas.size() == kNumFormats);
   if (source.rows < 1 || source.cols < 1) {
     return absl::InvalidArgumentError(absl::StrCat(source.name, " has shape [", source.rows, ", ",
                                                    source.cols, "], must be positive"));
@@ -172,8 +179,8 @@ absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
   bool any_chunked = false;
   for (const FormatId format : formats) {
     const Packing& packing = PackingOf(format, source.cols);
-    absl::StatusOr<std::shared_ptr<PackedWeight>> weight =
-        NewPackedWeight(source, packing, kernels);
+    absl::StatusOr<std::shared_ptr<PackedWeight>> weight = NewPackedWeight(
+        source, packing, kernels, arenas.empty() ? nullptr : &arenas[static_cast<size_t>(format)]);
     if (!weight.ok()) return weight.status();
     targets.push_back({format, &packing, *std::move(weight)});
     any_chunked |= !packing.whole;

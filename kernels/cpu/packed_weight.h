@@ -44,10 +44,12 @@ int64_t PaddedCols(int64_t cols);
 
 // Packs one weight into each of `formats` for kernels that read `order`, as Backend::CreateWeights
 // says. All formats but nf4-dq are quantized chunk by chunk of rows, each chunk read once; nf4-dq
-// needs every scale before the first, so its canonical copy is whole for a while.
+// needs every scale before the first, so its canonical copy is whole for a while. `arenas`: by
+// FormatId, or empty, where each weight has memory of its own.
 absl::StatusOr<std::vector<Weight>> PackWeights(const WeightSource& source,
                                                 std::span<const FormatId> formats,
-                                                const KernelTable& kernels, ThreadPool* pool);
+                                                const KernelTable& kernels, ThreadPool* pool,
+                                                std::span<Arena> arenas);
 
 // Backend::Values.
 std::optional<WeightSource> ValuesOf(const Weight& weight);

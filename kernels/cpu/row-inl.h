@@ -183,16 +183,19 @@ constexpr int kQueries = kRegisters >= 32 ? 6 : 3;
 constexpr int kKeyVectors = 2;  // with two sums each, of the even and the odd inputs
 constexpr int kValueVectors = 4;
 
-template <int kCount>
+template <int kCount, class Element>
 void ScoreKeys(const KeyScores& args) {
+  const auto* codes = static_cast<const uint8_t*>(args.keys);
   const Vec factor = Set1(args.scale);
   for (int key = 0; key < kKeyBlock; key += kKeyVectors * kLanes) {
     Vec sums[2][kCount * kKeyVectors];
     VERNIER_UNROLL for (int i = 0; i < kCount * kKeyVectors; ++i) sums[0][i] = sums[1][i] = Zero();
     const auto add = [&](int64_t k, Vec* sum) {
-      const float* keys = args.keys + k * kKeyBlock + key;
+      const uint8_t* keys = codes + (k * kKeyBlock + key) * Element::kBytes;
       Vec rows[kKeyVectors];
-      VERNIER_UNROLL for (int v = 0; v < kKeyVectors; ++v) rows[v] = Load(keys + v * kLanes);
+      VERNIER_UNROLL for (int v = 0; v < kKeyVectors; ++v) {
+        rows[v] = Element::Get(keys + v * kLanes * Element::kBytes);
+      }
       VERNIER_UNROLL for (int i = 0; i < kCount; ++i) {
         const Vec q = Set1(args.q[i * args.q_stride + k]);
         VERNIER_UNROLL for (int v = 0; v < kKeyVectors; ++v) {
@@ -242,7 +245,7 @@ float Soften(float* scores, const float* scales, int first, int last, float* max
   return keep;
 }
 
-template <int kCount, int kVectors>
+template <int kCount, int kVectors, class Element>
 inline void AddValueVectors(const WeightedValues& args, int64_t i) {
   Vec sums[kCount * kVectors];
   VERNIER_UNROLL for (int q = 0; q < kCount; ++q) {
@@ -252,9 +255,12 @@ inline void AddValueVectors(const WeightedValues& args, int64_t i) {
     }
   }
   for (int j = args.first; j < args.last; ++j) {
-    const float* values = args.values + j * args.n + i;
+    const uint8_t* values =
+        static_cast<const uint8_t*>(args.values) + (j * args.n + i) * Element::kBytes;
     Vec row[kVectors];
-    VERNIER_UNROLL for (int v = 0; v < kVectors; ++v) row[v] = Load(values + v * kLanes);
+    VERNIER_UNROLL for (int v = 0; v < kVectors; ++v) {
+      row[v] = Element::Get(values + v * kLanes * Element::kBytes);
+    }
     VERNIER_UNROLL for (int q = 0; q < kCount; ++q) {
       const Vec p = Set1(args.p[q * kKeyBlock + j]);
       VERNIER_UNROLL for (int v = 0; v < kVectors; ++v) {
@@ -269,13 +275,13 @@ inline void AddValueVectors(const WeightedValues& args, int64_t i) {
   }
 }
 
-template <int kCount>
+template <int kCount, class Element>
 void AddValues(const WeightedValues& args) {
   int64_t i = 0;
   for (; i + kValueVectors * kLanes <= args.n; i += kValueVectors * kLanes) {
-    AddValueVectors<kCount, kValueVectors>(args, i);
+    AddValueVectors<kCount, kValueVectors, Element>(args, i);
   }
-  for (; i < args.n; i += kLanes) AddValueVectors<kCount, 1>(args, i);
+  for (; i < args.n; i += kLanes) AddValueVectors<kCount, 1, Element>(args, i);
 }
 
 // The kernel of args.count queries.
@@ -298,13 +304,22 @@ void ForQueries(const Args& args) {
 }
 static_assert(kQueries <= 6);
 
-template <int kCount>
-struct KeyKernel {
-  static void Run(const KeyScores& args) { ScoreKeys<kCount <= kQueries ? kCount : 1>(args); }
-};
-template <int kCount>
-struct ValueKernel {
-  static void Run(const WeightedValues& args) { AddValues<kCount <= kQueries ? kCount : 1>(args); }
+template <class Element>
+struct BlockKernels {
+  template <int kCount>
+  struct Keys {
+    static void Run(const KeyScores& args) {
+      ScoreKeys<kCount <= kQueries ? kCount : 1, Element>(args);
+    }
+  };
+  template <int kCount>
+  struct Values {
+    static void Run(const WeightedValues& args) {
+      AddValues<kCount <= kQueries ? kCount : 1, Element>(args);
+    }
+  };
+  static constexpr auto kScoreKeys = ForQueries<KeyScores, Keys>;
+  static constexpr auto kAddValues = ForQueries<WeightedValues, Values>;
 };
 
 // Rows in the order of PanelLayout, ActivationKind and KvType. A layout is multiplied in one
@@ -330,9 +345,11 @@ constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKerne
        StoreScalars<1, StoreInt8>},
       LargestMagnitude,
       kQueries,
-      ForQueries<KeyScores, KeyKernel>,
+      {BlockKernels<ElementF32>::kScoreKeys, BlockKernels<ElementF16>::kScoreKeys,
+       BlockKernels<ElementBF16>::kScoreKeys, BlockKernels<ElementInt8>::kScoreKeys},
       Soften,
-      ForQueries<WeightedValues, ValueKernel>,
+      {BlockKernels<ElementF32>::kAddValues, BlockKernels<ElementF16>::kAddValues,
+       BlockKernels<ElementBF16>::kAddValues, BlockKernels<ElementInt8>::kAddValues},
   };
 }
 

@@ -52,6 +52,7 @@ inline int64_t NumUnits(const PackedWeight& weight) {
 // The rows of x from `first` on, up to `most`; whole groups come before them.
 inline DigitRows DigitRowsFrom(DigitRows x, int64_t first, int64_t most) {
   x.tiles += first / x.line_rows / kDigitLines * x.steps * kDigitTile;
+  x.starts += first / x.line_rows / kDigitLines * x.steps * kStepStarts;
   x.scales += x.line_rows == 1 ? first : first * x.steps;  // or two rows a line, a scale a step
   x.rows = std::min(most, x.rows - first);
   return x;

@@ -1,8 +1,10 @@
 #include "kernels/cpu/buffer.h"
 
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
@@ -31,6 +33,32 @@ TEST(BufferTest, SizesThatCannotBeAreResourceExhausted) {
   EXPECT_EQ(Buffer::Allocate(-1, "test").status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(Buffer::Allocate(int64_t{1} << 60, "test").status().code(),
             absl::StatusCode::kResourceExhausted);
+}
+
+TEST(ArenaTest, BuffersAreZeroAndDisjointAndOutliveIt) {
+  // Enough of them for a second slab; the last has a map of its own.
+  constexpr int64_t kMany = int64_t{3} << 20;
+  std::vector<Buffer> buffers;
+  {
+    Arena arena;
+    for (const int64_t bytes : {int64_t{1}, int64_t{100}, kMany, kMany, kMany, kMany, kMany, kMany,
+                                kMany, kMany, kMany, kMany, kMany, int64_t{64}, kMany * 8}) {
+      absl::StatusOr<Buffer> buffer = arena.Allocate(bytes, "test");
+      ASSERT_TRUE(buffer.ok()) << buffer.status();
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % 64, 0u);
+      EXPECT_EQ(buffer->bytes(), (bytes + 63) / 64 * 64);
+      buffers.push_back(*std::move(buffer));
+    }
+    EXPECT_EQ(arena.Allocate(-1, "test").status().code(), absl::StatusCode::kResourceExhausted);
+  }
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    for (int64_t at = 0; at < buffers[i].bytes(); at += 63) ASSERT_EQ(buffers[i].data()[at], 0);
+    std::memset(buffers[i].data(), static_cast<int>(i + 1), buffers[i].bytes());
+  }
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    EXPECT_EQ(buffers[i].data()[0], i + 1);
+    EXPECT_EQ(buffers[i].data()[buffers[i].bytes() - 1], i + 1);
+  }
 }
 
 TEST(CheckedTest, OverflowAndNegativesStayNegative) {

@@ -58,7 +58,7 @@ class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
   Weight Pack(const std::vector<float>& values, const Shape& shape, FormatId format) {
     const WeightSource source = SourceOf(values, shape.rows, shape.cols);
     absl::StatusOr<std::vector<Weight>> weights =
-        PackWeights(source, {{format}}, *GetParam().table, &pool_);
+        PackWeights(source, {{format}}, *GetParam().table, &pool_, {});
     EXPECT_TRUE(weights.ok()) << weights.status();
     return (*weights)[0];
   }
@@ -330,7 +330,7 @@ TEST(PackWeightsTest, SizesAreThoseOfTheLayouts) {
   ThreadPool pool(1);
   const std::vector<float> values = Values(16 * 128, 3);
   const absl::StatusOr<std::vector<Weight>> weights =
-      PackWeights(SourceOf(values, 16, 128), kFormats, PortableKernels(), &pool);
+      PackWeights(SourceOf(values, 16, 128), kFormats, PortableKernels(), &pool, {});
   ASSERT_TRUE(weights.ok()) << weights.status();
   const int64_t expected[] = {16 * 128 * 4,  16 * 128 * 2,          16 * 128 * 2,
                               16 * 128 + 64, 16 * 128 / 2 + 32 * 4, 16 * 128 / 2 + 2 * 64 + 64};
@@ -351,7 +351,7 @@ TEST(PackWeightsTest, TheSourceIsReadOnceForAllButDoubleQuantization) {
     return read(first, count, out);
   };
   ASSERT_TRUE(PackWeights(source, {{FormatId::kF32, FormatId::kInt8, FormatId::kNf4}},
-                          PortableKernels(), &pool)
+                          PortableKernels(), &pool, {})
                   .ok());
   EXPECT_EQ(rows_read, 200);
 }
@@ -364,7 +364,8 @@ TEST(PackWeightsTest, AValueThatIsNotFiniteIsNamedByItsPlaceInTheWeight) {
   WeightSource source = SourceOf(values, rows, cols);
   source.name = "layers.0.mlp.up";
   for (const FormatId format : kFormats) {
-    const absl::Status status = PackWeights(source, {{format}}, PortableKernels(), &pool).status();
+    const absl::Status status =
+        PackWeights(source, {{format}}, PortableKernels(), &pool, {}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << FormatOf(format).name;
     EXPECT_EQ(status, Quantize(source, format).status());
     EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("layers.0.mlp.up"));
@@ -379,7 +380,7 @@ TEST(PackWeightsTest, ScalarFormatsGiveBackTheValuesThatTheyHold) {
       const WeightSource source = SourceOf(values, shape.rows, shape.cols);
       std::optional<WeightSource> back;
       {
-        const auto packed = PackWeights(source, {{format}}, PortableKernels(), &pool);
+        const auto packed = PackWeights(source, {{format}}, PortableKernels(), &pool, {});
         ASSERT_TRUE(packed.ok()) << packed.status();
         back = ValuesOf(packed->front());
       }
@@ -402,7 +403,7 @@ TEST(PackWeightsTest, TheSourcesErrorComesThrough) {
   const WeightSource source = {
       "embed", 100, 8, [](int64_t, int64_t, float*) { return absl::DataLossError("cut short"); }};
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights(source, {{format}}, PortableKernels(), &pool).status().code(),
+    EXPECT_EQ(PackWeights(source, {{format}}, PortableKernels(), &pool, {}).status().code(),
               absl::StatusCode::kDataLoss);
   }
 }
@@ -411,17 +412,19 @@ TEST(PackWeightsTest, ImpossibleShapesAreStatuses) {
   ThreadPool pool(1);
   const auto read = [](int64_t, int64_t, float*) { return absl::InternalError("not reached"); };
   for (const FormatId format : kFormats) {
-    EXPECT_EQ(PackWeights({"w", 0, 8, read}, {{format}}, PortableKernels(), &pool).status().code(),
-              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(
+        PackWeights({"w", 0, 8, read}, {{format}}, PortableKernels(), &pool, {}).status().code(),
+        absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, int64_t{1} << 40, read}, {{format}},
-                          PortableKernels(), &pool)
+                          PortableKernels(), &pool, {})
                   .status()
                   .code(),
               absl::StatusCode::kResourceExhausted);
-    EXPECT_EQ(PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, PortableKernels(), &pool)
-                  .status()
-                  .code(),
-              absl::StatusCode::kResourceExhausted);
+    EXPECT_EQ(
+        PackWeights({"w", int64_t{1} << 40, 64, read}, {{format}}, PortableKernels(), &pool, {})
+            .status()
+            .code(),
+        absl::StatusCode::kResourceExhausted);
   }
 }
 
