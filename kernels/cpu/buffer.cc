@@ -17,13 +17,14 @@ constexpr int64_t kCacheLine = 64;
 // where there is no room.
 constexpr int64_t kMapFrom = int64_t{1} << 20;
 
-// Of the pages of a slab those exist that were written, so its size costs addresses alone. A
-// sanitizer looks for reads past the end of a buffer, so that there each has memory of its own.
-constexpr int64_t kSlabBytes = int64_t{32} << 20;
+// Of the pages of a slab those exist that were written, so its size costs addresses alone; but the
+// last page of each is huge and written in part, so few slabs are better than many. A sanitizer
+// looks for reads past the end of a buffer, so that there each has memory of its own.
+constexpr int64_t kSlabBytes = int64_t{128} << 20;
 #ifdef __SANITIZE_ADDRESS__
 constexpr int64_t kMostSlabBytes = 0;
 #else
-constexpr int64_t kMostSlabBytes = kSlabBytes / 8;  // larger buffers have a map of their own
+constexpr int64_t kMostSlabBytes = int64_t{4} << 20;  // larger buffers have a map of their own
 #endif
 
 }  // namespace
@@ -88,14 +89,16 @@ Buffer Buffer::PartOf(std::shared_ptr<const Buffer> slab, int64_t offset, int64_
 absl::StatusOr<Buffer> Arena::Allocate(int64_t bytes, absl::string_view what) {
   if (bytes < 1 || bytes > kMostSlabBytes) return Buffer::Allocate(bytes, what);
   const int64_t rounded = CheckedRoundUp(bytes, kCacheLine);
-  if (slab_ == nullptr || rounded > slab_->bytes() - used_bytes_) {
-    absl::StatusOr<Buffer> slab = Buffer::Allocate(kSlabBytes, what);
-    if (!slab.ok()) return Buffer::Allocate(bytes, what);
-    slab_ = std::make_shared<Buffer>(*std::move(slab));
+  std::shared_ptr<const Buffer> slab = slab_.lock();
+  if (slab == nullptr || rounded > slab->bytes() - used_bytes_) {
+    absl::StatusOr<Buffer> next = Buffer::Allocate(kSlabBytes, what);
+    if (!next.ok()) return Buffer::Allocate(bytes, what);
+    slab = std::make_shared<const Buffer>(*std::move(next));
+    slab_ = slab;
     used_bytes_ = 0;
   }
   used_bytes_ += rounded;
-  return Buffer::PartOf(slab_, used_bytes_ - rounded, rounded);
+  return Buffer::PartOf(std::move(slab), used_bytes_ - rounded, rounded);
 }
 
 void Buffer::Touch() { std::memset(data_, 0, static_cast<size_t>(bytes_)); }

@@ -43,15 +43,16 @@ class Buffer {
 
 // Memory of buffers that come and go together, such as the weights of a model: small ones lie one
 // after the other in slabs, so that they too have huge pages (a thread of Zen 4 reads 26 GB/s from
-// those, 20 from small pages). One thread at a time; its buffers may outlive it.
+// those, 20 from small pages). A slab goes with the last of its buffers, whether the arena is still
+// there or not. One thread at a time.
 class Arena {
  public:
   // As Buffer::Allocate.
   absl::StatusOr<Buffer> Allocate(int64_t bytes, absl::string_view what);
 
  private:
-  std::shared_ptr<Buffer> slab_;  // null before the first
-  int64_t used_bytes_ = 0;        // of the slab
+  std::weak_ptr<const Buffer> slab_;  // where there is room
+  int64_t used_bytes_ = 0;            // of it
 };
 
 // a * b and a + b for sizes from outside: -1 once anything is negative or overflows.
