@@ -74,7 +74,9 @@ inline void SplitRow(const float* x, int64_t steps, DigitRow to) {
       }
     }
     VERNIER_UNROLL for (int h = 0; h < 2 / kLineRows; ++h) {
-      to.starts[h * kDigitLines] = -kWeightBias * _mm512_reduce_add_epi32(sums[h]);
+      // Unsigned: digits of a row that is not finite are any numbers, and their sum may not fit.
+      const auto sum = static_cast<uint32_t>(_mm512_reduce_add_epi32(sums[h]));
+      to.starts[h * kDigitLines] = static_cast<int32_t>(0u - uint32_t{kWeightBias} * sum);
     }
   }
 }
