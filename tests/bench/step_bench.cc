@@ -51,7 +51,7 @@ struct Options {
 };
 
 struct Running {
-  std::string name;  // of the format, and whether it is deterministic
+  std::string name;  // of the format, whether it is deterministic, and a head that was asked for
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   std::unique_ptr<SequenceDriver> driver;
@@ -67,12 +67,12 @@ absl::StatusOr<Running> Start(const Options& options, const BackendOptions& back
     if (!head.ok()) return head.status();
     // Of the rules that fit a tensor the first decides.
     variant->formats.insert(variant->formats.begin(), {"lm_head", *head});
-    absl::StrAppend(&variant->name, " (", options.lm_head, " lm_head)");
   }
   Running running;
   absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(backend_options);
   if (!backend.ok()) return backend.status();
   running.name = absl::StrCat(format, backend_options.deterministic ? "+deterministic" : "");
+  if (!options.lm_head.empty()) absl::StrAppend(&running.name, " (", options.lm_head, " lm_head)");
   running.backend = *std::move(backend);
   const double start = SecondsNow();
   absl::StatusOr<std::unique_ptr<Model>> model =
