@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from markers import write_between
+from overload import loads as overloads
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORTS = ROOT / "build" / "soak"
@@ -47,23 +48,23 @@ def table(head, rows):
     return [row(head), "|" + "---:|" * len(head), *[row(r) for r in rows], ""]
 
 
-def overload(prefix, process, peak):
-    report = read(f"{prefix}overload_{process}")
+def overload(name, arrivals):
+    report = read(name)
     if report is None:
         return []
-    rows = []
-    for run in report["runs"]:
-        f, last = run["figures"], run["timeline"][-1]
+    rows, (loads, peak) = [], overloads(report)
+    for load in loads:
+        last = load.runs[-1]["timeline"][-1]
+        low, high = load.spread("goodput_per_second")
         rows.append([
-            f"{run['offered_per_second'] / peak:.0f}x", f"{f['offered_per_second']:.0f}", f"{100 * f['refused'] / f['sent']:.0f} %",
-            f"{f['goodput_per_second']:.1f}", f"{100 * f['goodput_per_second'] / peak:.0f} %",
-            f"{f['first_token_p50_seconds']:.2f}", f"{f['first_token_p99_seconds']:.2f}", f"{1e3 * f['per_token_p99_seconds']:.0f}",
-            f"{1e3 * f['refusal_p50_seconds']:.1f}", f"{1e3 * f['refusal_p99_seconds']:.1f}",
-            f"{last['resident_bytes'] / 2**20:.1f}"])
-    name = {"poisson": "Poisson arrivals", "gamma": "bursts (gamma, CV 3)"}[process]
-    return [f"{report['server']}, {name}, {report['workload'].split(';')[0]}; SLO {report['slo']['first_token_seconds']:g} s to the first token and "
-            f"{report['slo']['per_token_seconds']:g} s a token:", ""] + table(
-        ["load", "offered/s", "refused", "goodput/s", "of the peak", "TTFT p50, s", "p99, s", "TPOT p99, ms", "refusal p50, ms", "p99, ms",
+            f"{load.times:g}x", f"{load.figure('offered_per_second'):.0f}", f"{100 * load.figure('refused') / load.figure('sent'):.0f} %",
+            f"{load.figure('goodput_per_second'):.1f}", f"{low:.0f} to {high:.0f}", f"{100 * load.figure('goodput_per_second') / peak:.0f} %",
+            f"{load.figure('first_token_p50_seconds'):.2f}", f"{load.figure('first_token_p99_seconds'):.2f}",
+            f"{1e3 * load.figure('per_token_p99_seconds'):.0f}", f"{1e3 * load.figure('refusal_p50_seconds'):.1f}",
+            f"{1e3 * load.figure('refusal_p99_seconds'):.1f}", f"{last['resident_bytes'] / 2**20:.1f}"])
+    return [f"{report['server']}, {arrivals}, {report['workload'].split(';')[0]}; SLO {report['slo']['first_token_seconds']:g} s to the first token and "
+            f"{report['slo']['per_token_seconds']:g} s a token; medians of {len(loads[0].runs)} runs:", ""] + table(
+        ["load", "offered/s", "refused", "goodput/s", "of its runs", "of the peak", "TTFT p50, s", "p99, s", "TPOT p99, ms", "refusal p50, ms", "p99, ms",
          "resident, MiB"], rows)
 
 
@@ -103,10 +104,7 @@ def first(name):
 def lines():
     out = []
     for prefix in ("", "smollm2_"):
-        capacity = read(f"{prefix}capacity")
-        if capacity:
-            peak = max(r["figures"]["goodput_per_second"] for r in capacity["runs"])
-            out += overload(prefix, "poisson", peak) + overload(prefix, "gamma", peak)
+        out += overload(f"{prefix}overload_poisson", "Poisson arrivals") + overload(f"{prefix}overload_gamma", "bursts (gamma, CV 3)")
     cancels = first("cancels")
     if cancels:
         end, begin = cancels["timeline"][-1], cancels["timeline"][0]

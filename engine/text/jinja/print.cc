@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/text/jinja/escaped_copy.h"
 #include "engine/text/utf8.h"
 
 namespace vernier::jinja {
@@ -29,26 +30,20 @@ std::string Escaped(char32_t c) {
   return absl::StrFormat("\\U%08x", static_cast<uint32_t>(c));
 }
 
-void AppendTextRepr(const MarkedText& text, MarkedText* out) {
+void AppendTextRepr(Meter& meter, const MarkedText& text, MarkedText* out) {
   const std::string& bytes = text.bytes();
   const bool has_single = bytes.find('\'') != std::string::npos;
   const char quote = has_single && bytes.find('"') == std::string::npos ? '"' : '\'';
   const absl::string_view quotes(&quote, 1);
   out->Append(quotes);
-  for (size_t i = 0; i < bytes.size();) {
-    const Utf8Unit unit = FirstUtf8Unit(absl::string_view(bytes).substr(i));
-    const size_t end = i + static_cast<size_t>(unit.bytes);
-    const bool whole = unit.kind == Utf8Kind::kWhole;
-    if (whole && (unit.code_point == static_cast<char32_t>(quote) || unit.code_point == '\\')) {
-      out->Append("\\", text.OriginAt(i));
-      out->AppendPart(text, i, end);
-    } else if (whole && !IsPrintable(unit.code_point)) {
-      out->Append(Escaped(unit.code_point), text.OriginAt(i));
-    } else {
-      out->AppendPart(text, i, end);
-    }
-    i = end;
-  }
+  AppendEscaped(
+      meter, text,
+      [quote](char32_t c) {
+        if (c == static_cast<char32_t>(quote)) return std::string({'\\', quote});
+        if (c == '\\') return std::string("\\\\");
+        return IsPrintable(c) ? std::string() : Escaped(c);
+      },
+      out);
   out->Append(quotes);
 }
 
@@ -96,7 +91,7 @@ void AppendRepr(Meter& meter, const Value& value, MarkedText* out) {
   const size_t before = out->size();
   switch (value.kind()) {
     case Kind::kString:
-      AppendTextRepr(value.text(), out);
+      AppendTextRepr(meter, value.text(), out);
       break;
     case Kind::kList:
       return AppendListRepr(meter, value.list(), out);

@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/text/jinja/escaped_copy.h"
 #include "engine/text/jinja/print.h"
-#include "engine/text/utf8.h"
 
 namespace vernier::jinja {
 namespace {
@@ -81,18 +81,13 @@ std::string Escape(char32_t c) {
 
 void Writer::WriteText(const MarkedText& text) {
   out_.Append("\"");
-  for (size_t i = 0; i < text.size();) {
-    const Utf8Unit unit = FirstUtf8Unit(absl::string_view(text.bytes()).substr(i));
-    const size_t end = i + static_cast<size_t>(unit.bytes);
-    const char32_t c = unit.code_point;
-    const bool whole = unit.kind == Utf8Kind::kWhole;
-    if (whole && (c < 0x20 || c == '"' || c == '\\' || (style_.ascii && c >= 0x7F))) {
-      out_.Append(Escape(c), text.OriginAt(i));
-    } else {
-      out_.AppendPart(text, i, end);
-    }
-    i = end;
-  }
+  AppendEscaped(
+      meter_, text,
+      [this](char32_t c) {
+        const bool escaped = c < 0x20 || c == '"' || c == '\\' || (style_.ascii && c >= 0x7F);
+        return escaped ? Escape(c) : std::string();
+      },
+      &out_);
   out_.Append("\"");
 }
 
