@@ -317,6 +317,7 @@ row_rollout() { # R4: 200 rolling restarts under load, behind nginx and with a c
 }
 
 overload() { # ROW REPORT_PREFIX FROM SHAPE_FLAG...: a running daemon at 1x to 10x of what it carries: goodput, refusals, memory
+  # Requests of one size: of lengths as varied as ShareGPT's, those accepted in a short run are by chance a tenth longer or shorter.
   local row=$1 prefix=$2 from=$3 capacity rates process held=0; shift 3
   local shape=("$@" --slo-ttft 2 --slo-tpot 0.1 --warmup 5)
   load ${prefix}capacity sweep "${shape[@]}" --from "$from" --seconds $((seconds < 30 ? seconds : 30)) --growth 1.5 --attainment 0.95 --max-runs 14
@@ -334,12 +335,12 @@ overload() { # ROW REPORT_PREFIX FROM SHAPE_FLAG...: a running daemon at 1x to 1
 
 row_overload() { # F64 with stories260K, whose refusals come by the thousand a second
   start_under_load "$stories" "admission: {max_requests: 96}" "engine: {max_sequences: 32}"
-  overload overload "" 40 --length-scale 0.25
+  overload overload "" 40 --prompt-tokens 50 --output-tokens 45
 }
 
-row_overload_smollm2() { # F64 with SmolLM2, whose steps are long: what would wait past the goal of the first token is refused
-  start_under_load "$(smollm2)" "admission: {max_requests: 96, max_wait_seconds: 1}" "engine: {max_sequences: 16}"
-  overload overload_smollm2 smollm2_ 1 --length-scale 0.1
+row_overload_smollm2() { # F64 with SmolLM2, whose steps are long: no more at once than keep the goal of a token, and what would wait past that of the first is refused
+  start_under_load "$(smollm2)" "admission: {max_requests: 96, max_wait_seconds: 0.5}" "engine: {max_sequences: 8}"
+  overload overload_smollm2 smollm2_ 4 --prompt-tokens 20 --output-tokens 18
 }
 
 row_cancels() { # F29: 10,000 cancels at random times, 64 at once
