@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "cli/display_text.h"
 #include "cli/table.h"
+#include "engine/model/activations.h"
 
 namespace vernier::cli {
 namespace {
@@ -33,10 +34,8 @@ Table Facts(const v1::Model& model) {
 
 // As `--variants` takes it.
 std::string FormatName(const v1::Variant& variant) {
-  const std::string& activations = variant.activations();
-  return absl::StrCat(variant.precision(), activations == "int8"       ? "+a8"
-                                           : activations == "llm-int8" ? "+llm8"
-                                                                       : "");
+  const auto activations = ParseActivations(variant.activations());
+  return absl::StrCat(variant.precision(), activations ? TraitsOf(*activations).suffix : "");
 }
 
 Table Variants(const v1::Model& model) {

@@ -20,6 +20,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "engine/model/activations.h"
 #include "kernels/kv_type.h"
 #include "kernels/quant_format.h"
 #include "server/config_reader.h"
@@ -70,6 +71,12 @@ std::vector<std::string> KvTypeNames() {
   return names;
 }
 
+std::vector<std::string> ActivationsNames() {
+  std::vector<std::string> names;
+  for (const ActivationsTraits& traits : kActivations) names.push_back(traits.name);
+  return names;
+}
+
 void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* config) {
   std::vector<VariantSpec>* variants = &config->variants;
   if (!node.IsSequence()) return reader->Error(node, "variants must be a list");
@@ -92,7 +99,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
                      {"weight", reader->Number(&weight, kLeastWeight, kMostWeight)},
                      {"at_start", reader->Bool(&spec.at_start)},
                      {"kv", reader->OneOf(&kv, KvTypeNames())},
-                     {"activations", reader->OneOf(&activations, {"full", "int8", "llm-int8"})},
+                     {"activations", reader->OneOf(&activations, ActivationsNames())},
                      {"formats",
                       [&](const YAML::Node& formats, const std::string&) {
                         has_formats = true;
@@ -125,11 +132,7 @@ void ReadVariants(ConfigReader* reader, const YAML::Node& node, ServerConfig* co
       }
     }
     if (const auto type = ParseKvType(kv); type.ok()) spec.kv = *type;
-    if (!activations.empty()) {
-      spec.activations = activations == "int8"       ? Activations::kInt8
-                         : activations == "llm-int8" ? Activations::kLlmInt8
-                                                     : Activations::kFull;
-    }
+    spec.activations = ParseActivations(activations).value_or(spec.activations);
     if (lm_head.has_value()) spec.formats.insert(spec.formats.begin(), {"lm_head", *lm_head});
     variants->push_back(std::move(spec));
     config->engine.guaranteed_blocks.push_back(guaranteed_blocks);

@@ -113,6 +113,28 @@ std::vector<FormatId> MultipliedFormats(const VariantSpec& variant) {
   return quantized.empty() ? all : quantized;
 }
 
+constexpr absl::string_view kInt8KvSuffix = "+kv8";
+
+// Takes the suffix of activations off the end of `name`; false where none stands there.
+bool ConsumeActivations(absl::string_view* name, Activations* activations) {
+  for (const ActivationsTraits& traits : kActivations) {
+    const absl::string_view suffix = traits.suffix;
+    if (suffix.empty() || !absl::ConsumeSuffix(name, suffix)) continue;
+    *activations = traits.activations;
+    return true;
+  }
+  return false;
+}
+
+// "+a8, int8 activations, or .."
+std::string SuffixesOfActivations() {
+  std::vector<std::string> known;
+  for (const ActivationsTraits& traits : kActivations) {
+    if (traits.suffix[0] != 0) known.push_back(absl::StrCat(traits.suffix, ", ", traits.meaning));
+  }
+  return absl::StrJoin(known, ", or ");
+}
+
 // INVALID_ARGUMENT naming the first variant that asks for what the backend lacks.
 absl::Status CheckBackendHas(const std::vector<VariantSpec>& variants, const Backend& backend) {
   const auto lacks = [&](const VariantSpec& variant, const char* key, const char* value,
@@ -195,44 +217,25 @@ absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name) {
   absl::string_view format_name = name;
   bool int8_kv = false;
   Activations activations = Activations::kFull;
-  const auto consume = [&](absl::string_view suffix, Activations meant) {
-    if (activations != Activations::kFull || !absl::ConsumeSuffix(&format_name, suffix)) {
-      return false;
-    }
-    activations = meant;
-    return true;
-  };
   while (true) {
-    if (!int8_kv && absl::ConsumeSuffix(&format_name, "+kv8")) {
+    if (!int8_kv && absl::ConsumeSuffix(&format_name, kInt8KvSuffix)) {
       int8_kv = true;
-    } else if (!consume("+a8", Activations::kInt8) && !consume("+llm8", Activations::kLlmInt8)) {
+    } else if (activations != Activations::kFull ||
+               !ConsumeActivations(&format_name, &activations)) {
       break;
     }
   }
   const absl::StatusOr<FormatId> format = ParseFormat(format_name);
   if (!format.ok()) {
     return absl::InvalidArgumentError(
-        absl::StrCat(format.status().message(),
-                     "; behind it may stand +kv8, an int8 KV cache, and +a8, int8 activations, or "
-                     "+llm8, those of LLM.int8"));
+        absl::StrCat(format.status().message(), "; behind it may stand ", kInt8KvSuffix,
+                     ", an int8 KV cache, and ", SuffixesOfActivations()));
   }
   VariantSpec spec = DefaultVariant(*format);
   spec.name = std::string(name);
   if (int8_kv) spec.kv = KvType::kInt8;
   spec.activations = activations;
   return spec;
-}
-
-const char* ActivationsName(Activations activations) {
-  switch (activations) {
-    case Activations::kFull:
-      return "full";
-    case Activations::kInt8:
-      return "int8";
-    case Activations::kLlmInt8:
-      return "llm-int8";
-  }
-  return "full";
 }
 
 absl::Status CheckVariants(const std::vector<VariantSpec>& variants) {

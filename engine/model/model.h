@@ -19,6 +19,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/manifest.h"
 #include "engine/checkpoint/model_config.h"
+#include "engine/model/activations.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 #include "kernels/backend.h"
@@ -45,8 +46,8 @@ struct VariantSpec {
 VariantSpec DefaultVariant(FormatId format);
 
 // The spec that a bare name means: "nf4" is DefaultVariant's; behind the format, each once, "+kv8"
-// makes the KV cache int8, "+a8" the activations, "+llm8" those of LLM.int8. INVALID_ARGUMENT
-// naming what is known.
+// makes the KV cache int8, a suffix of activations.h the activations. INVALID_ARGUMENT naming what
+// is known.
 absl::StatusOr<VariantSpec> ParseVariant(absl::string_view name);
 
 // INVALID_ARGUMENT naming the first variant with a malformed or repeated name or without a rule, or
@@ -68,9 +69,6 @@ struct VariantWeights {
   Norm final_norm;
   Linear lm_head;
 };
-
-// "full", "int8", "llm-int8".
-const char* ActivationsName(Activations activations);
 
 // Every weight that is pointed to, each once.
 std::vector<const Weight*> WeightsOf(const VariantWeights& variant);

@@ -44,8 +44,8 @@ class CpuBackend final : public Backend {
       : isa_(isa), kernels_(kernels), pool_(threads), free_blocks_(free_blocks) {}
 
   std::string Describe() const override {
-    return absl::StrCat("cpu ", CpuIsaName(isa_), ", ", pool_.threads(),
-                        pool_.threads() == 1 ? " thread" : " threads");
+    return absl::StrCat("cpu ", CpuIsaName(isa_), CpuEmulates(isa_) ? " (emulated)" : "", ", ",
+                        pool_.threads(), pool_.threads() == 1 ? " thread" : " threads");
   }
   int Threads() const override { return pool_.threads(); }
 

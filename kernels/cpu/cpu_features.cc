@@ -21,6 +21,12 @@ namespace {
 
 constexpr const char* kIsaNames[kNumCpuIsas] = {"portable", "avx2", "avx512", "amx"};
 
+#ifdef VERNIER_EMULATE_AMX
+constexpr bool kMayEmulateAmx = true;
+#else
+constexpr bool kMayEmulateAmx = false;
+#endif
+
 #ifdef VERNIER_CPU_X86
 
 struct CpuidWords {
@@ -67,20 +73,25 @@ bool MayUseTiles() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
-bool HasAmx() {
+bool HasTiles() {
   constexpr uint64_t kTileConfigAndData = 0x60000;
   constexpr uint32_t kAmxBf16TileInt8 = (1u << 22) | (1u << 24) | (1u << 25);
-  constexpr uint32_t kAvx512Bf16 = 1u << 5;
-  return HasAvx512() && HasAll(SavedStates(), kTileConfigAndData) &&
-         HasAll(Cpuid(7).edx, kAmxBf16TileInt8) && HasAll(Cpuid(7, 1).eax, kAvx512Bf16) &&
+  return HasAll(SavedStates(), kTileConfigAndData) && HasAll(Cpuid(7).edx, kAmxBf16TileInt8) &&
          MayUseTiles();
+}
+
+// What the file of AMX is compiled for beside the tiles.
+bool HasVectorsOfAmx() {
+  constexpr uint32_t kAvx512Bf16 = 1u << 5;
+  return HasAvx512() && HasAll(Cpuid(7, 1).eax, kAvx512Bf16);
 }
 
 #else
 
 bool HasAvx2() { return false; }
 bool HasAvx512() { return false; }
-bool HasAmx() { return false; }
+bool HasTiles() { return false; }
+bool HasVectorsOfAmx() { return false; }
 
 #endif
 
@@ -89,14 +100,21 @@ bool HasAmx() { return false; }
 const char* CpuIsaName(CpuIsa isa) { return kIsaNames[static_cast<int>(isa)]; }
 
 bool CpuSupports(CpuIsa isa) {
-  static const bool supported[kNumCpuIsas] = {true, HasAvx2(), HasAvx512(), HasAmx()};
+  static const bool supported[kNumCpuIsas] = {true, HasAvx2(), HasAvx512(),
+                                              HasVectorsOfAmx() && (kMayEmulateAmx || HasTiles())};
   return supported[static_cast<int>(isa)];
+}
+
+bool CpuEmulates(CpuIsa isa) {
+  static const bool tiles = HasTiles();
+  return kMayEmulateAmx && isa == CpuIsa::kAmx && CpuSupports(isa) && !tiles;
 }
 
 absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name) {
   if (name == "auto") {
     int best = kNumCpuIsas - 1;
-    while (!CpuSupports(static_cast<CpuIsa>(best))) --best;
+    const auto usable = [](CpuIsa isa) { return CpuSupports(isa) && !CpuEmulates(isa); };
+    while (!usable(static_cast<CpuIsa>(best))) --best;
     return static_cast<CpuIsa>(best);
   }
   for (int i = 0; i < kNumCpuIsas; ++i) {

@@ -19,11 +19,15 @@ inline constexpr int kNumCpuIsas = 4;
 const char* CpuIsaName(CpuIsa isa);
 
 // True when the processor has every instruction that the files of `isa` are compiled for, the
-// operating system saves its registers, and this build holds its kernels.
+// operating system saves its registers, and this build holds its kernels; or CpuEmulates(isa).
 bool CpuSupports(CpuIsa isa);
 
-// `name` is auto (the best supported) or an isa's name. INVALID_ARGUMENT for an unknown name,
-// FAILED_PRECONDITION for one that is not supported here.
+// True where `isa` is supported in software, for tests: AMX on a processor that has no tiles, in
+// builds with VERNIER_EMULATE_AMX. False in every build that is served.
+bool CpuEmulates(CpuIsa isa);
+
+// `name` is auto (the best supported that is not emulated) or an isa's name. INVALID_ARGUMENT for
+// an unknown name, FAILED_PRECONDITION for one that is not supported here.
 absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name);
 
 // Processors that the process may use: the affinity mask, cut by the control group's quota; at

@@ -81,7 +81,7 @@ Rounds RoundsOf(CpuIsa isa) {
 double ArithmeticPeak(const std::string& isa, int threads) {
 #ifdef VERNIER_CPU_X86
   const absl::StatusOr<CpuIsa> chosen = ChooseCpuIsa(isa);
-  if (!chosen.ok()) return 0;
+  if (!chosen.ok() || CpuEmulates(*chosen)) return 0;
   const Rounds rounds = RoundsOf(*chosen);
   if (rounds == nullptr) return 0;
   constexpr int kRuns = 8;

@@ -5,12 +5,15 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "tests/cli/fake_service.h"
 
 namespace vernier::cli {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -336,6 +339,19 @@ TEST(ModelsCommandTest, ShowsMemoryByComponentAndSource) {
   EXPECT_THAT(ran.out, HasSubstr("nf4 stores lm_head twice"));
   const nlohmann::json json = Parsed(server.Run({"models", "--json"}).out);
   EXPECT_EQ(json["models"][0]["kv_pool_bytes"], uint64_t{512} << 20);
+}
+
+TEST(ModelsCommandTest, AFormatIsShownAsVariantsTakesIt) {
+  FakeServer server;
+  v1::Variant* variant = server.models.model.mutable_variants(0);
+  variant->set_precision("int8");
+  const std::pair<const char*, const char*> known[] = {
+      {"full", "int8"}, {"int8", "int8[+]a8"}, {"llm-int8", "int8[+]llm8"}, {"later", "int8"}};
+  for (const auto& [activations, shown] : known) {
+    variant->set_activations(activations);
+    const Ran ran = server.Run({"models"});
+    EXPECT_THAT(ran.out, ContainsRegex(absl::StrCat(variant->name(), " +", shown, " ")));
+  }
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 // What a variant's name and rules mean, before anything is loaded.
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/model/activations.h"
 #include "engine/model/load_plan.h"
 #include "engine/model/model.h"
 #include "gmock/gmock.h"
@@ -11,6 +13,7 @@
 namespace vernier {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
 TEST(MatchesPatternTest, StarStandsForAnyRunOfCharacters) {
@@ -92,6 +95,22 @@ TEST(ParseVariantTest, ActivationsAreNamedBehindTheFormat) {
   for (const char* name :
        {"", "+a8", "int8+", "int8+a4", "a8+int8", "int8+a8+a8", "int8+a8+llm8", "int8+llm8+llm8"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseVariant(name).status())) << name;
+  }
+  EXPECT_THAT(std::string(ParseVariant("int4").status().message()),
+              EndsWith("; behind it may stand +kv8, an int8 KV cache, and +a8, int8 activations, "
+                       "or +llm8, those of LLM.int8"));
+}
+
+TEST(ActivationsTest, ARowIsFoundByItsValueItsNameAndItsSuffix) {
+  for (const ActivationsTraits& traits : kActivations) {
+    EXPECT_EQ(ActivationsName(traits.activations), traits.name);
+    EXPECT_EQ(ParseActivations(traits.name), traits.activations);
+    const absl::StatusOr<VariantSpec> parsed = ParseVariant(absl::StrCat("int8", traits.suffix));
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->activations, traits.activations);
+  }
+  for (const char* name : {"", "int4", "+a8", "full "}) {
+    EXPECT_EQ(ParseActivations(name), std::nullopt) << name;
   }
 }
 

@@ -12,12 +12,26 @@
 namespace vernier {
 namespace {
 
-TEST(CpuFeaturesTest, AutoTakesTheLastSupportedIsa) {
+TEST(CpuFeaturesTest, AutoTakesTheLastSupportedIsaThatIsNotEmulated) {
   const absl::StatusOr<CpuIsa> chosen = ChooseCpuIsa("auto");
   ASSERT_TRUE(chosen.ok()) << chosen.status();
   EXPECT_TRUE(CpuSupports(*chosen));
+  EXPECT_FALSE(CpuEmulates(*chosen));
   for (int i = static_cast<int>(*chosen) + 1; i < kNumCpuIsas; ++i) {
-    EXPECT_FALSE(CpuSupports(static_cast<CpuIsa>(i)));
+    const CpuIsa better = static_cast<CpuIsa>(i);
+    EXPECT_TRUE(!CpuSupports(better) || CpuEmulates(better)) << CpuIsaName(better);
+  }
+}
+
+// Emulation is chosen by name, and says so.
+TEST(CpuFeaturesTest, OnlyAmxIsEmulatedAndOnlyWhereItIsSupportedSo) {
+  for (int i = 0; i < kNumCpuIsas; ++i) {
+    const CpuIsa isa = static_cast<CpuIsa>(i);
+    if (!CpuEmulates(isa)) continue;
+    EXPECT_EQ(isa, CpuIsa::kAmx);
+    const absl::StatusOr<std::unique_ptr<Backend>> backend = MakeCpuBackend(CpuIsaName(isa), 1);
+    ASSERT_TRUE(backend.ok()) << backend.status();
+    EXPECT_EQ((*backend)->Describe(), "cpu amx (emulated), 1 thread");
   }
 }
 
