@@ -3,7 +3,7 @@
 # Asks for root (or sudo) only when something is missing; a second run takes a moment.
 set -euo pipefail
 
-build=(build-essential cmake ninja-build ccache pkg-config python3 python3-pip
+build=(build-essential cmake ninja-build ccache pkg-config curl python3 python3-pip
   libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libssl-dev
   prometheus-cpp-dev libboost-dev libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libcli11-dev libxxhash-dev libsqlite3-dev)
 test=(libgtest-dev libgmock-dev jq prometheus bubblewrap nginx-light

@@ -41,7 +41,7 @@ step 1 "Packages"
 deploy/packages.sh build || fail "the packages could not be installed: see the message above, then run this again" 69
 echo "all there"
 
-step 2 "Build (about ten minutes on two cores the first time, seconds later)"
+step 2 "Build (seven to ten minutes on two cores the first time, seconds later)"
 mkdir -p build
 cmake --preset release -DVERNIER_BUILD_TESTS=OFF >build/configure.log 2>&1 || {
   tail -n 20 build/configure.log >&2; fail "cmake failed; the whole output is in build/configure.log" 1; }
