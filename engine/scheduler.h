@@ -85,7 +85,7 @@ struct Preemption {
 };
 
 // Rows of prompts in a step, however long it takes: below, a prompt would take for ever.
-inline constexpr int64_t kLeastChunk = 32;
+inline constexpr int64_t kLeastChunk = 16;
 
 class Scheduler {
  public:
