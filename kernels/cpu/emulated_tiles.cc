@@ -23,16 +23,6 @@ struct Tile {
 };
 thread_local Tile tiles[kTiles];
 
-// As LDTILECFG reads it.
-struct Config {
-  uint8_t palette;
-  uint8_t start_row;
-  uint8_t reserved[14];
-  uint16_t row_bytes[16];
-  uint8_t rows[16];
-};
-static_assert(sizeof(Config) == 64);
-
 Tile& Configured(int index) {
   VERNIER_CHECK(index >= 0 && index < kTiles);
   VERNIER_CHECK(tiles[index].rows > 0);
@@ -108,9 +98,7 @@ VERNIER_AVX512 void AddFoursToRow(const Operands& of, int row) {
 
 bool Enabled() { return CpuEmulates(CpuIsa::kAmx); }
 
-void Configure(const void* from) {
-  Config config;
-  std::memcpy(&config, from, sizeof(config));
+void Configure(const TileConfig& config) {
   VERNIER_CHECK(config.palette <= 1);
   if (config.palette == 0) return Release();
   VERNIER_CHECK(config.start_row == 0);  // of an interrupted load, which there is none of

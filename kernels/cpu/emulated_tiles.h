@@ -9,13 +9,15 @@
 
 #include <stdint.h>
 
+#include "kernels/cpu/tile_config.h"
+
 namespace vernier::emulated_tiles {
 
 // True where the processor has no tiles and these stand in: CpuEmulates(CpuIsa::kAmx).
 bool Enabled();
 
-void Configure(const void* config);  // LDTILECFG: [64] bytes, palette 0 or 1
-void Release();                      // TILERELEASE
+void Configure(const TileConfig& config);                     // LDTILECFG: palette 0 or 1
+void Release();                                               // TILERELEASE
 void Load(int tile, const void* from, int64_t stride_bytes);  // TILELOADD
 void Store(int tile, void* to, int64_t stride_bytes);         // TILESTORED
 void Zero(int tile);                                          // TILEZERO

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/tile_config.h"
 
 // What comes first in each: in builds for tests that may run where there are no tiles, the function
 // of emulated_tiles.h that stands in for the instruction; in all others nothing.
@@ -51,22 +52,15 @@ inline void AddFours() {
   __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSum), "i"(kA), "i"(kB));
 }
 
-struct TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
 // Eight tiles of rows of 64 bytes.
 inline void ConfigureTiles(const uint8_t (&rows_of_tile)[8]) {
-  alignas(64) TileConfig config;
+  alignas(64) TileConfig config = {};
+  config.palette = 1;
   for (int tile = 0; tile < 8; ++tile) {
     config.row_bytes[tile] = kTileRowBytes;
     config.rows[tile] = rows_of_tile[tile];
   }
-  VERNIER_OR_EMULATED(Configure(&config));
+  VERNIER_OR_EMULATED(Configure(config));
   __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory");
 }
 

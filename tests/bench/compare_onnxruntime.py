@@ -6,13 +6,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from python_rival import median_seconds
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 from markers import write_between  # noqa: E402
@@ -48,13 +48,7 @@ def session(path, threads):
 def microseconds(run, rows):
     """Of one layer's two products, the median over runs."""
     x = np.random.default_rng(2).standard_normal((rows, HIDDEN), dtype=np.float32)
-    run.run(None, {"x": x})
-    taken, start = [], time.perf_counter()
-    while len(taken) < 5 or time.perf_counter() - start < SECONDS:
-        began = time.perf_counter()
-        run.run(None, {"x": x})
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken) / LAYERS * 1e6
+    return median_seconds(lambda: run.run(None, {"x": x}), SECONDS, 5) / LAYERS * 1e6
 
 
 def check(run, weights):

@@ -8,13 +8,6 @@
 # Installs onnxruntime and onnx from PyPI in --work. Prints the table of medians; --readme puts it between that file's markers.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-work=${TMPDIR:-/tmp}/vernier_onnxruntime
-[ "${1:-}" != --help ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0; }
-for ((i = 1; i < $#; ++i)); do
-  [ "${!i}" != --work ] || { next=$((i + 1)); work=${!next}; }
-done
-[ -x "$work/bin/python" ] || {
-  python3 -m venv "$work"
-  "$work/bin/pip" install --quiet onnxruntime==1.32.0 onnx==1.23.2 numpy
-}
-exec "$work/bin/python" tests/bench/compare_onnxruntime.py --kernel-bench "${VERNIER_BIN:-build/release/bin}/kernel_bench" "$@"
+. tests/bench/python_rival.sh
+enter_rival onnxruntime "onnxruntime==1.32.0 onnx==1.23.2 numpy" "$@"
+exec "$python" tests/bench/compare_onnxruntime.py --kernel-bench "${VERNIER_BIN:-build/release/bin}/kernel_bench" "$@"

@@ -4,10 +4,10 @@ import datetime
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
+from python_rival import median_seconds
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -74,13 +74,8 @@ def check(model, exact, tokens):
 
 def theirs(run, tokens):
     """Tokens/s, the median over runs."""
-    arguments, taken, start = inputs(tokens, torch.bfloat16), [], time.perf_counter()
-    run(*arguments)
-    while len(taken) < 3 or time.perf_counter() - start < SECONDS:
-        began = time.perf_counter()
-        run(*arguments)
-        taken.append(time.perf_counter() - began)
-    return tokens / statistics.median(taken)
+    arguments = inputs(tokens, torch.bfloat16)
+    return tokens / median_seconds(lambda: run(*arguments), SECONDS, 3)
 
 
 def ours(options, threads, validate):

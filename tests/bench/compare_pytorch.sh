@@ -8,14 +8,7 @@
 # wheel has CUDA). Prints the table of medians; --readme puts it between that file's markers.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-work=${TMPDIR:-/tmp}/vernier_pytorch
-[ "${1:-}" != --help ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0; }
-for ((i = 1; i < $#; ++i)); do
-  [ "${!i}" != --work ] || { next=$((i + 1)); work=${!next}; }
-done
-[ -x "$work/bin/python" ] || {
-  python3 -m venv "$work"
-  "$work/bin/pip" install --quiet torch==2.15.0 numpy
-}
-exec "$work/bin/python" tests/bench/compare_pytorch.py --model-bench "${VERNIER_BIN:-build/release/bin}/model_bench" \
+. tests/bench/python_rival.sh
+enter_rival pytorch "torch==2.15.0 numpy" "$@"
+exec "$python" tests/bench/compare_pytorch.py --model-bench "${VERNIER_BIN:-build/release/bin}/model_bench" \
   --model "${VERNIER_MODEL:-$(deploy/fetch_model.sh)}" "$@"

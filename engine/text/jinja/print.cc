@@ -39,8 +39,9 @@ void AppendTextRepr(Meter& meter, const MarkedText& text, MarkedText* out) {
   AppendEscaped(
       meter, text,
       [quote](char32_t c) {
-        if (c == static_cast<char32_t>(quote)) return std::string({'\\', quote});
-        if (c == '\\') return std::string("\\\\");
+        if (c == static_cast<char32_t>(quote) || c == '\\') {
+          return std::string({'\\', static_cast<char>(c)});
+        }
         return IsPrintable(c) ? std::string() : Escaped(c);
       },
       out);

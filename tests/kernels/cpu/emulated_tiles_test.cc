@@ -20,32 +20,22 @@ namespace {
 
 namespace tile = emulated_tiles;
 
-struct Config {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
 struct Shape {
   uint8_t rows;
   uint16_t row_bytes;
 };
 
 // Tiles 0, 1 .. in these shapes.
-Config ConfigOf(const std::vector<Shape>& shapes) {
-  Config config;
+TileConfig ConfigOf(const std::vector<Shape>& shapes) {
+  TileConfig config = {};
+  config.palette = 1;
   for (size_t i = 0; i < shapes.size(); ++i) {
     config.rows[i] = shapes[i].rows;
     config.row_bytes[i] = shapes[i].row_bytes;
   }
   return config;
 }
-void Configure(const std::vector<Shape>& shapes) {
-  const Config config = ConfigOf(shapes);
-  tile::Configure(&config);
-}
+void Configure(const std::vector<Shape>& shapes) { tile::Configure(ConfigOf(shapes)); }
 
 // The upper half, for values that bf16 holds.
 uint16_t BF16(float value) { return static_cast<uint16_t>(std::bit_cast<uint32_t>(value) >> 16); }
@@ -278,26 +268,26 @@ TEST_F(EmulatedTilesDeathTest, OperandsThatDoNotFitAreRefused) {
 }
 
 TEST_F(EmulatedTilesDeathTest, ConfigurationsThatTheProcessorRefusesAreRefused) {
-  Config config = ConfigOf({{16, 64}});
-  tile::Configure(&config);
+  TileConfig config = ConfigOf({{16, 64}});
+  tile::Configure(config);
   config.palette = 0;  // releases the tiles
-  tile::Configure(&config);
+  tile::Configure(config);
   EXPECT_DEATH(tile::Zero(0), "check failed");
   config.palette = 2;
-  EXPECT_DEATH(tile::Configure(&config), "check failed");
+  EXPECT_DEATH(tile::Configure(config), "check failed");
   config = ConfigOf({{17, 64}});
-  EXPECT_DEATH(tile::Configure(&config), "check failed");
+  EXPECT_DEATH(tile::Configure(config), "check failed");
   config = ConfigOf({{16, 65}});
-  EXPECT_DEATH(tile::Configure(&config), "check failed");
+  EXPECT_DEATH(tile::Configure(config), "check failed");
   config = ConfigOf({{16, 0}});
-  EXPECT_DEATH(tile::Configure(&config), "check failed");
+  EXPECT_DEATH(tile::Configure(config), "check failed");
   config = ConfigOf({{0, 64}});
-  EXPECT_DEATH(tile::Configure(&config), "check failed");
+  EXPECT_DEATH(tile::Configure(config), "check failed");
   config = ConfigOf(std::vector<Shape>(9, {1, 4}));
-  EXPECT_DEATH(tile::Configure(&config), "check failed");
+  EXPECT_DEATH(tile::Configure(config), "check failed");
   config = ConfigOf({{16, 64}});
   config.reserved[13] = 1;
-  EXPECT_DEATH(tile::Configure(&config), "check failed");
+  EXPECT_DEATH(tile::Configure(config), "check failed");
 }
 
 }  // namespace
