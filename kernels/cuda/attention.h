@@ -21,6 +21,12 @@
 
 namespace vernier::cuda {
 
+// Memory that the kernel behind reads, 16-byte aligned.
+struct ReadAhead {
+  const uint8_t* data = nullptr;
+  int64_t bytes = 0;
+};
+
 struct AttentionParameters {
   HeadShape shape;
   StepArrays step;
@@ -35,6 +41,9 @@ struct AttentionParameters {
   // the cache hold them. LaunchDecode alone; nothing may change the batch's arrays, or the cache
   // but for those keys, while the kernels ahead on the stream run.
   HeadsParameters heads;
+  // Of LaunchDecode that makes heads: its blocks of threads without keys bring this into the L2
+  // cache, for which memory has time then.
+  ReadAhead ahead;
 };
 
 inline constexpr int kMostHeadDim = 256;

@@ -10,232 +10,14 @@
 // their way before the product ahead has ended.
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/decode_tile.cuh"
+#include "kernels/cuda/decode_turns.cuh"
 #include "kernels/cuda/heads.cuh"
-#include "kernels/cuda/kv_layer.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace vernier::cuda {
 namespace {
 
 constexpr int kThreads = kDecodeWarps * kWarpLanes;
-constexpr int kSharedBytes = 227 << 10;  // of a multiprocessor, for blocks of threads
-constexpr int kBlockOverheadBytes = 1 << 10;
-
-// The shared memory of a block of threads: rings of tiles, [warp][slot]; what each warp found,
-// [warp][head][kPartStride] fp32: values, largest score, sum; a barrier a slot of a ring.
-template <class Codes, int kHeadDim>
-struct DecodeLayout {
-  static constexpr int kTileBytes = KvTile<Codes, kHeadDim>::kBytes;
-  static constexpr int kSlots = 2;  // keys and values of a block
-  static constexpr int kWarpBytes = kSlots * kTileBytes;
-  // Lanes 4g + t write values g (or the pair 2g) of head 2t: all in different banks.
-  static constexpr int kPartStride = kHeadDim + 4;
-  static constexpr int kParts = kDecodeWarps * kWarpBytes;
-  static constexpr int kBarriers = kParts + kDecodeWarps * kDecodeHeads * kPartStride * 4;
-  static constexpr int kBytes = kBarriers + kDecodeWarps * kSlots * kBarrierBytes;
-  static constexpr int kFit = kSharedBytes / (kBytes + kBlockOverheadBytes);
-  static constexpr int kMost = KvTile<Codes, kHeadDim>::kScaled ? 3 : 2;
-  static constexpr int kBlocks = kFit < kMost ? kFit : kMost;  // of threads on a multiprocessor
-};
-
-// What a block of threads does in one turn: keys of a row for the heads of a tile.
-struct Work {
-  int row;          // of q and of the result
-  int first_block;  // of the row's, into StepArrays::blocks
-  int begin;        // keys in sight
-  int end;
-  bool newest;  // whether the row's last key is among them
-  int kv_head;
-  int first_head;
-  int heads;
-  // Where others have keys of the row for the tile too: what each leaves, in order.
-  int partial;        // of these keys; -1: there are no others
-  int first_partial;  // then the first of each block of threads from first_sharer + 1 on
-  int first_sharer;
-  int sharers;
-};
-
-// The turns of a block of threads.
-class Share {
- public:
-  __device__ Share(const AttentionParameters& p, const DecodeSplit& split)
-      : p_(p),
-        split_(split),
-        share_(split.shares[blockIdx.x]),
-        whole_share_(split.shares[0].groups) {}
-
-  __device__ bool Next(Work* work) {
-    if (share_.groups == 0) return false;
-    const DecodeRow row = split_.rows[share_.row];
-    const int of_row = GroupsOf(row), groups = min(share_.groups, of_row - share_.group);
-    const int first_key = (row.first_group + share_.group) * kGroupKeys;
-    const int oldest = p_.shape.window > 0 ? max(0, row.context - p_.shape.window) : 0;
-    const int group = p_.shape.num_heads / p_.shape.num_kv_heads;
-    const int group_tiles = (group + kDecodeHeads - 1) / kDecodeHeads;
-    work->row = row.row;
-    work->first_block = row.first_block;
-    work->begin = max(first_key, oldest);
-    work->end = min(first_key + groups * kGroupKeys, row.context);
-    work->newest = work->end == row.context;
-    work->kv_head = share_.tile / group_tiles;
-    const int first_in_group = share_.tile % group_tiles * kDecodeHeads;
-    work->first_head = work->kv_head * group + first_in_group;
-    work->heads = min(kDecodeHeads, group - first_in_group);
-    const int tiles = p_.shape.num_kv_heads * group_tiles;
-    work->partial = -1;
-    if (groups < of_row) {
-      const int own = kPartialsPerBlock * static_cast<int>(blockIdx.x);
-      work->partial = is_first_ ? own : own + 1;
-      const int begin = row.line * tiles + share_.tile * of_row;
-      work->first_sharer = begin / whole_share_;
-      work->sharers = (begin + of_row - 1) / whole_share_ - work->first_sharer + 1;
-      const bool begins = begin == work->first_sharer * whole_share_;
-      work->first_partial = kPartialsPerBlock * work->first_sharer + (begins ? 0 : 1);
-    }
-    is_first_ = false;
-    share_.groups -= groups;
-    share_.group = 0;  // what is cut short ends the share
-    if (++share_.tile == tiles) {
-      share_.tile = 0;
-      ++share_.row;
-    }
-    return true;
-  }
-
- private:
-  const AttentionParameters& p_;
-  const DecodeSplit& split_;
-  DecodeShare share_;
-  int whole_share_;
-  bool is_first_ = true;
-};
-
-// What a warp reads next: of every fourth block of its turns the keys, then the values.
-template <class Codes, int kHeadDim>
-class Feed {
- public:
-  using Kv = KvTile<Codes, kHeadDim>;
-  static constexpr KvCode kCode =
-      Kv::kScaled ? KvCode::kInt8 : (std::is_same_v<Codes, __half> ? KvCode::kF16 : KvCode::kBF16);
-
-  __device__ Feed(const AttentionParameters& p, const DecodeSplit& split)
-      : p_(p), share_(p, split) {
-    Open();
-  }
-
-  // Queues a copy of the next tile, if there is one.
-  __device__ void Queue(uint32_t to, uint32_t barrier) {
-    if (done_) return;
-    const int32_t id = __shfl_sync(0xffffffffu, ids_, (block_ - first_) / kDecodeWarps);
-    if (threadIdx.x % kWarpLanes == 0) {
-      const int head = values_ ? p_.shape.num_kv_heads + work_.kv_head : work_.kv_head;
-      const uint8_t* from =
-          p_.cache.data + id * p_.cache.block_bytes + HeadOffset(kCode, kHeadDim, head);
-      const int slots = min(kSlotsPerBlock, work_.end - block_ * kSlotsPerBlock);
-      constexpr int kScales = Kv::kBytes - Kv::kCodeBytes;
-      if (slots == kSlotsPerBlock) {
-        ExpectBytes(barrier, Kv::kBytes);
-        CopyBulkOnce(to, from, Kv::kBytes, barrier);
-      } else {
-        ExpectBytes(barrier, slots * Kv::kSlotBytes + kScales);
-        CopyBulkOnce(to, from, slots * Kv::kSlotBytes, barrier);
-        if (kScales > 0) {
-          CopyBulkOnce(to + Kv::kCodeBytes, from + Kv::kCodeBytes, kScales, barrier);
-        }
-      }
-    }
-    Advance();
-  }
-
- private:
-  __device__ void Advance() {
-    values_ = !values_;
-    if (values_) return;
-    block_ += kDecodeWarps;
-    if (block_ * kSlotsPerBlock >= work_.end) {
-      Open();
-    } else if (block_ == first_ + kWarpLanes * kDecodeWarps) {
-      LookUp();
-    }
-  }
-
-  // The next turn that has a block for this warp.
-  __device__ void Open() {
-    do {
-      done_ = !share_.Next(&work_);
-      if (done_) return;
-      block_ = work_.begin / kSlotsPerBlock + static_cast<int>(threadIdx.x) / kWarpLanes;
-    } while (block_ * kSlotsPerBlock >= work_.end);
-    LookUp();
-    // q is read when the turn begins.
-    const int line = static_cast<int>(threadIdx.x) % kWarpLanes * kLineValues;
-    if (line < work_.heads * kHeadDim) {
-      const int64_t head = static_cast<int64_t>(work_.row) * p_.shape.num_heads + work_.first_head;
-      asm volatile("prefetch.global.L1 [%0];" ::"l"(p_.query + head * kHeadDim + line));
-    }
-  }
-
-  __device__ void LookUp() {
-    first_ = block_;
-    const int own = block_ + static_cast<int>(threadIdx.x) % kWarpLanes * kDecodeWarps;
-    ids_ = own * kSlotsPerBlock < work_.end ? p_.step.blocks[work_.first_block + own] : 0;
-  }
-
-  static constexpr int kLineValues = 32;  // of a line of 128 bytes
-
-  const AttentionParameters& p_;
-  Share share_;
-  Work work_;
-  bool done_ = false;
-  bool values_ = false;
-  int block_ = 0;
-  int first_ = 0;  // block whose number lane 0 has; lane i has that of the i-th own one after it
-  int32_t ids_ = 0;
-};
-
-// A warp's tiles in shared memory, in the order in which they were asked for.
-template <class Codes, int kHeadDim>
-class Ring {
- public:
-  using Layout = DecodeLayout<Codes, kHeadDim>;
-
-  // Before AwaitKernelAhead.
-  __device__ explicit Ring(uint8_t* shared) {
-    const int warp = threadIdx.x / kWarpLanes;
-    tiles_ = shared + warp * Layout::kWarpBytes;
-    barriers_ = SharedAddress(shared + Layout::kBarriers) + warp * Layout::kSlots * kBarrierBytes;
-    if (threadIdx.x % kWarpLanes == 0) {
-      for (int i = 0; i < Layout::kSlots; ++i) InitBarrier(barriers_ + i * kBarrierBytes, 1);
-      asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    }
-    __syncwarp();
-  }
-
-  __device__ void Fill(Feed<Codes, kHeadDim>* feed) {
-    for (int i = 0; i < Layout::kSlots; ++i) {
-      feed->Queue(SharedAddress(tiles_) + i * Layout::kTileBytes, barriers_ + i * kBarrierBytes);
-    }
-  }
-  // The next tile, when it is there.
-  __device__ uint8_t* Await() {
-    AwaitPhase(barriers_ + at_ * kBarrierBytes, parity_);
-    return tiles_ + at_ * Layout::kTileBytes;
-  }
-  // Gives its room away, once the warp has read it.
-  __device__ void Release(Feed<Codes, kHeadDim>* feed) {
-    __syncwarp();
-    feed->Queue(SharedAddress(tiles_) + at_ * Layout::kTileBytes, barriers_ + at_ * kBarrierBytes);
-    if (++at_ < Layout::kSlots) return;
-    at_ = 0;
-    parity_ ^= 1;
-  }
-
- private:
-  uint8_t* tiles_;
-  uint32_t barriers_;
-  int at_ = 0;
-  int parity_ = 0;
-};
 
 // What was never written is not multiplied: zeros instead, in slots from `slots` on.
 template <class Codes, int kHeadDim>
@@ -288,31 +70,48 @@ __device__ void MergeWarps(const AttentionParameters& p, const DecodeSplit& spli
   }
 }
 
-// Merges `count` partials of one row's head, a warp, in order: partial(i) is [2 + dim]. The loads
-// of several are under way at once.
-template <int kHeadDim, class Partial>
+// Merges `count` partials of one row's head, a warp, in order: partial(i) is [2 + dim]. The values
+// of several are asked for before their weights are known.
+template <int kHeadDim, int kAtOnce, class Partial>
 __device__ void MergePartials(int count, const Partial& partial, const Matrix& out, int64_t at) {
   constexpr int kColumns = kHeadDim / kWarpLanes;
   const int lane = threadIdx.x % kWarpLanes;
-  float most = -FLT_MAX;
-  for (int i = lane; i < count; i += kWarpLanes) most = fmaxf(most, __ldcg(partial(i)));
+  float ahead[kAtOnce][kColumns];
+  const auto ask = [&](int first) {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (first + i >= count) break;
+      const float* part = partial(first + i) + 2 + lane;
+#pragma unroll
+      for (int j = 0; j < kColumns; ++j) ahead[i][j] = __ldcg(part + j * kWarpLanes);
+    }
+  };
+  ask(0);
+  float largest = lane < count ? __ldcg(partial(lane)) : -FLT_MAX;
+  float own_sum = lane < count ? __ldcg(partial(lane) + 1) : 0;
+  float most = largest;
+  for (int i = lane + kWarpLanes; i < count; i += kWarpLanes) {
+    most = fmaxf(most, __ldcg(partial(i)));
+  }
   most = ReduceWarp(most, Larger());
   float sum = 0;
   float values[kColumns] = {};
   for (int first = 0; first < count; first += kWarpLanes) {
-    const int own = first + lane;
-    const float weight = own < count ? Exp2(__ldcg(partial(own)) - most) : 0.0f;
-    sum += ReduceWarp(own < count ? __ldcg(partial(own) + 1) * weight : 0.0f, Add());
-    const int here = min(kWarpLanes, count - first);
-#pragma unroll 8
-    for (int i = 0; i < here; ++i) {
-      const float of_part = __shfl_sync(0xffffffffu, weight, i);
-      const float* part = partial(first + i) + 2;
+    if (const int own = first + lane; first > 0) {
+      largest = own < count ? __ldcg(partial(own)) : -FLT_MAX;
+      own_sum = own < count ? __ldcg(partial(own) + 1) : 0;
+    }
+    const float weight = first + lane < count ? Exp2(largest - most) : 0.0f;
+    sum += ReduceWarp(own_sum * weight, Add());
+    for (int i = 0; i < min(kWarpLanes, count - first); i += kAtOnce) {
 #pragma unroll
-      for (int j = 0; j < kColumns; ++j) {
-        const int column = lane + j * kWarpLanes;
-        values[j] += __ldcg(part + column) * of_part;
+      for (int k = 0; k < kAtOnce; ++k) {
+        const float of_part = __shfl_sync(0xffffffffu, weight, i + k);
+        if (first + i + k >= count) break;
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j) values[j] += ahead[k][j] * of_part;
       }
+      ask(first + i + kAtOnce);
     }
   }
   const float inverse = __fdividef(1, sum);
@@ -324,17 +123,15 @@ __device__ void MergePartials(int count, const Partial& partial, const Matrix& o
 }
 
 // Whoever comes last of those that share a row's keys for a tile merges what all have left.
-template <int kHeadDim>
+template <int kHeadDim, int kAtOnce>
 __device__ void MergeShared(const AttentionParameters& p, const DecodeSplit& split,
                             const Work& work) {
   __shared__ bool is_last;
-  __threadfence();  // of each thread's part of the partial
   __syncthreads();
   if (threadIdx.x == 0) {
     int* const arrivals = split.arrivals + work.first_sharer;
-    is_last = atomicAdd(arrivals, 1) == work.sharers - 1;
+    is_last = CountIn(arrivals) == work.sharers - 1;
     if (is_last) *arrivals = 0;  // for the next layer
-    __threadfence();
   }
   __syncthreads();
   if (!is_last) return;
@@ -343,7 +140,7 @@ __device__ void MergeShared(const AttentionParameters& p, const DecodeSplit& spl
       const int at = i == 0 ? work.first_partial : kPartialsPerBlock * (work.first_sharer + i);
       return split.partials + (static_cast<int64_t>(at) * kDecodeHeads + head) * (kHeadDim + 2);
     };
-    MergePartials<kHeadDim>(
+    MergePartials<kHeadDim, kAtOnce>(
         work.sharers, partial, p.out,
         work.row * p.out.stride + static_cast<int64_t>(work.first_head + head) * kHeadDim);
   }
@@ -354,21 +151,45 @@ __device__ void MergeShared(const AttentionParameters& p, const DecodeSplit& spl
 template <class Codes, int kHeadDim>
 class TurnHeads {
  public:
-  __device__ TurnHeads(const AttentionParameters& p, float* parts) : p_(p), values_(parts) {}
+  // Asks for what Begin needs.
+  __device__ TurnHeads(const AttentionParameters& p, float* parts) : p_(p), values_(parts) {
+    static_assert(kHeadDim / 2 <= kThreads);
+    if (static_cast<int>(threadIdx.x) < p.heads.rotated_pairs) {
+      frequency_ = LoadNow(p.heads.inverse_frequencies + threadIdx.x);
+    }
+  }
 
   // All of a block: before the kernel ahead has ended, and after.
-  __device__ void Begin(const Work& work) const {
-    MakeTurns(p_.heads, static_cast<float>(p_.step.positions[work.row]), Turns());
+  __device__ void Begin(const Work& work) {
+    const int newest = (work.end - 1) / kSlotsPerBlock;
+    if (work.newest) newest_block_ = LoadKept(p_.step.blocks + work.first_block + newest);
+    if (static_cast<int>(threadIdx.x) >= p_.heads.rotated_pairs) return;
+    float2 turn;
+    sincosf(static_cast<float>(work.position) * frequency_, &turn.y, &turn.x);
+    Turns()[threadIdx.x] = turn;
   }
   __device__ void Make(const Work& work) const {
+    constexpr int kRounds = (kDecodeHeads + 2 + kDecodeWarps - 1) / kDecodeWarps;
     const int heads = p_.shape.num_heads, all = work.heads + (work.newest ? 2 : 0);
-    for (int i = threadIdx.x / kWarpLanes; i < all; i += kDecodeWarps) {
-      const bool is_q = i<work.heads, is_v = i> work.heads;
-      const int head = is_q   ? work.first_head + i
-                       : is_v ? heads + p_.shape.num_kv_heads + work.kv_head
-                              : heads + work.kv_head;
-      float* const to = is_q ? Query(i) : is_v ? Value() : Key();
-      MakeHead(p_.heads, work.row, head, Turns(), to);
+    const int warp = threadIdx.x / kWarpLanes;
+    const auto head_of = [&](int i) {
+      if (i < work.heads) return work.first_head + i;
+      return i > work.heads ? heads + p_.shape.num_kv_heads + work.kv_head : heads + work.kv_head;
+    };
+    RawHead<kHeadDim> raw[kRounds];
+#pragma unroll
+    for (int r = 0; r < kRounds; ++r) {
+      const int i = warp + r * kDecodeWarps;
+      if (i < all) raw[r].Ask(HeadSource::Of(p_.heads, head_of(i)), work.row);
+    }
+#pragma unroll
+    for (int r = 0; r < kRounds; ++r) {
+      const int i = warp + r * kDecodeWarps;
+      if (i >= all) break;
+      float* const to = i < work.heads ? Query(i) : i > work.heads ? Value() : Key();
+      const HeadSource source = HeadSource::Of(p_.heads, head_of(i));
+      raw[r].Put(source.type, to);
+      FinishHead(source, kHeadDim, PairsOf(p_.heads, head_of(i)), Turns(), to);
     }
   }
   __device__ float* Query(int i) const { return values_ + i * kHeadDim; }
@@ -379,9 +200,8 @@ class TurnHeads {
     const float* from = value ? Value() : Key();
     const int slot = work.end - 1 - block * kSlotsPerBlock;
     const int head = value ? p_.shape.num_kv_heads + work.kv_head : work.kv_head;
-    uint8_t* const cached = p_.cache.data +
-                            p_.step.blocks[work.first_block + block] * p_.cache.block_bytes +
-                            HeadOffset(kCode, kHeadDim, head);
+    uint8_t* const cached =
+        p_.cache.data + newest_block_ * p_.cache.block_bytes + HeadOffset(kCode, kHeadDim, head);
     StoreKvHead(kCode, from, kHeadDim, slot, cached);
     StoreKvHead(kCode, from, kHeadDim, slot, tile);
     // The next bulk copy comes after these stores.
@@ -398,29 +218,50 @@ class TurnHeads {
 
   const AttentionParameters& p_;
   float* const values_;
+  float frequency_ = 0;       // of this thread's pair
+  int64_t newest_block_ = 0;  // of the cache, with the row's newest key
 };
+
+// By the blocks of threads that have no share: those with the highest numbers, as many as there may
+// be of them.
+__device__ inline void BringAhead(const ReadAhead& ahead) {
+  constexpr int kBlocks = 64, kPiece = 4096;
+  const int block = static_cast<int>(gridDim.x - 1 - blockIdx.x);
+  const int thread = static_cast<int>(threadIdx.x);
+  if (block >= kBlocks || thread >= kWarpLanes) return;
+  for (int64_t at = (block * kWarpLanes + thread) * kPiece; at + kPiece <= ahead.bytes;
+       at += kBlocks * kWarpLanes * kPiece) {
+    PrefetchBulkL2(ahead.data + at, kPiece);
+  }
+}
 
 template <class Codes, int kHeadDim, bool kMakesHeads>
 __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlocks))
-    DecodeKernel(const AttentionParameters p, const DecodeSplit split) {
+    DecodeKernel(const __grid_constant__ AttentionParameters p,
+                 const __grid_constant__ DecodeSplit split) {
   using Layout = DecodeLayout<Codes, kHeadDim>;
+  // Partials asked for at once. Few rows have many each; of codes of 8 bits registers are short.
+  constexpr int kAtOnce = !kMakesHeads || sizeof(Codes) == 1 ? 2 : kHeadDim > 128 ? 4 : 8;
   extern __shared__ __align__(128) uint8_t shared[];
   Ring<Codes, kHeadDim> ring(shared);
   if constexpr (kMakesHeads) {
     AllowKernelBehind();
     // Without a share: the first block, which has one, waits for the kernel ahead.
-    if (blockIdx.x > 0 && split.shares[blockIdx.x].groups == 0) return;
+    if (blockIdx.x > 0 && LoadKept(&split.shares[blockIdx.x].groups) == 0) {
+      BringAhead(p.ahead);
+      return;
+    }
   } else {
     AwaitKernelAhead();
   }
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
   float* const parts = reinterpret_cast<float*>(shared + Layout::kParts);
   float* const own_parts = parts + warp * kDecodeHeads * Layout::kPartStride;
+  TurnHeads<Codes, kHeadDim> heads(p, parts);
   Feed<Codes, kHeadDim> feed(p, split);
   ring.Fill(&feed);
   DecodeTile<Codes, kHeadDim> tile;
   Share share(p, split);
-  const TurnHeads<Codes, kHeadDim> heads(p, parts);
   bool waits = kMakesHeads;
   Work work;
   while (share.Next(&work)) {
@@ -468,7 +309,7 @@ __global__ void __launch_bounds__(kThreads, (DecodeLayout<Codes, kHeadDim>::kBlo
     }
     __syncthreads();
     MergeWarps<Codes, kHeadDim>(p, split, work, parts);
-    if (work.partial >= 0) MergeShared<kHeadDim>(p, split, work);
+    if (work.partial >= 0) MergeShared<kHeadDim, kAtOnce>(p, split, work);
   }
   if (waits) AwaitKernelAhead();
 }

@@ -107,6 +107,39 @@ __device__ inline uint32_t NarrowPair(const float2& v) {
   }
 }
 
+// Asked for here, past the L1 cache, however far away its use is.
+__device__ inline float LoadNow(const float* from) {
+  float value;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(from));
+  return value;
+}
+
+// What every layer of a step reads anew: kept in the L2 cache while weights stream through it.
+__device__ inline int4 LoadKept(const int4* from) {
+  int4 v;
+  asm volatile(
+      "{\n"
+      ".reg .b64 policy;\n"
+      "createpolicy.fractional.L2::evict_last.b64 policy, 1.0;\n"
+      "ld.global.L2::cache_hint.v4.b32 {%0, %1, %2, %3}, [%4], policy;\n"
+      "}\n"
+      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+      : "l"(from));
+  return v;
+}
+__device__ inline int32_t LoadKept(const int32_t* from) {
+  int32_t v;
+  asm volatile(
+      "{\n"
+      ".reg .b64 policy;\n"
+      "createpolicy.fractional.L2::evict_last.b64 policy, 1.0;\n"
+      "ld.global.L2::cache_hint.b32 %0, [%1], policy;\n"
+      "}\n"
+      : "=r"(v)
+      : "l"(from));
+  return v;
+}
+
 struct Add {
   template <class T>
   __device__ T operator()(T a, T b) const {

@@ -48,7 +48,7 @@ struct DeviceNorm {
 };
 
 // Rows that each hold the one new token of a sequence; a context of 0 is padding.
-struct DecodeRow {
+struct alignas(16) DecodeRow {
   int32_t row = 0;
   int32_t first_block = 0;  // into StepArrays::blocks
   int32_t context = 0;      // keys that the row may see, its own included
@@ -57,7 +57,7 @@ struct DecodeRow {
 };
 
 // What a block of threads attends to: `groups` of the line of decode_plan.h.
-struct DecodeShare {
+struct alignas(16) DecodeShare {
   int32_t row = 0;    // index of the first DecodeRow
   int32_t tile = 0;   // of heads
   int32_t group = 0;  // from the row's first_group on

@@ -76,6 +76,21 @@ class Reducer {
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
 
+  // Before `group` is multiplied: its scales on their way into the L2 cache. From memory they would
+  // be there later than the last sum.
+  __device__ void AskForScales(int group) const {
+    if constexpr (Decoder::kEncoding == PackedEncoding::kInt8) {
+      const bool gate = args_.operands.result == GemmResult::kGate;
+      const int own = static_cast<int>(threadIdx.x), half_log2 = owned_log2_ - 1;
+      if (own >> owned_log2_ > 0) return;
+      const int output = gate
+                             ? (own >> half_log2) * (args_.outputs / 2) + group * (kGroupRows / 2) +
+                                   (work_.rank << half_log2) + (own & ((1 << half_log2) - 1))
+                             : group * kGroupRows + (work_.rank << owned_log2_) + own;
+      PrefetchL2(args_.operands.row_scales + output);
+    }
+  }
+
   // The end of `group` for one warp. The slots of the group before hold this block's own part too,
   // so once they are full its sums have been read; and what a block sends for a group shows that it
   // has read its slots of the group before, so two slots are enough.

@@ -84,13 +84,28 @@ __device__ inline EightValues LoadWeights(const float* from) {
   return {quads[0], quads[1]};
 }
 
+// Of a row, from `count` parts of it. All are asked for at once.
+__device__ inline float SumOfSquares(const float* parts, int count) {
+  constexpr int kMost = (kMostSquares + kWarpLanes - 1) / kWarpLanes;
+  const int lane = threadIdx.x % kWarpLanes;
+  float own[kMost];
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) {
+    own[i] = lane + i * kWarpLanes < count ? __ldcg(parts + lane + i * kWarpLanes) : 0;
+  }
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kMost; ++i) sum += own[i];
+  return ReduceWarp(sum, Add());
+}
+
 // Waits for the kernel ahead; x = residual * scale * weight of columns [first_col, ..) of each row,
 // the scale from the parts of the row's sum of squares, in their order.
 template <class Scalar>
 __device__ void MakeX(const SharedX& to, const NormedX& normed, int inputs, int first_col,
                       int rows) {
   const ChunksOfThread own(rows);
-  const int lane = threadIdx.x % kWarpLanes, chunks = to.slice_blocks * 8;
+  const int chunks = to.slice_blocks * 8;
   const float* weight = normed.weight + first_col;
   EightValues next = {}, next_weights = {};
   if (own.first < chunks) next_weights = LoadWeights(weight + own.first * 8);
@@ -99,11 +114,7 @@ __device__ void MakeX(const SharedX& to, const NormedX& normed, int inputs, int 
   const int64_t row = normed.chosen == nullptr ? own.token : normed.chosen[own.token];
   const float* residual = normed.residual + row * inputs + first_col;
   if (own.first < chunks) next = LoadResidual(residual + own.first * 8);
-  float squares = 0;
-  for (int i = lane; i < normed.parts; i += kWarpLanes) {
-    squares += __ldcg(normed.squares + row * kMostSquares + i);
-  }
-  squares = ReduceWarp(squares, Add());
+  const float squares = SumOfSquares(normed.squares + row * kMostSquares, normed.parts);
   const float scale = 1 / sqrtf(squares / static_cast<float>(inputs) + normed.epsilon);
   for (int i = own.first; i < chunks; i += own.stride) {
     const EightValues v = next;

@@ -156,6 +156,25 @@ __device__ inline void CopyBulkOnce(uint32_t to, const uint8_t* from, int bytes,
       : "memory");
 }
 
+// How many came before. What any thread of the block wrote before its last barrier is there for
+// whoever counts in later, and what those before wrote is there for the block after its next one.
+__device__ inline int CountIn(int* arrivals) {
+  int before;
+  asm volatile("atom.add.acq_rel.gpu.global.s32 %0, [%1], 1;"
+               : "=r"(before)
+               : "l"(arrivals)
+               : "memory");
+  return before;
+}
+
+// Into the L2 cache: one value's line, or `bytes`, a multiple of 16, from an address that is one.
+__device__ inline void PrefetchL2(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
+__device__ inline void PrefetchBulkL2(const void* from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
+}
+
 template <class Scalar>
 __device__ inline Scalar Round(float value);
 template <>

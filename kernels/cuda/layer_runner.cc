@@ -50,6 +50,10 @@ Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf
 // to 3 us less (Llama-3.1-8B's shapes, H200).
 constexpr int kMostNormedRows = 4;
 
+// What attention asks for of the weight behind it. Of Llama-3.1-8B's (H200, one row) all of it is
+// best, of 9 (nf4) to 34 MB (fp16), and more than that costs: it makes its own keys wait.
+constexpr int64_t kMostReadAhead = 32 << 20;
+
 // Column `column` of the rows of a matrix.
 Matrix Columns(const Matrix& matrix, int64_t column) {
   return {static_cast<uint8_t*>(matrix.data) + column * ScalarSize(matrix.type), matrix.type,
@@ -264,6 +268,13 @@ void LayerRunner::Do(const AttentionInArgs& args) {
   Check(LaunchHeads(p, batch_.rows, stream_), "the heads");
 }
 
+ReadAhead LayerRunner::WeightBehind() const {
+  const auto* out = next_ == nullptr ? nullptr : std::get_if<AttentionOutCall>(next_);
+  if (out == nullptr) return {};
+  const DeviceWeight& weight = DeviceWeightOf(*out->args.linear.weight);
+  return {weight.codes, std::min(CodeBytesOf(weight), kMostReadAhead)};
+}
+
 void LayerRunner::Do(const AttentionArgs& args) {
   const AttentionParameters p{
       .shape = ShapeOf(args.shape),
@@ -273,7 +284,8 @@ void LayerRunner::Do(const AttentionArgs& args) {
       .out = {workspace_.attention.as<void>(), attention_type_, workspace_.query_width()},
       .rounded_query = RoundedQuery(CodeOf(args.kv_type)).data,
       .rows = batch_.rows,
-      .heads = std::exchange(heads_, {})};
+      .heads = std::exchange(heads_, {}),
+      .ahead = WeightBehind()};
   const DecodeSplit& split = batch_.SplitOf(args.shape.window);
   if (!HasTensorKernels(p.shape, p.cache.code)) {
     const PlainRows rows{split.rows, batch_.decode_rows, batch_.tiles, batch_.tile_rows};

@@ -92,6 +92,8 @@ class LayerRunner {
   void Project(const Norm& norm, std::span<const Linear* const> linears, std::span<Matrix> y);
   // Of what InX holds already as int8 where `input` has no data.
   void AddLater(const ResidualArgs& args, const Matrix& input);
+  // Of the product that the call after this one is, as far as it pays to read it early.
+  ReadAhead WeightBehind() const;
   // Whether the call after this one multiplies the hidden layer as int8.
   bool HiddenGoesToInt8() const;
   void AddNow();

@@ -106,6 +106,10 @@ absl::Status ReadRows(const WeightSource& source, int64_t first, int64_t count, 
 
 }  // namespace
 
+int64_t CodeBytesOf(const DeviceWeight& weight) {
+  return SizesOf(weight.encoding, weight.rows, weight.cols).codes;
+}
+
 std::optional<DeviceWeight> Join(std::span<const DeviceWeight> weights) {
   DeviceWeight joined = weights[0];
   Sizes sizes = SizesOf(joined.encoding, joined.rows, joined.cols);

@@ -25,6 +25,9 @@ inline const DeviceWeight& DeviceWeightOf(const Weight& weight) {
   return *static_cast<const DeviceWeight*>(weight.packed.get());
 }
 
+// Of a weight's codes or values, without scales that lie apart.
+int64_t CodeBytesOf(const DeviceWeight& weight);
+
 // The weights as one with their rows one after the other, where memory has them so.
 std::optional<DeviceWeight> Join(std::span<const DeviceWeight> weights);
 
