@@ -102,9 +102,9 @@ FormatId PrecisionOf(const VariantWeights& variant) {
   return most;
 }
 
-// The formats that must take the variant's activations. Of bf16 ones those of the layers, whatever
-// lm_head's are, which takes x in full where it is of another; else those of fewer than 16 bits, or
-// all where there are none.
+// The formats that must take the variant's activations. bf16 ones: those of all but lm_head and
+// embeddings, which may be of another and take x in full then. Others: those of fewer than 16 bits,
+// or all where there are none.
 std::vector<FormatId> MultipliedFormats(const VariantSpec& variant) {
   std::vector<FormatId> all, quantized, of_layers;
   for (const FormatRule& rule : variant.formats) {

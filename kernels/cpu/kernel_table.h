@@ -60,11 +60,10 @@ struct DotKernels {
 // rows (PanelOrder::kPairs).
 //
 // An fp32 x is split into the bf16 nearest to it and the bf16 nearest to what that leaves, so it
-// keeps 16 bits; a product is the sum of both parts' products. Or x is rounded to one part, to
-// nearest even. A weight that bf16 cannot hold
-// (fp16, fp32) is split exactly, and products of two small parts are left out. For each kTileCols
-// inputs, ascending, a sum takes its parts in a fixed order, whatever is computed beside it. Few
-// rows of x are multiplied by vectors, to the same bits.
+// keeps 16 bits; a product is the sum of both parts' products. Or x is one part, rounded with ties
+// to even. A weight that bf16 cannot hold (fp16, fp32) is split exactly, and products of two small
+// parts are left out. For each kTileCols inputs, ascending, a sum takes its parts in a fixed order,
+// whatever is computed beside it. Few rows of x are multiplied by vectors, to the same bits.
 struct TileKernels {
   // kTileOutputs weight rows times up to kMaxFewRows rows of x.
   struct FewRows {
@@ -115,13 +114,14 @@ struct TileKernels {
 };
 
 // Products of a panel of bf16, in the order kRows, with rows of x in bf16: two inputs at once, sums
-// in fp32. Lane l of 8 adds inputs k and k + 1 of each kChunk, k = 2 l, ascending, as VDPBF16PS
-// adds; then a fixed tree adds the lanes, whatever the number of rows.
+// in fp32. Lane l of 8 adds inputs 2 l + 1, then 2 l of each kChunk, ascending, as VDPBF16PS does;
+// then a fixed tree adds the lanes, whatever the number of rows.
 struct RoundedKernels {
   // As DotKernels::Dot; x[m] begins at x + m * x_stride.
   using Dot = void (*)(const Panel& panel, const uint16_t* x, int64_t x_stride, float* sums);
   Dot dot[kMaxDotRows];  // [rows - 1]
-  // One row of x to the nearest bf16, ties to even; a NaN stays one.
+  // n inputs of a row of x, a multiple of kTileCols, to the nearest bf16, ties to even; a NaN stays
+  // one.
   void (*round)(const float* x, int64_t n, uint16_t* out);
 };
 
