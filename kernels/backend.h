@@ -55,11 +55,12 @@ struct Vector {
   std::shared_ptr<const float> values;  // [size], in the backend's memory
 };
 
-// How x enters products with int8 and NF4 weights; products with others always take it in full.
-// kInt8 rounds inputs to whole numbers of one scale, their largest magnitude / 127: each 64 inputs
-// on the CPU, a row's on CUDA (kernels/cuda/README.md). kLlmInt8, with int8 weights alone, is
-// RoundAsLlmInt8 of llm_int8.h.
-enum class Activations : uint8_t { kFull, kInt8, kLlmInt8 };
+// How x enters products. kBF16 rounds each input to the nearest bf16, with bf16 weights alone; the
+// others are of int8 and NF4 weights. Products with any other weights take x in full. kInt8 rounds
+// inputs to whole numbers of one scale, their largest magnitude / 127: each 64 inputs on the CPU, a
+// row's on CUDA (kernels/cuda/README.md). kLlmInt8, with int8 weights alone, is RoundAsLlmInt8 of
+// llm_int8.h.
+enum class Activations : uint8_t { kFull, kInt8, kLlmInt8, kBF16 };
 
 // y = x W^T (+ bias).
 struct Linear {

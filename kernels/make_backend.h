@@ -13,7 +13,7 @@ struct BackendOptions {
   // auto | cpu | cuda | reference (slow, obvious, for tests). auto takes cuda where its module lies
   // beside the program and finds a device, else the CPU, and logs why.
   std::string kind = "auto";
-  // auto | portable | avx2 | avx512 | amx: instruction set of the CPU backend. auto takes the best
+  // auto | portable | avx2 | avx512 | avx512_bf16 | amx: instruction set of the CPU backend. auto takes the best
   // that the processor has.
   std::string isa = "auto";
   // The bits of a row are a function of that row alone: not of the rows beside it, of where a

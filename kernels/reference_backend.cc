@@ -44,23 +44,19 @@ absl::Status Allocate(std::initializer_list<int64_t> shape, Buffer<T>* out) {
                    " values of ", sizeof(T), " bytes"));
 }
 
-double Silu(double x) { return x / (1 + std::exp(-x)); }
-
 double GeluTanh(double x) {
   const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
   return 0.5 * x * (1 + std::tanh(inner));
 }
 
-double GeluErf(double x) { return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2)); }
-
 double Activate(ActivationKind kind, double x) {
   switch (kind) {
     case ActivationKind::kSilu:
-      return Silu(x);
+      return x / (1 + std::exp(-x));
     case ActivationKind::kGeluTanh:
       return GeluTanh(x);
     case ActivationKind::kGeluErf:
-      return GeluErf(x);
+      return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
   }
   return x;
 }
@@ -102,10 +98,16 @@ void Multiply(const Linear& linear, const float* x, float* y) {
   }
 }
 
+bool IsRounded(Activations activations, FormatId format) {
+  return (activations == Activations::kBF16 && format == FormatId::kBF16) ||
+         (activations == Activations::kLlmInt8 && format == FormatId::kInt8);
+}
+
 // What enters `linear` of `x` [rows, cols], in place.
 void RoundInputs(const Linear& linear, std::span<float> x) {
-  if (linear.activations != Activations::kLlmInt8) return;
-  if (linear.weight->format == FormatId::kInt8) RoundAsLlmInt8(x, linear.weight->cols);
+  if (!IsRounded(linear.activations, linear.weight->format)) return;
+  if (linear.activations == Activations::kLlmInt8) return RoundAsLlmInt8(x, linear.weight->cols);
+  for (float& value : x) value = F32FromBF16(BF16FromF32(value));
 }
 
 void Rotate(const Rotary& rotary, int32_t position, float* head) {
@@ -132,8 +134,7 @@ class ReferenceBackend final : public Backend {
   BackendMemory Memory() const override;
   bool HasKvType(KvType) const override { return true; }
   bool HasActivations(Activations activations, FormatId format) const override {
-    return activations == Activations::kFull ||
-           (activations == Activations::kLlmInt8 && format == FormatId::kInt8);
+    return activations == Activations::kFull || IsRounded(activations, format);
   }
 
   void Execute(const StepKey& key, const Batch& batch, absl::FunctionRef<void()> forward) override;

@@ -41,8 +41,8 @@ void Declare(CLI::App* app, Flags* flags) {
                   "Ask the daemon whose health is at HOST:PORT: end with 0 when it is ready");
   app->add_option("--threads", flags->threads, "Compute threads, 0: all processors (threads)")
       ->check(CLI::Range(0, 1024));
-  app->add_option("--isa", flags->isa, "auto, portable, avx2, avx512 or amx (isa)")
-      ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "amx"}));
+  app->add_option("--isa", flags->isa, "auto, portable, avx2, avx512, avx512_bf16 or amx (isa)")
+      ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx"}));
   app->add_option("--backend", flags->backend, "auto, cpu, cuda or reference (backend)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}));
   app->add_option("--cuda-module", flags->cuda_module, "Path of libvernier_cuda.so (cuda_module)");

@@ -23,6 +23,7 @@ inline constexpr ActivationsTraits kActivations[] = {
     {Activations::kFull, "full", "", ""},
     {Activations::kInt8, "int8", "+a8", "int8 activations"},
     {Activations::kLlmInt8, "llm-int8", "+llm8", "those of LLM.int8"},
+    {Activations::kBF16, "bf16", "+abf16", "bf16 activations"},
 };
 
 constexpr const ActivationsTraits& TraitsOf(Activations activations) {

@@ -102,14 +102,17 @@ FormatId PrecisionOf(const VariantWeights& variant) {
   return most;
 }
 
-// The formats whose products `activations` may change: those of fewer than 16 bits, or all where
-// there are none.
+// The formats that must take the variant's activations. bf16 ones: those of all but lm_head and
+// embeddings, which may be of another and take x in full then. Others: those of fewer than 16 bits,
+// or all where there are none.
 std::vector<FormatId> MultipliedFormats(const VariantSpec& variant) {
-  std::vector<FormatId> all, quantized;
+  std::vector<FormatId> all, quantized, of_layers;
   for (const FormatRule& rule : variant.formats) {
     all.push_back(rule.format);
     if (FormatOf(rule.format).bits < 16) quantized.push_back(rule.format);
+    if (rule.pattern != "lm_head" && rule.pattern != "embed") of_layers.push_back(rule.format);
   }
+  if (variant.activations == Activations::kBF16) return of_layers;
   return quantized.empty() ? all : quantized;
 }
 

@@ -30,6 +30,12 @@ inline __m512 RoundToBF16(__m512 x) {
       _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000))));
 }
 
+// The same as products of bf16 take x that was rounded: ties to even, a NaN kept.
+inline __m512 RoundToEven(__m512 x) {
+  const __m256i halves = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
 // ---- Weights ----
 //
 // A panel as vectors of its 16 rows' weights of one input. Begin(step) goes to the inputs from

@@ -60,8 +60,9 @@ class CpuBackend final : public Backend {
   absl::Status CreateWorkspace(const WorkspacePlan& plan) override;
   BackendMemory Memory() const override;
   bool HasKvType(KvType) const override { return true; }
-  bool HasActivations(Activations activations, FormatId) const override {
+  bool HasActivations(Activations activations, FormatId format) const override {
     return activations == Activations::kFull ||
+           (activations == Activations::kBF16 && format == FormatId::kBF16) ||
            (activations == Activations::kInt8 && kernels_.digits != nullptr);
   }
   void Forget(std::span<const int32_t> blocks) override;
@@ -440,9 +441,7 @@ using KernelsOf = const KernelTable& (*)();
 constexpr KernelsOf kKernelsByIsa[kNumCpuIsas] = {
     PortableKernels,
 #ifdef VERNIER_CPU_X86
-    Avx2Kernels,
-    Avx512Kernels,
-    AmxKernels,
+    Avx2Kernels,     Avx512Kernels, Avx512Bf16Kernels, AmxKernels,
 #endif
 };
 

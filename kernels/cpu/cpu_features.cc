@@ -19,7 +19,7 @@
 namespace vernier {
 namespace {
 
-constexpr const char* kIsaNames[kNumCpuIsas] = {"portable", "avx2", "avx512", "amx"};
+constexpr const char* kIsaNames[kNumCpuIsas] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
 
 #ifdef VERNIER_EMULATE_AMX
 constexpr bool kMayEmulateAmx = true;
@@ -80,8 +80,8 @@ bool HasTiles() {
          MayUseTiles();
 }
 
-// What the file of AMX is compiled for beside the tiles.
-bool HasVectorsOfAmx() {
+// Also what the file of AMX is compiled for beside the tiles.
+bool HasAvx512Bf16() {
   constexpr uint32_t kAvx512Bf16 = 1u << 5;
   return HasAvx512() && HasAll(Cpuid(7, 1).eax, kAvx512Bf16);
 }
@@ -91,7 +91,7 @@ bool HasVectorsOfAmx() {
 bool HasAvx2() { return false; }
 bool HasAvx512() { return false; }
 bool HasTiles() { return false; }
-bool HasVectorsOfAmx() { return false; }
+bool HasAvx512Bf16() { return false; }
 
 #endif
 
@@ -100,8 +100,8 @@ bool HasVectorsOfAmx() { return false; }
 const char* CpuIsaName(CpuIsa isa) { return kIsaNames[static_cast<int>(isa)]; }
 
 bool CpuSupports(CpuIsa isa) {
-  static const bool supported[kNumCpuIsas] = {true, HasAvx2(), HasAvx512(),
-                                              HasVectorsOfAmx() && (kMayEmulateAmx || HasTiles())};
+  static const bool supported[kNumCpuIsas] = {true, HasAvx2(), HasAvx512(), HasAvx512Bf16(),
+                                              HasAvx512Bf16() && (kMayEmulateAmx || HasTiles())};
   return supported[static_cast<int>(isa)];
 }
 
@@ -126,8 +126,8 @@ absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name) {
     }
     return static_cast<CpuIsa>(i);
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("isa is \"", name, "\", must be auto, portable, avx2, avx512 or amx"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "isa is \"", name, "\", must be auto, portable, avx2, avx512, avx512_bf16 or amx"));
 }
 
 int ProcessorsOfQuota(const std::string& cpu_max) {

@@ -12,10 +12,10 @@
 namespace vernier {
 
 // Ascending by what they need; the index of an instruction set's row of kernels.
-enum class CpuIsa : uint8_t { kPortable, kAvx2, kAvx512, kAmx };
-inline constexpr int kNumCpuIsas = 4;
+enum class CpuIsa : uint8_t { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+inline constexpr int kNumCpuIsas = 5;
 
-// "portable", "avx2", "avx512" or "amx".
+// "portable", "avx2", "avx512", "avx512_bf16" or "amx".
 const char* CpuIsaName(CpuIsa isa);
 
 // True when the processor has every instruction that the files of `isa` are compiled for, the

@@ -60,16 +60,16 @@ struct DotKernels {
 // rows (PanelOrder::kPairs).
 //
 // An fp32 x is split into the bf16 nearest to it and the bf16 nearest to what that leaves, so it
-// keeps 16 bits; a product is the sum of both parts' products. A weight that bf16 cannot hold
-// (fp16, fp32) is split exactly, and products of two small parts are left out. For each kTileCols
-// inputs, ascending, a sum takes its parts in a fixed order, whatever is computed beside it. Few
-// rows of x are multiplied by vectors, to the same bits.
+// keeps 16 bits; a product is the sum of both parts' products. Or x is one part, rounded with ties
+// to even. A weight that bf16 cannot hold (fp16, fp32) is split exactly, and products of two small
+// parts are left out. For each kTileCols inputs, ascending, a sum takes its parts in a fixed order,
+// whatever is computed beside it. Few rows of x are multiplied by vectors, to the same bits.
 struct TileKernels {
   // kTileOutputs weight rows times up to kMaxFewRows rows of x.
   struct FewRows {
     const Panel* panels;         // [num_panels]
     int num_panels;              // 1 or 2
-    const float* x[kTileParts];  // [rows][x_stride], as split_few leaves them
+    const float* x[kTileParts];  // [rows][x_stride], as split_few leaves them; or the first alone
     int64_t x_stride;
     float* sums;  // [panel][kTileRows rows of x][kTileRows weight rows]; set for the rows there are
   };
@@ -79,14 +79,16 @@ struct TileKernels {
     // [cols / kTileCols][parts][kTileOutputs / kTileRows]: [pair of inputs][weight row][2], where
     // input k of a step is paired with k + kTileCols / 2.
     void (*decode)(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* tiles);
-    void (*multiply_few[kMaxFewRows])(const FewRows& product);  // [rows - 1]
+    // By parts of x and rows, each - 1; null where one part is not asked for.
+    void (*multiply_few[kTileParts][kMaxFewRows])(const FewRows& product);
   };
   OfLayout layouts[kNumPanelLayouts];
   // Rows of x, at most kTileRows, to tiles [cols / kTileCols] of each part: [row of x][pair of
-  // inputs][2]. Other rows are left as they are.
-  void (*split)(const float* x, int64_t stride, int rows, int64_t cols, uint16_t* const* parts);
-  // One row of x, its parts as fp32 [cols].
-  void (*split_few)(const float* x, int64_t cols, float* const* parts);
+  // inputs][2]. Other rows are left as they are. By their number of parts - 1.
+  void (*split[kTileParts])(const float* x, int64_t stride, int rows, int64_t cols,
+                            uint16_t* const* parts);
+  // One row of x, its parts as fp32 [cols]; likewise.
+  void (*split_few[kTileParts])(const float* x, int64_t cols, float* const* parts);
   // Between these calls the thread may multiply tiles, of `rows` rows of x.
   void (*begin)(int64_t rows);
   void (*end)();
@@ -95,7 +97,8 @@ struct TileKernels {
   unsigned (*begin_flushing)();
   void (*end_flushing)(unsigned before);
   // sums[group][tile][kTileRows rows of x][kTileRows weight rows] (+)= x w^T for `groups` (1 or 2)
-  // groups of x, whose parts lie at x[part] + group * x_group; by the number of weight parts.
+  // groups of x, whose parts lie at x[part] + group * x_group; by the parts of x and of the
+  // weight, each - 1. Null where a weight has several parts and x one.
   // Between calls for the same sums these may stay in the unit: then only the first zeroes and only
   // the last stores them.
   struct Product {
@@ -107,7 +110,19 @@ struct TileKernels {
     bool zero, load, store;
     float* sums;
   };
-  void (*multiply[kMaxWeightParts])(const Product& product);
+  void (*multiply[kTileParts][kMaxWeightParts])(const Product& product);
+};
+
+// Products of a panel of bf16, in the order kRows, with rows of x in bf16: two inputs at once, sums
+// in fp32. Lane l of 8 adds inputs 2 l + 1, then 2 l of each kChunk, ascending, as VDPBF16PS does;
+// then a fixed tree adds the lanes, whatever the number of rows.
+struct RoundedKernels {
+  // As DotKernels::Dot; x[m] begins at x + m * x_stride.
+  using Dot = void (*)(const Panel& panel, const uint16_t* x, int64_t x_stride, float* sums);
+  Dot dot[kMaxDotRows];  // [rows - 1]
+  // n inputs of a row of x, a multiple of kTileCols, to the nearest bf16, ties to even; a NaN stays
+  // one.
+  void (*round)(const float* x, int64_t n, uint16_t* out);
 };
 
 // Products in whole numbers, which are the same in whatever order they are added: a row of x
@@ -193,6 +208,9 @@ struct KernelTable {
   DotKernels dots[kNumPanelLayouts];
   const TileKernels* tiles;    // null where there is no matrix unit
   const DigitKernels* digits;  // null where bytes have no products
+  // Null where bf16 has no products: fp32 kernels multiply what x is rounded to. Else there are
+  // `digits` too.
+  const RoundedKernels* rounded;
 
   // out = x / sqrt(mean(x^2) + epsilon) * weight (+ bias); any n. in == out is allowed.
   void (*rms_norm)(const float* x, const float* weight, const float* bias, float epsilon, int64_t n,
@@ -229,6 +247,7 @@ const KernelTable& PortableKernels();
 // Only where the build has them (VERNIER_CPU_X86) and CpuSupports says so.
 const KernelTable& Avx2Kernels();
 const KernelTable& Avx512Kernels();
+const KernelTable& Avx512Bf16Kernels();
 const KernelTable& AmxKernels();
 
 }  // namespace vernier

@@ -34,24 +34,30 @@ void EndFlushing(unsigned before) { _mm_setcsr(before); }
 
 // ---- Rows of x ----
 
-// The two parts of x.
+// The parts of x: both, or the one that it is rounded to.
+template <int kParts>
 inline void SplitVector(const float* x, __m512* parts) {
+  if constexpr (kParts == 1) {
+    parts[0] = RoundToEven(_mm512_loadu_ps(x));
+    return;
+  }
   const __m512i nan = _mm512_set1_epi32(0x33);  // of quiet and signalling ones, the rest is kept
   // A NaN becomes the default one: rounding would carry another's bits over into a zero.
   const __m512 given = _mm512_loadu_ps(x);
   const __m512 all = _mm512_fixupimm_ps(given, given, nan, 0);
   parts[0] = RoundToBF16(all);
-  parts[1] = RoundToBF16(_mm512_sub_ps(all, parts[0]));
+  parts[kParts - 1] = RoundToBF16(_mm512_sub_ps(all, parts[0]));
 }
 
+template <int kParts>
 void SplitRows(const float* x, int64_t stride, int rows, int64_t cols, uint16_t* const* parts) {
   for (int64_t k = 0; k < cols; k += kTileCols) {
     for (int row = 0; row < rows; ++row) {
       const float* from = x + row * stride + k;
-      __m512 low[kTileParts], high[kTileParts];
-      SplitVector(from, low);
-      SplitVector(from + kTileCols / 2, high);
-      VERNIER_UNROLL for (int part = 0; part < kTileParts; ++part) {
+      __m512 low[kParts], high[kParts];
+      SplitVector<kParts>(from, low);
+      SplitVector<kParts>(from + kTileCols / 2, high);
+      VERNIER_UNROLL for (int part = 0; part < kParts; ++part) {
         _mm512_storeu_si512(parts[part] + k * kTileRows + row * kTileCols,
                             UpperPairs(low[part], high[part]));
       }
@@ -59,12 +65,13 @@ void SplitRows(const float* x, int64_t stride, int rows, int64_t cols, uint16_t*
   }
 }
 
+template <int kParts>
 void SplitFewRows(const float* x, int64_t cols, float* const* parts) {
   for (int64_t k = 0; k < cols; k += kLanes) {
-    __m512 both[kTileParts];
-    SplitVector(x + k, both);
-    VERNIER_UNROLL for (int part = 0; part < kTileParts; ++part) {
-      _mm512_storeu_ps(parts[part] + k, both[part]);
+    __m512 all[kParts];
+    SplitVector<kParts>(x + k, all);
+    VERNIER_UNROLL for (int part = 0; part < kParts; ++part) {
+      _mm512_storeu_ps(parts[part] + k, all[part]);
     }
   }
 }
@@ -112,16 +119,17 @@ void DecodeTiles(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* 
 // parts one chain of fused multiply-adds over the inputs of either half, from 0, then the chains'
 // sum, then the sum so far.
 
-template <class Columns, int kXRows, int kTiles>
+template <class Columns, int kXParts, int kXRows, int kTiles>
 inline void MultiplyFewTiles(const TileKernels::FewRows& p, const Panel* panels, float* sums) {
-  constexpr int kParts = Columns::kParts, kProducts = kParts + 1;
+  // Of the first part of x with each of the weight's, then of the second with the first.
+  constexpr int kParts = Columns::kParts, kProducts = kParts + kXParts - 1;
   __m512 total[kTiles][kXRows];
   VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
     VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) total[t][m] = _mm512_setzero_ps();
   }
   Columns columns[2] = {Columns(panels[0]), Columns(panels[kTiles - 1])};
   const int64_t steps = panels[0].padded_cols / kTileCols;
-  const float* x[kTileParts] = {p.x[0], p.x[1]};
+  const float* x[kTileParts] = {p.x[0], p.x[kXParts - 1]};
   for (int64_t step = 0; step < steps; ++step, x[0] += kTileCols, x[1] += kTileCols) {
     __m512 chains[kTiles][kXRows][kProducts][2];
     VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
@@ -142,9 +150,12 @@ inline void MultiplyFewTiles(const TileKernels::FewRows& p, const Panel* panels,
             __m512(&chain)[kProducts][2] = chains[t][m];
             const __m512 first = _mm512_set1_ps(x[0][at]);
             chain[0][half] = _mm512_fmadd_ps(w[0], first, chain[0][half]);
-            chain[1][half] = _mm512_fmadd_ps(w[0], _mm512_set1_ps(x[1][at]), chain[1][half]);
+            if constexpr (kXParts == 2) {
+              chain[1][half] = _mm512_fmadd_ps(w[0], _mm512_set1_ps(x[1][at]), chain[1][half]);
+            }
             VERNIER_UNROLL for (int part = 1; part < kParts; ++part) {
-              chain[part + 1][half] = _mm512_fmadd_ps(w[part], first, chain[part + 1][half]);
+              __m512& own = chain[part + kXParts - 1][half];
+              own = _mm512_fmadd_ps(w[part], first, own);
             }
           }
         }
@@ -168,15 +179,15 @@ inline void MultiplyFewTiles(const TileKernels::FewRows& p, const Panel* panels,
 
 // Two tiles at once where their chains leave registers for the rest: one alone does not hide the
 // latency of its additions.
-template <class Columns, int kXRows>
+template <class Columns, int kXParts, int kXRows>
 void MultiplyFew(const TileKernels::FewRows& p) {
   constexpr int64_t kTileSums = int64_t{kTileRows} * kTileRows;
-  constexpr bool kBoth = kXRows * (Columns::kParts + 1) * 4 <= 16;
+  constexpr bool kBoth = kXRows * (Columns::kParts + kXParts - 1) * 4 <= 16;
   if (kBoth && p.num_panels == 2) {
-    return MultiplyFewTiles < Columns, kXRows, kBoth ? 2 : 1 > (p, p.panels, p.sums);
+    return MultiplyFewTiles < Columns, kXParts, kXRows, kBoth ? 2 : 1 > (p, p.panels, p.sums);
   }
   for (int i = 0; i < p.num_panels; ++i) {
-    MultiplyFewTiles<Columns, kXRows, 1>(p, p.panels + i, p.sums + i * kTileSums);
+    MultiplyFewTiles<Columns, kXParts, kXRows, 1>(p, p.panels + i, p.sums + i * kTileSums);
   }
 }
 
@@ -220,12 +231,12 @@ inline void AddWeightPart(const uint16_t* w, const uint16_t* const* x, int64_t x
   }
 }
 
-template <int kWeightParts, int kGroups>
+template <int kXParts, int kWeightParts, int kGroups>
 inline void MultiplySteps(const TileKernels::Product& p) {
   const uint16_t* w = p.w;
-  const uint16_t* x[kTileParts] = {p.x[0], p.x[1]};
+  const uint16_t* x[kTileParts] = {p.x[0], p.x[kXParts - 1]};
   for (int64_t step = 0; step < p.steps; ++step, w += StepSize<kWeightParts>()) {
-    AddWeightPart<kTileParts, kGroups>(w, x, p.x_group);
+    AddWeightPart<kXParts, kGroups>(w, x, p.x_group);
     VERNIER_UNROLL for (int part = 1; part < kWeightParts; ++part) {
       AddWeightPart<1, kGroups>(w + part * kTilesOfStep * kTileSize, x, p.x_group);
     }
@@ -236,7 +247,7 @@ inline void MultiplySteps(const TileKernels::Product& p) {
 
 constexpr int64_t kSumsSize = kTileRows * kTileRows;  // floats of one tile of sums
 
-template <int kWeightParts>
+template <int kXParts, int kWeightParts>
 void MultiplyTiles(const TileKernels::Product& p) {
   if (p.zero) {
     ZeroTile<0>();
@@ -253,9 +264,9 @@ void MultiplyTiles(const TileKernels::Product& p) {
     }
   }
   if (p.groups == 2) {
-    MultiplySteps<kWeightParts, 2>(p);
+    MultiplySteps<kXParts, kWeightParts, 2>(p);
   } else {
-    MultiplySteps<kWeightParts, 1>(p);
+    MultiplySteps<kXParts, kWeightParts, 1>(p);
   }
   if (!p.store) return;
   StoreTile<0>(p.sums);
@@ -271,20 +282,27 @@ using BF16Columns = ElementColumns<ElementBF16, 1>;
 
 template <class Columns>
 constexpr TileKernels::OfLayout LayoutKernels() {
-  static_assert(kMaxFewRows == 2);
-  return {
-      Columns::kParts, DecodeTiles<Columns>, {MultiplyFew<Columns, 1>, MultiplyFew<Columns, 2>}};
+  static_assert(kMaxFewRows == 2 && kTileParts == 2);
+  TileKernels::OfLayout kernels = {Columns::kParts,
+                                   DecodeTiles<Columns>,
+                                   {{}, {MultiplyFew<Columns, 2, 1>, MultiplyFew<Columns, 2, 2>}}};
+  if constexpr (Columns::kParts == 1) {
+    kernels.multiply_few[0][0] = MultiplyFew<Columns, 1, 1>;
+    kernels.multiply_few[0][1] = MultiplyFew<Columns, 1, 2>;
+  }
+  return kernels;
 }
 
 constexpr TileKernels kTileKernels = {
     {LayoutKernels<F32Columns>(), LayoutKernels<F16Columns>(), LayoutKernels<BF16Columns>()},
-    SplitRows,
-    SplitFewRows,
+    {SplitRows<1>, SplitRows<2>},
+    {SplitFewRows<1>, SplitFewRows<2>},
     BeginTiles,
     EndTiles,
     BeginFlushing,
     EndFlushing,
-    {MultiplyTiles<1>, MultiplyTiles<2>, MultiplyTiles<3>},
+    {{MultiplyTiles<1, 1>, nullptr, nullptr},
+     {MultiplyTiles<2, 1>, MultiplyTiles<2, 2>, MultiplyTiles<2, 3>}},
 };
 
 }  // namespace

@@ -10,6 +10,13 @@
 namespace vernier {
 namespace {
 
+// The rows and columns of x in one call. `rounded`: they enter its products in bf16.
+struct Call {
+  int64_t num_rows;
+  int64_t cols;
+  bool rounded;
+};
+
 // ---- Forms of x ----
 
 // All rows of x; whether vectors take them depends on their number, in all.
@@ -44,39 +51,67 @@ DigitRows SplitIntoDigits(const LinearRuntime& runtime, Rows x, int64_t num_rows
 }
 
 // The rows of x from `first_row`, a multiple of kBatchRows, of `num_rows` in all.
-TiledRows TilesOf(const LinearRuntime& runtime, int64_t num_rows, int64_t cols, int64_t first_row) {
+TiledRows TilesOf(const LinearRuntime& runtime, const Call& call, int64_t first_row) {
   auto* tiles = reinterpret_cast<uint16_t*>(runtime.x_tiles.data);
-  const int64_t padded = PaddedCols(cols);
-  return TiledRows(tiles + first_row * padded * kTileParts,
-                   std::min(kBatchRows, num_rows - first_row), padded, num_rows <= kMaxFewRows);
+  const int64_t padded = PaddedCols(call.cols);
+  const int parts = call.rounded ? 1 : kTileParts;
+  return TiledRows(tiles + first_row * padded * parts,
+                   std::min(kBatchRows, call.num_rows - first_row), padded, parts,
+                   call.num_rows <= kMaxFewRows);
 }
 
 void SplitFewRows(const TileKernels& kernels, Rows x, const TiledRows& few) {
   for (int64_t row = 0; row < few.rows; ++row) {
-    float* const parts[kTileParts] = {few.Few(0) + row * few.cols, few.Few(1) + row * few.cols};
-    kernels.split_few(x.row(row), few.cols, parts);
+    float* const parts[kTileParts] = {few.Few(0) + row * few.cols,
+                                      few.Few(few.parts - 1) + row * few.cols};
+    kernels.split_few[few.parts - 1](x.row(row), few.cols, parts);
   }
 }
 static_assert(kMaxFewRows * kTileParts <= kTileRows);  // x_tiles has room
 
-void SplitIntoTiles(const LinearRuntime& runtime, Rows x, int64_t num_rows, int64_t cols) {
-  VERNIER_CHECK(PaddedCols(cols) <= runtime.x_tiles.stride);
+void SplitIntoTiles(const LinearRuntime& runtime, Rows x, const Call& call) {
+  VERNIER_CHECK(PaddedCols(call.cols) <= runtime.x_tiles.stride);
   const TileKernels& kernels = *runtime.kernels->tiles;
-  if (num_rows <= kMaxFewRows) {
-    return SplitFewRows(kernels, x, TilesOf(runtime, num_rows, cols, 0));
-  }
-  runtime.pool->ParallelFor(GroupsOf(num_rows), [&](int, int64_t begin, int64_t end) {
+  if (call.num_rows <= kMaxFewRows) return SplitFewRows(kernels, x, TilesOf(runtime, call, 0));
+  runtime.pool->ParallelFor(GroupsOf(call.num_rows), [&](int, int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
-      const TiledRows tiled = TilesOf(runtime, num_rows, cols, g / kBatchGroups * kBatchRows);
+      const TiledRows tiled = TilesOf(runtime, call, g / kBatchGroups * kBatchRows);
       const int64_t group = g % kBatchGroups;
       for (int64_t col = 0; col < tiled.cols; col += tiled.block) {
         uint16_t* const parts[kTileParts] = {tiled.Tiles(col, 0, group),
-                                             tiled.Tiles(col, 1, group)};
-        kernels.split(x.row(g * kTileRows) + col, x.stride, tiled.RowsOf(group),
-                      tiled.BlockCols(col), parts);
+                                             tiled.Tiles(col, tiled.parts - 1, group)};
+        kernels.split[tiled.parts - 1](x.row(g * kTileRows) + col, x.stride, tiled.RowsOf(group),
+                                       tiled.BlockCols(col), parts);
       }
     }
   });
+}
+
+// Rows of x in bf16 where that has products, else x itself becomes what it is rounded to.
+RoundedRows RoundRows(const LinearRuntime& runtime, Rows x, const Call& call) {
+  constexpr int64_t kRowsAtOnce = 8;
+  const KernelTable& kernels = *runtime.kernels;
+  const int64_t padded = PaddedCols(call.cols);
+  auto* const rounded = reinterpret_cast<uint16_t*>(runtime.x_digits.data);
+  VERNIER_CHECK(kernels.rounded == nullptr || padded <= 2 * runtime.x_digits.stride);
+  const auto round = [&](int64_t row) {
+    if (kernels.rounded != nullptr) {
+      kernels.rounded->round(x.row(row), padded, rounded + row * padded);
+      return;
+    }
+    for (int64_t k = 0; k < padded; k += kNf4Chunk) {
+      uint16_t of_row[kNf4Chunk];
+      kernels.store[static_cast<int>(KvType::kBF16)](x.row(row) + k, kNf4Chunk, 1, of_row);
+      kernels.load[static_cast<int>(KvType::kBF16)](of_row, kNf4Chunk, x.row(row) + k);
+    }
+  };
+  const int64_t parts = (call.num_rows + kRowsAtOnce - 1) / kRowsAtOnce;
+  runtime.pool->ParallelFor(parts, [&](int, int64_t begin, int64_t end) {
+    const int64_t last = std::min(end * kRowsAtOnce, call.num_rows);
+    for (int64_t row = begin * kRowsAtOnce; row < last; ++row) round(row);
+  });
+  if (kernels.rounded == nullptr) return {};
+  return {rounded, padded};
 }
 
 void SoftCap(float cap, int64_t count, float* y) {
@@ -137,15 +172,19 @@ template <class Body>
 void ForUnits(const LinearRuntime& runtime, std::span<const PackedWeight* const> weights,
               int64_t units, Rows x, int64_t num_rows, const Body& body) {
   const int64_t cols = weights[0]->cols;
+  Call call = {num_rows, cols, runtime.activations == Activations::kBF16};
   bool tiles = false, digits = false;
-  DigitRows digit_rows = {};
   for (const PackedWeight* weight : weights) {
     VERNIER_CHECK(weight->cols == cols);
     tiles |= weight->order == PanelOrder::kPairs;
     digits |= weight->order == PanelOrder::kQuads;
+    call.rounded &= weight->layout == PanelLayout::kBF16;
   }
-  if (tiles) SplitIntoTiles(runtime, x, num_rows, cols);
+  DigitRows digit_rows = {};
+  RoundedRows rounded_rows;
+  if (tiles) SplitIntoTiles(runtime, x, call);
   if (digits) digit_rows = SplitIntoDigits(runtime, x, num_rows, cols);
+  if (call.rounded && !tiles) rounded_rows = RoundRows(runtime, x, call);
   runtime.pool->ParallelFor(units, [&](int thread, int64_t begin, int64_t end) {
     float* floats = runtime.scratch.row(thread);
     const UnitScratch scratch = {reinterpret_cast<uint8_t*>(floats), floats + DecodedFloats(cols)};
@@ -154,8 +193,9 @@ void ForUnits(const LinearRuntime& runtime, std::span<const PackedWeight* const>
           .first_row = first,
           .num_rows = std::min(kBatchRows, num_rows - first),
           .x = x.From(first),
-          .tiled = tiles ? TilesOf(runtime, num_rows, cols, first) : TiledRows(),
-          .digits = digits ? DigitRowsFrom(digit_rows, first, kBatchRows) : DigitRows()};
+          .tiled = tiles ? TilesOf(runtime, call, first) : TiledRows(),
+          .digits = digits ? DigitRowsFrom(digit_rows, first, kBatchRows) : DigitRows(),
+          .rounded = {rounded_rows.row(first), rounded_rows.stride}};
       body(scratch, begin, end, run);
     }
   });

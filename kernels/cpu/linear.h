@@ -30,9 +30,11 @@ struct Projection {
 struct LinearRuntime {
   const KernelTable* kernels = nullptr;
   ThreadPool* pool = nullptr;
-  Rows scratch;   // [threads][LinearScratchFloats]
-  Rows x_tiles;   // [LinearTileRows][widest padded cols] where there is a matrix unit
-  Rows x_digits;  // [LinearDigitRows][DigitFloats of the widest] where bytes have products
+  Rows scratch;  // [threads][LinearScratchFloats]
+  Rows x_tiles;  // [LinearTileRows][widest padded cols] where there is a matrix unit
+  // [LinearDigitRows][DigitFloats of the widest] where bytes have products; or as many rows in
+  // bf16.
+  Rows x_digits;
   Activations activations = Activations::kFull;  // of the call
 };
 
@@ -46,7 +48,8 @@ int64_t LinearDigitRows(const KernelTable& kernels, int64_t rows);
 // Floats of one row of x_digits.
 int64_t DigitFloats(int64_t cols);
 
-// x [num_rows, padded cols] of all projections, zero past each weight's cols.
+// x [num_rows, padded cols] of all projections, zero past each weight's cols. With bf16 activations
+// and weights of bf16 alone, x may become what it was rounded to.
 void Project(const LinearRuntime& runtime, Rows x, int64_t num_rows,
              std::span<const Projection> projections);
 

@@ -336,6 +336,7 @@ constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKerne
        {{}, DecodeNf4Straddled}},
       tiles,
       digits,
+      nullptr,
       RmsNorm,
       LayerNorm,
       {Activate<Silu>, Activate<GeluTanh>, Activate<GeluErf>},

@@ -36,17 +36,19 @@ struct TiledRows {
   int64_t rows = 0;
   int64_t cols = 0;  // PaddedCols
   int64_t groups = 0;
-  int64_t block = 0;  // inputs; the last may be shorter
-  bool few = false;   // the call's rows are so few that vectors take them
+  int64_t block = 0;       // inputs; the last may be shorter
+  bool few = false;        // the call's rows are so few that vectors take them
+  int parts = kTileParts;  // of x
 
   TiledRows() = default;
-  TiledRows(uint16_t* tiles, int64_t num_rows, int64_t padded_cols, bool is_few)
+  TiledRows(uint16_t* tiles, int64_t num_rows, int64_t padded_cols, int num_parts, bool is_few)
       : data(tiles),
         rows(num_rows),
         cols(padded_cols),
         groups(GroupsOf(num_rows)),
         block(BlockOf(padded_cols, groups <= kResidentGroups ? kResidentBlock : kBlock)),
-        few(is_few) {}
+        few(is_few),
+        parts(num_parts) {}
 
   int RowsOf(int64_t group) const {
     return static_cast<int>(std::min<int64_t>(kTileRows, rows - group * kTileRows));
@@ -58,7 +60,7 @@ struct TiledRows {
   // From one group to the next in the block that begins at `first_col`.
   int64_t GroupSize(int64_t first_col) const { return BlockCols(first_col) * kTileRows; }
   uint16_t* Tiles(int64_t first_col, int part, int64_t group) const {
-    return data + first_col * kTileRows * kTileParts * groups +
+    return data + first_col * kTileRows * parts * groups +
            (part * groups + group) * GroupSize(first_col);
   }
 };

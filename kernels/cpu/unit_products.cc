@@ -9,6 +9,21 @@ namespace {
 // for each of the panel's rows fill the registers of AVX-512 and read each weight from cache once.
 constexpr int kPanelPassRows = 3;
 
+// The sums of one panel and `count` rows of x from row `first` on: y [count][kPanelRows].
+void CopySums(const float* y, int64_t first, int count, float* to) {
+  for (int row = 0; row < count; ++row) {
+    const int64_t at = first + row;
+    std::copy_n(y + row * kPanelRows, kPanelRows,
+                to + at / kTileRows * kSumsSize + at % kTileRows * kTileRows);
+  }
+}
+
+// Where sums of a unit's panel begin.
+float* SumsOfPanel(int panel, float* sums) {
+  static_assert(kTileRows == kTilesOfUnit * kPanelRows);
+  return sums + panel / kTilesOfUnit * kTileSums + panel % kTilesOfUnit * kPanelRows;
+}
+
 // ---- Dots: PanelOrder::kRows ----
 
 // A panel is decoded where that pays, and multiplied with a few rows of x in each pass.
@@ -26,16 +41,37 @@ void MultiplyByDots(const KernelTable& kernels, const WeightUnit& unit, const Ro
       panels[i].codes = scratch.decoded;
       dots = &kernels.dots[static_cast<int>(PanelLayout::kF32)];
     }
-    float* to = sums + i / kTilesOfUnit * kTileSums + i % kTilesOfUnit * kPanelRows;
-    static_assert(kTileRows == kTilesOfUnit * kPanelRows);
     for (int64_t m = 0; m < run.num_rows; m += pass_rows) {
       const auto count = static_cast<int>(std::min<int64_t>(pass_rows, run.num_rows - m));
       float y[kMaxDotRows * kPanelRows];
       dots->dot[count - 1](panels[i], run.x.row(m), run.x.stride, y);
-      for (int row = 0; row < count; ++row) {
-        const int64_t at = m + row;
-        std::copy_n(y + row * kPanelRows, kPanelRows,
-                    to + at / kTileRows * kSumsSize + at % kTileRows * kTileRows);
+      CopySums(y, m, count, SumsOfPanel(i, sums));
+    }
+  }
+}
+
+// ---- Rounded: bf16 times bf16 ----
+
+// x of a pass over a batch's weights stays in the second cache.
+constexpr int64_t kRoundedPassBytes = 384 << 10;
+
+void MultiplyRounded(const RoundedKernels& kernels, std::span<const WeightUnit> units,
+                     const RowRun& run, float* const* sums) {
+  const int64_t row_bytes = units[0].weight->padded_cols * static_cast<int64_t>(sizeof(uint16_t));
+  const int64_t pass_rows =
+      std::max<int64_t>(1, kRoundedPassBytes / row_bytes / kMaxDotRows) * kMaxDotRows;
+  for (int64_t first = 0; first < run.num_rows; first += pass_rows) {
+    const int64_t end = std::min(first + pass_rows, run.num_rows);
+    for (size_t i = 0; i < units.size(); ++i) {
+      Panel panels[kMaxUnitPanels];
+      const int num_panels = units[i].Panels(panels);
+      for (int panel = 0; panel < num_panels; ++panel) {
+        for (int64_t m = first; m < end; m += kMaxDotRows) {
+          const auto count = static_cast<int>(std::min<int64_t>(kMaxDotRows, end - m));
+          float y[kMaxDotRows * kPanelRows];
+          kernels.dot[count - 1](panels[panel], run.rounded.row(m), run.rounded.stride, y);
+          CopySums(y, m, count, SumsOfPanel(panel, sums[i]));
+        }
       }
     }
   }
@@ -86,9 +122,9 @@ void MultiplyBlock(const TileKernels& kernels, const WeightUnit& unit, const Til
   const int num_panels = unit.Panels(panels);
   for (int i = 0; i < num_panels; ++i) own.decode(panels[i], col, count, tiles + i * kTileSize);
   for (int64_t g = 0; g < x.groups; g += 2) {
-    kernels.multiply[own.weight_parts - 1](
+    kernels.multiply[x.parts - 1][own.weight_parts - 1](
         {.w = tiles,
-         .x = {x.Tiles(first_col, 0, g) + offset, x.Tiles(first_col, 1, g) + offset},
+         .x = {x.Tiles(first_col, 0, g) + offset, x.Tiles(first_col, x.parts - 1, g) + offset},
          .x_group = x.GroupSize(first_col),
          .steps = count / kTileCols,
          .groups = static_cast<int>(std::min<int64_t>(2, x.groups - g)),
@@ -104,11 +140,11 @@ void MultiplyFewByTiles(const TileKernels& kernels, const WeightUnit& unit, cons
   Panel panels[kMaxUnitPanels];
   const int num_panels = unit.Panels(panels);
   const auto& own = kernels.layouts[static_cast<int>(unit.weight->layout)];
-  own.multiply_few[x.rows - 1]({.panels = panels,
-                                .num_panels = num_panels,
-                                .x = {x.Few(0), x.Few(1)},
-                                .x_stride = x.cols,
-                                .sums = sums});
+  own.multiply_few[x.parts - 1][x.rows - 1]({.panels = panels,
+                                             .num_panels = num_panels,
+                                             .x = {x.Few(0), x.Few(x.parts - 1)},
+                                             .x_stride = x.cols,
+                                             .sums = sums});
 }
 
 // Columns of a unit are decoded `most` at a time.
@@ -195,6 +231,10 @@ void MultiplyUnits(const KernelTable& kernels, std::span<const WeightUnit> units
     const std::span<const WeightUnit> same = units.subspan(begin, end - begin);
     switch (order) {
       case PanelOrder::kRows:
+        if (run.rounded.data != nullptr) {
+          MultiplyRounded(*kernels.rounded, same, run, sums + begin);
+          break;
+        }
         for (size_t i = begin; i < end; ++i) {
           MultiplyByDots(kernels, units[i], run, scratch, sums[i]);
         }

@@ -58,6 +58,13 @@ inline DigitRows DigitRowsFrom(DigitRows x, int64_t first, int64_t most) {
   return x;
 }
 
+// Rows of x in bf16; no data: the call multiplies none so.
+struct RoundedRows {
+  const uint16_t* data = nullptr;
+  int64_t stride = 0;  // elements
+  const uint16_t* row(int64_t index) const { return data + index * stride; }
+};
+
 // Up to kBatchRows rows of x, in each form that a weight of the call is multiplied with; the other
 // is empty.
 struct RowRun {
@@ -66,6 +73,7 @@ struct RowRun {
   Rows x;
   TiledRows tiled;
   DigitRows digits;
+  RoundedRows rounded;
 
   int64_t groups() const { return GroupsOf(num_rows); }
   int RowsOf(int64_t group) const {

@@ -61,6 +61,8 @@ class CudaBackend final : public Backend {
   }
   bool HasActivations(Activations activations, FormatId format) const override {
     if (activations == Activations::kFull) return true;
+    // What products with bf16 weights take anyway.
+    if (activations == Activations::kBF16) return format == FormatId::kBF16;
     // With LLM.int8 a row depends on its neighbours by definition.
     if (activations == Activations::kLlmInt8 && options_.deterministic) return false;
     return format == FormatId::kInt8 && !options_.portable;

@@ -40,7 +40,9 @@ Gating GatingOf(ActivationKind kind) {
 }
 
 bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
-  return linear.activations != Activations::kFull && Multiplier::TakesInt8(weight);
+  const bool int8 =
+      linear.activations == Activations::kInt8 || linear.activations == Activations::kLlmInt8;
+  return int8 && Multiplier::TakesInt8(weight);
 }
 
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }

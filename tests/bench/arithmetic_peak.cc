@@ -66,6 +66,7 @@ Rounds RoundsOf(CpuIsa isa) {
     case CpuIsa::kAvx2:
       return Avx2Rounds;
     case CpuIsa::kAvx512:
+    case CpuIsa::kAvx512Bf16:
       return Avx512Rounds;
     case CpuIsa::kAmx:
       return AmxRounds;

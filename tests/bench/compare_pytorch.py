@@ -16,7 +16,7 @@ from rival_table import processor  # noqa: E402
 
 # SmolLM2-135M.
 HIDDEN, INNER, LAYERS, HEADS, KV_HEADS, HEAD, VOCAB = 576, 1536, 30, 9, 3, 64, 49152
-FORMATS = ["bf16", "fp16", "int8", "int8+a8"]
+FORMATS = ["bf16", "bf16+abf16", "fp16", "int8", "int8+a8"]
 SECONDS = 3  # of one figure
 
 

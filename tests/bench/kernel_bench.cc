@@ -188,6 +188,7 @@ absl::Status Validate(const Problem& problem, testing::Precision precision, Runn
   multiplied.activations = Activations::kFull;
   // A row of whole numbers up to 127: half a step.
   if (problem.activations == Activations::kInt8) precision.digit = 0.5 / 127 + precision.digit;
+  if (problem.activations == Activations::kBF16) precision.product = 0x1p-8;
   if (precision.digit > 0 && testing::Precision::IsNf4(problem.format)) {
     multiplied.format = FormatId::kF32;
     multiplied.matrix = testing::Nf4AsWholeNumbers(std::move(multiplied.matrix));
@@ -326,13 +327,14 @@ absl::Status Run(const Options& options) {
 int main(int argc, char** argv) {
   vernier::bench::Options options;
   CLI::App app("Holds products to the reference, then times them by format, shape and rows.");
-  app.add_option("--formats", options.formats, "Formats, with +a8 for int8 activations")
+  app.add_option("--formats", options.formats,
+                 "Formats, with +a8 for int8 activations, +abf16 for bf16")
       ->delimiter(',');
   app.add_option("--shapes", options.shapes, "OUTPUTSxINPUTS")->delimiter(',');
   app.add_option("--rows", options.rows, "Rows of x in one call")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096));
-  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512 or amx");
+  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512, avx512_bf16 or amx");
   app.add_option("--threads", options.threads, "Compute threads; 0: all")
       ->check(CLI::Range(0, 1024));
   app.add_option("--rotate-mib", options.rotate_mib, "Weights that a step reads, at least")

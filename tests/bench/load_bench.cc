@@ -219,7 +219,7 @@ int main(int argc, char** argv) {
       ->required()
       ->check(CLI::ExistingPath);
   app.add_option("--variants", options.variants, "Sets of formats, as fp16+int8")->delimiter(',');
-  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512 or amx");
+  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512, avx512_bf16 or amx");
   app.add_option("--threads", options.threads, "0: all processors")->check(CLI::Range(0, 1024));
   app.add_option("--repeats", options.repeats, "The median counts")->check(CLI::Range(1, 100));
   CLI11_PARSE(app, argc, argv);

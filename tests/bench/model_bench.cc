@@ -166,9 +166,9 @@ absl::Status Validate(const Options& options, const std::string& format) {
   for (int k = 0; k < 2; ++k) {
     // The reference multiplies x in full.
     const BackendOptions backend{.kind = kinds[k], .isa = k == 0 ? "auto" : options.isa};
-    absl::StatusOr<Running> running =
-        Start(options, {k == 0 ? absl::StrReplaceAll(format, {{"+a8", ""}}) : format}, backend,
-              {.context = 32, .rows = kValidationTokens, .logit_rows = kValidationTokens});
+    absl::StatusOr<Running> running = Start(
+        options, {k == 0 ? absl::StrReplaceAll(format, {{"+a8", ""}, {"+abf16", ""}}) : format},
+        backend, {.context = 32, .rows = kValidationTokens, .logit_rows = kValidationTokens});
     if (!running.ok()) return running.status();
     const std::vector<int32_t> ids = SomeIds(*running->model, kValidationTokens);
     const SequenceDriver::Input input{0, ids};
@@ -444,7 +444,7 @@ int main(int argc, char** argv) {
   app.add_option("--batches", options.batches, "Sequences decoded together")
       ->delimiter(',')
       ->check(CLI::Range(1, 512));
-  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512 or amx");
+  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512, avx512_bf16 or amx");
   app.add_option("--lm-head", options.lm_head, "Format of lm_head in every variant");
   app.add_option("--prompts", options.prompts, "Lengths of prompts that are prefilled")
       ->delimiter(',')

@@ -150,7 +150,8 @@ absl::Status Validate(Running* running, const BackendOptions& backend, int conte
     // Where a row's bits depend on its step, int8 activations fall to other whole numbers: the two
     // differ by the whole of their rounding, and of that of an int8 cache. What is wrong differs by
     // about 1.4. Negated, so that what is no number fails.
-    const bool int8 = running->model->variants[0].activations != Activations::kFull;
+    const Activations activations = running->model->variants[0].activations;
+    const bool int8 = activations != Activations::kFull && activations != Activations::kBF16;
     const double most = backend.deterministic ? 0 : int8 ? 0.35 : 0.05;
     if (!(relative <= most)) {
       return absl::InternalError(absl::StrCat("logits differ by ", relative, " of their size"));

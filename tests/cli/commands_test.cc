@@ -345,8 +345,11 @@ TEST(ModelsCommandTest, AFormatIsShownAsVariantsTakesIt) {
   FakeServer server;
   v1::Variant* variant = server.models.model.mutable_variants(0);
   variant->set_precision("int8");
-  const std::pair<const char*, const char*> known[] = {
-      {"full", "int8"}, {"int8", "int8[+]a8"}, {"llm-int8", "int8[+]llm8"}, {"later", "int8"}};
+  const std::pair<const char*, const char*> known[] = {{"full", "int8"},
+                                                       {"int8", "int8[+]a8"},
+                                                       {"llm-int8", "int8[+]llm8"},
+                                                       {"bf16", "int8[+]abf16"},
+                                                       {"later", "int8"}};
   for (const auto& [activations, shown] : known) {
     variant->set_activations(activations);
     const Ran ran = server.Run({"models"});

@@ -72,7 +72,7 @@ TEST(GoldenOfTest, WhatIsQuantizedInAnotherWayMayDrawOtherTokens) {
   Model model;
   model.golden = GoldenTokens{{1}, {2}, 1};
   model.golden_formats[FormatId::kInt8] = {{1}, {3}, 1};
-  for (const char* name : {"fp16+kv8", "int8+kv8", "int8+a8"}) {
+  for (const char* name : {"fp16+kv8", "int8+kv8", "int8+a8", "bf16+abf16"}) {
     EXPECT_EQ(GoldenOf(model, *ParseVariant(name)), nullptr) << name;
   }
   VariantSpec spec = DefaultVariant(FormatId::kInt8);

@@ -81,6 +81,7 @@ inline std::vector<BackendUnderTest> BackendsUnderTest() {
       {"portable", {.kind = "cpu", .isa = "portable", .threads = 2}, {}},
       {"avx2", {.kind = "cpu", .isa = "avx2", .threads = 2}, {}},
       {"avx512", {.kind = "cpu", .isa = "avx512", .threads = 2}, kDigitPrecision},
+      {"avx512_bf16", {.kind = "cpu", .isa = "avx512_bf16", .threads = 2}, kDigitPrecision},
       {"amx", {.kind = "cpu", .isa = "amx", .threads = 2}, kAmxPrecision},
       {"cuda", {.kind = "cuda"}, {}, &kFp16Precision, &kBf16Precision},
       {"cuda_deterministic",

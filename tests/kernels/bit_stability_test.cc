@@ -64,10 +64,12 @@ using Results = std::map<std::pair<int, int>, std::vector<float>>;
 
 class Runner {
  public:
-  Runner(const BackendOptions& options, const LayerValues& values)
+  Runner(const BackendOptions& options, const LayerValues& values, Activations activations)
       : vocab_(values.spec.vocab),
         sequences_(MakeSequences(Lengths(), vocab_)),
-        layer_(Make(options), values, kMaxRows, PoolBlocks(sequences_)) {}
+        layer_(Make(options), values, kMaxRows, PoolBlocks(sequences_)) {
+    layer_.SetActivations(activations);
+  }
 
   struct Chunk {
     int sequence, first, last;  // positions [first, last)
@@ -142,23 +144,25 @@ void ExpectSameBits(const Results& expected, const Results& actual, const char* 
   }
 }
 
+void ExpectStable(BackendOptions options, const LayerValues& values, Activations activations) {
+  options.threads = 1;
+  Runner one(options, values, activations);
+  const Results alone = one.Alone();
+  ExpectSameBits(alone, one.TokenByToken(), "token by token");
+  ExpectSameBits(alone, one.Together(), "32 sequences in chunks");
+  options.threads = 2;
+  Runner two(options, values, activations);
+  ExpectSameBits(alone, two.Together(), "32 sequences in chunks, 2 threads");
+  ExpectSameBits(alone, two.Alone(), "2 threads");
+}
+
 class BitStabilityTest : public ::testing::TestWithParam<std::tuple<BackendUnderTest, FormatId>> {};
 
 TEST_P(BitStabilityTest, ARowDoesNotDependOnBatchChunksOrThreads) {
   const auto& [under_test, format] = GetParam();
   for (const LayerSpec& spec : kSpecs) {
     SCOPED_TRACE(spec.name);
-    const LayerValues values = MakeLayer(spec, format, kContext);
-    BackendOptions options = under_test.options;
-    options.threads = 1;
-    Runner one(options, values);
-    const Results alone = one.Alone();
-    ExpectSameBits(alone, one.TokenByToken(), "token by token");
-    ExpectSameBits(alone, one.Together(), "32 sequences in chunks");
-    options.threads = 2;
-    Runner two(options, values);
-    ExpectSameBits(alone, two.Together(), "32 sequences in chunks, 2 threads");
-    ExpectSameBits(alone, two.Alone(), "2 threads");
+    ExpectStable(under_test.options, MakeLayer(spec, format, kContext), Activations::kFull);
   }
 }
 
@@ -177,6 +181,19 @@ INSTANTIATE_TEST_SUITE_P(Cpu, BitStabilityTest,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+class RoundedBitStabilityTest : public ::testing::TestWithParam<BackendUnderTest> {};
+
+TEST_P(RoundedBitStabilityTest, ARowOfBf16ActivationsDoesNotEither) {
+  for (const LayerSpec& spec : kSpecs) {
+    SCOPED_TRACE(spec.name);
+    ExpectStable(GetParam().options, MakeLayer(spec, FormatId::kBF16, kContext),
+                 Activations::kBF16);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, RoundedBitStabilityTest, ::testing::ValuesIn(CpuBackends()),
+                         [](const auto& param) { return std::string(param.param.name); });
 
 // A context of several segments of attention, which threads share where one token is decoded.
 class LongContextTest : public ::testing::TestWithParam<BackendUnderTest> {

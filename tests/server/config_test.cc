@@ -134,7 +134,8 @@ TEST(ConfigTest, ActivationsAreAFieldOfAVariantOrPartOfItsName) {
       "model: {path: m}\nvariants:\n  - {name: nf4}\n  - {name: nf4+a8}\n"
       "  - {name: mine, formats: [['*', int8]], activations: int8}\n"
       "  - {name: int8+a8, activations: full}\n  - {name: int8+llm8}\n"
-      "  - {name: theirs, formats: [['*', int8]], activations: llm-int8}\n");
+      "  - {name: theirs, formats: [['*', int8]], activations: llm-int8}\n"
+      "  - {name: bf16+abf16}\n  - {name: halves, formats: [['*', bf16]], activations: bf16}\n");
   ASSERT_TRUE(parsed.errors.empty()) << FormatErrors("f", parsed.errors);
   const std::vector<VariantSpec>& variants = parsed.config.variants;
   EXPECT_EQ(variants[0].activations, Activations::kFull);
@@ -143,11 +144,13 @@ TEST(ConfigTest, ActivationsAreAFieldOfAVariantOrPartOfItsName) {
   EXPECT_EQ(variants[2].activations, Activations::kInt8);
   EXPECT_EQ(variants[4].activations, Activations::kLlmInt8);
   EXPECT_EQ(variants[5].activations, Activations::kLlmInt8);
+  EXPECT_EQ(variants[6].activations, Activations::kBF16);
+  EXPECT_EQ(variants[7].activations, Activations::kBF16);
   EXPECT_EQ(variants[3].activations, Activations::kFull);  // what is written goes before the name
   EXPECT_THAT(
       FormatErrors("f",
                    Check("model: {path: m}\nvariants: [{name: nf4, activations: int4}]\n").errors),
-      HasSubstr("activations must be one of full, int8, llm-int8"));
+      HasSubstr("activations must be one of full, int8, llm-int8, bf16"));
 }
 
 TEST(ConfigTest, VariantsAreAtMostSixteen) {

@@ -69,6 +69,7 @@ class CountingBackend : public Backend {
   bool int8_activations = false;
   bool HasActivations(Activations activations, FormatId format) const override {
     return activations == Activations::kFull ||
+           (activations == Activations::kBF16 && format == FormatId::kBF16) ||
            (activations == Activations::kInt8 && int8_activations && format != FormatId::kNf4);
   }
 

@@ -77,6 +77,24 @@ TEST_F(LoadTest, ActivationsAreAskedForByFormatBeforeAnythingIsRead) {
   EXPECT_EQ(backend_.create_calls(), 0);
 }
 
+TEST_F(LoadTest, Bf16ActivationsAreRefusedWithWeightsOfOtherFormats) {
+  VariantSpec int8_head = *ParseVariant("bf16+abf16");
+  int8_head.formats.insert(int8_head.formats.begin(), {"lm_head", FormatId::kInt8});
+  EXPECT_TRUE(Load({int8_head}).ok());  // which takes x in full
+  VariantSpec one_layer = *ParseVariant("bf16+abf16");
+  one_layer.formats.insert(one_layer.formats.begin(), {"layers.1.*", FormatId::kF16});
+  for (const auto& [variant, format] : {std::pair(*ParseVariant("int8+abf16"), "int8"),
+                                        {*ParseVariant("fp16+abf16"), "fp16"},
+                                        {one_layer, "fp16"}}) {
+    const auto loaded = Load({variant});
+    EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument) << variant.name;
+    EXPECT_THAT(
+        loaded.status().message(),
+        HasSubstr(absl::StrCat("variant ", variant.name,
+                               ": activations is bf16, must be full with ", format, " weights")));
+  }
+}
+
 TEST_F(LoadTest, EachTensorIsOpenedAndPackedOnce) {
   const auto model = LoadFormats({FormatId::kF16, FormatId::kInt8, FormatId::kNf4});
   ASSERT_TRUE(model.ok()) << model.status();

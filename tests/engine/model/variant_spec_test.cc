@@ -86,19 +86,23 @@ TEST(ParseVariantTest, ActivationsAreNamedBehindTheFormat) {
   ASSERT_TRUE(llm.ok()) << llm.status();
   EXPECT_EQ(llm->activations, Activations::kLlmInt8);
   EXPECT_EQ(llm->kv, KvType::kInt8);
+  const absl::StatusOr<VariantSpec> bf16 = ParseVariant("bf16+abf16");
+  ASSERT_TRUE(bf16.ok()) << bf16.status();
+  EXPECT_EQ(bf16->formats.back().format, FormatId::kBF16);
+  EXPECT_EQ(bf16->activations, Activations::kBF16);
   for (const char* name : {"nf4+a8+kv8", "nf4+kv8+a8"}) {
     const absl::StatusOr<VariantSpec> both = ParseVariant(name);
     ASSERT_TRUE(both.ok()) << both.status();
     EXPECT_EQ(both->activations, Activations::kInt8);
     EXPECT_EQ(both->kv, KvType::kInt8);
   }
-  for (const char* name :
-       {"", "+a8", "int8+", "int8+a4", "a8+int8", "int8+a8+a8", "int8+a8+llm8", "int8+llm8+llm8"}) {
+  for (const char* name : {"", "+a8", "int8+", "int8+a4", "a8+int8", "int8+a8+a8", "int8+a8+llm8",
+                           "int8+llm8+llm8", "bf16+abf16+a8", "bf16+bf16"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseVariant(name).status())) << name;
   }
   EXPECT_THAT(std::string(ParseVariant("int4").status().message()),
               EndsWith("; behind it may stand +kv8, an int8 KV cache, and +a8, int8 activations, "
-                       "or +llm8, those of LLM.int8"));
+                       "or +llm8, those of LLM.int8, or +abf16, bf16 activations"));
 }
 
 TEST(ActivationsTest, ARowIsFoundByItsValueItsNameAndItsSuffix) {

@@ -51,6 +51,8 @@ const testing::Precision& PrecisionOf(const KernelTable& kernels) {
   return kernels.digits != nullptr ? testing::kDigitPrecision : kExact;
 }
 
+constexpr Activations kActivations[] = {Activations::kFull, Activations::kInt8, Activations::kBF16};
+
 class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
  protected:
   ThreadPool pool_{2};
@@ -218,6 +220,39 @@ TEST_P(PackedWeightTest, Int8ActivationsMultiplyARowOfWholeNumbersWithInt8AndNf4
   }
 }
 
+// With others the same rows are taken in full, to the same bits.
+TEST_P(PackedWeightTest, Bf16ActivationsMultiplyRowsRoundedToBf16WithBf16Weights) {
+  constexpr int64_t kRows = 21;
+  for (const Shape& shape : kShapes) {
+    const std::vector<float> values = Values(shape.rows * shape.cols, 31);
+    const std::vector<float> x = Values(kRows * shape.cols, 37);
+    for (const FormatId format : kFormats) {
+      const Weight weight = Pack(values, shape, format);
+      const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
+      const std::vector<float> actual = Multiply(packed, x, kRows, Activations::kBF16);
+      if (format != FormatId::kBF16) {
+        ASSERT_EQ(actual, Multiply(packed, x, kRows)) << FormatOf(format).name;
+        continue;
+      }
+      for (int64_t i = 0; i < kRows * shape.rows; ++i) {
+        double sum = 0, magnitude = 0;
+        for (int64_t k = 0; k < shape.cols; ++k) {
+          const auto rounded = [](float value) { return F32FromBF16(BF16FromF32(value)); };
+          const double product =
+              static_cast<double>(rounded(values[i % shape.rows * shape.cols + k])) *
+              rounded(x[i / shape.rows * shape.cols + k]);
+          sum += product;
+          magnitude += std::fabs(product);
+        }
+        // Products are exact in fp32; a rounding a step of the sum.
+        ASSERT_NEAR(actual[i], sum, (shape.cols + 6.0) * 0x1p-24 * magnitude + 1e-30)
+            << "[" << shape.rows << ", " << shape.cols << "] at " << i / shape.rows << ", "
+            << i % shape.rows;
+      }
+    }
+  }
+}
+
 // More rows than vectors take, than a group of digits, than two tiles and than a run, and a few
 // more than passes of x; more columns than are decoded at once, and than whole sums fit 32 bits.
 TEST_P(PackedWeightTest, ManyRowsAndLongRowsHaveTheBitsOfOne) {
@@ -234,7 +269,7 @@ TEST_P(PackedWeightTest, ManyRowsAndLongRowsHaveTheBitsOfOne) {
     for (const FormatId format : formats) {
       const Weight weight = Pack(values, shape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
-      for (const Activations activations : {Activations::kFull, Activations::kInt8}) {
+      for (const Activations activations : kActivations) {
         const std::vector<float> all = Multiply(packed, x, rows, activations);
         for (int64_t first = 0, count = 1; first < rows; first += count, count = count % 5 + 1) {
           count = std::min(count, rows - first);
@@ -260,7 +295,7 @@ TEST_P(PackedWeightTest, EqualValuesAtTheLimitDoNotOverflow) {
           Pack(std::vector<float>(kShape.rows * kShape.cols, sign), kShape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
       for (const int64_t rows : {1, 5, 11}) {
-        for (const Activations activations : {Activations::kFull, Activations::kInt8}) {
+        for (const Activations activations : kActivations) {
           const std::vector<float> y =
               Multiply(packed, std::vector<float>(rows * kShape.cols, 1.0f), rows, activations);
           for (const float sum : y) {
@@ -281,7 +316,7 @@ TEST_P(PackedWeightTest, ANanStaysOneWhateverItsPayload) {
       for (const int64_t rows : {1, 20}) {
         std::vector<float> x = Values(rows * shape.cols, 5);
         x[(rows - 1) * shape.cols + 37] = std::bit_cast<float>(bits);
-        for (const Activations activations : {Activations::kFull, Activations::kInt8}) {
+        for (const Activations activations : kActivations) {
           const std::vector<float> y = Multiply(
               *static_cast<const PackedWeight*>(weight.packed.get()), x, rows, activations);
           for (int64_t i = 0; i < rows * shape.rows; ++i) {
@@ -311,13 +346,16 @@ TEST_P(PackedWeightTest, HardValuesHaveTheSameBitsAloneAndAmongOthers) {
     for (const FormatId format : {FormatId::kF32, FormatId::kBF16, FormatId::kInt8}) {
       const Weight weight = Pack(values, kShape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
-      const std::vector<float> all = Multiply(packed, x, kRows);
-      for (int64_t m = 0; m < kRows; ++m) {
-        const std::vector<float> one =
-            Multiply(packed, {x.begin() + m * kShape.cols, x.begin() + (m + 1) * kShape.cols}, 1);
-        ASSERT_EQ(0,
-                  std::memcmp(one.data(), all.data() + m * kShape.rows, one.size() * sizeof(float)))
-            << FormatOf(format).name << " 2^" << exponent << ", row " << m;
+      for (const Activations activations : kActivations) {
+        const std::vector<float> all = Multiply(packed, x, kRows, activations);
+        for (int64_t m = 0; m < kRows; ++m) {
+          const std::vector<float> one =
+              Multiply(packed, {x.begin() + m * kShape.cols, x.begin() + (m + 1) * kShape.cols}, 1,
+                       activations);
+          ASSERT_EQ(
+              0, std::memcmp(one.data(), all.data() + m * kShape.rows, one.size() * sizeof(float)))
+              << FormatOf(format).name << " 2^" << exponent << ", row " << m;
+        }
       }
     }
   }

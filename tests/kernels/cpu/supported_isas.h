@@ -21,6 +21,7 @@ inline std::vector<IsaKernels> SupportedIsas() {
 #ifdef VERNIER_CPU_X86
   if (CpuSupports(CpuIsa::kAvx2)) isas.push_back({"avx2", &Avx2Kernels()});
   if (CpuSupports(CpuIsa::kAvx512)) isas.push_back({"avx512", &Avx512Kernels()});
+  if (CpuSupports(CpuIsa::kAvx512Bf16)) isas.push_back({"avx512_bf16", &Avx512Bf16Kernels()});
   if (CpuSupports(CpuIsa::kAmx)) isas.push_back({"amx", &AmxKernels()});
 #endif
   return isas;
