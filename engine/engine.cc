@@ -14,6 +14,7 @@
 #include "engine/step_runner.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mutex.h"
+#include "kernels/base/thread_role.h"
 
 namespace vernier {
 namespace {
@@ -48,7 +49,10 @@ class DeviceEngine final : public Engine {
       if (!model->variants[i].loaded) ledger_->SetDoor(static_cast<int>(i), NotLoaded(i));
     }
     PublishSnapshot();
-    thread_ = std::thread([this] { DeviceLoop(); });
+    thread_ = std::thread([this] {
+      SetThreadRole(ThreadRole::kComputes, "vernier-engine");
+      DeviceLoop();
+    });
   }
   ~DeviceEngine() override { Stop(); }
 

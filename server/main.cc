@@ -18,6 +18,7 @@
 #include "engine/clock.h"
 #include "kernels/base/log.h"
 #include "kernels/base/mutex.h"
+#include "kernels/base/thread_role.h"
 #include "kernels/make_backend.h"
 #include "server/config_flags.h"
 #include "server/daemon.h"
@@ -181,6 +182,7 @@ int SaveRandomWeights(const CommandLine& command, const Signals& signals) {
 
 int Main(int argc, char** argv) {
   HoldStandardDescriptors();
+  SetThreadRole(ThreadRole::kServes, nullptr);
   Signals signals;
   // It would write a line of its own for each malformed request.
   google::protobuf::SetLogHandler(nullptr);

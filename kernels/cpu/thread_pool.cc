@@ -1,6 +1,7 @@
 #include "kernels/cpu/thread_pool.h"
 
 #include "kernels/base/check.h"
+#include "kernels/base/thread_role.h"
 
 namespace vernier {
 namespace {
@@ -74,6 +75,7 @@ void ThreadPool::AwaitLoop(uint64_t seen) {
 }
 
 void ThreadPool::Work(int thread) {
+  SetThreadRole(ThreadRole::kComputes, "vernier-cpu");
   uint64_t seen = 0;
   while (true) {
     AwaitLoop(seen);
