@@ -1,7 +1,6 @@
 // vernierd as a process: its one line, its exit codes, its drain.
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -466,26 +465,6 @@ TEST_F(DaemonTest, F61NoChildAndNoSocketButTheConfiguredOnes) {
     }
   }
   EXPECT_EQ(listening, 4);
-  daemon.Signal(SIGTERM);
-  EXPECT_EQ(daemon.Wait(), 0);
-}
-
-TEST_F(DaemonTest, ThreadsThatServeDoNotInterruptThoseThatCompute) {
-  if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "threads are scheduled otherwise here";
-  ChildProcess daemon(Serving(model_, {"--threads", "2"}));
-  ASSERT_THAT(daemon.ReadLine(), HasSubstr("ready"));
-  std::multiset<std::string> compute;
-  int serve = 0;
-  const std::string tasks = absl::StrCat("/proc/", daemon.pid(), "/task");
-  for (const auto& entry : std::filesystem::directory_iterator(tasks)) {
-    std::string name;
-    std::getline(std::ifstream(entry.path() / "comm"), name);
-    const int policy = sched_getscheduler(std::stoi(entry.path().filename().string()));
-    if (policy == SCHED_OTHER) compute.insert(name);
-    if (policy == SCHED_BATCH) ++serve;
-  }
-  EXPECT_THAT(compute, ::testing::ElementsAre("vernier-cpu", "vernier-engine"));
-  EXPECT_GT(serve, 2);
   daemon.Signal(SIGTERM);
   EXPECT_EQ(daemon.Wait(), 0);
 }

@@ -170,7 +170,7 @@ def main():
         return
     some = next((r for r in map(read, ["capacity", "cancels", "flood"]) if r), None)
     if some is None:
-        sys.exit("load_table.py: no report in build/soak; run tests/soak.sh overload cancels flood retries prefix")
+        sys.exit(f"load_table.py: none of capacity.json, cancels.json, flood.json in {REPORTS}; run tests/soak.sh overload cancels flood retries prefix")
     head = [f"Server and client on one machine: {some['processor']}, {some['date']}; written by "
             f"`tests/tools/load_table.py` from the reports of `tests/soak.sh`.{' ' + note if note else ''}", ""]
     write_between(README, arguments.section, "\n".join(head + lines() + plots()).rstrip() + "\n")

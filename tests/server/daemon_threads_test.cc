@@ -1,0 +1,42 @@
+// Which threads of vernierd may interrupt which (kernels/base/thread_role.h).
+#include <gmock/gmock.h>
+#include <sched.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/daemon_process.h"
+
+namespace vernier {
+namespace {
+
+using testing::ChildProcess;
+using ::testing::HasSubstr;
+using testing::Serving;
+
+TEST(DaemonThreadsTest, ThreadsThatServeDoNotInterruptThoseThatCompute) {
+  if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "threads are scheduled otherwise here";
+  ChildProcess daemon(Serving(testing::TestDataPath("stories260K/hf"), {"--threads", "2"}));
+  ASSERT_THAT(daemon.ReadLine(), HasSubstr("ready"));
+  std::multiset<std::string> compute;
+  int serve = 0;
+  const std::string tasks = absl::StrCat("/proc/", daemon.pid(), "/task");
+  for (const auto& entry : std::filesystem::directory_iterator(tasks)) {
+    std::string name;
+    std::getline(std::ifstream(entry.path() / "comm"), name);
+    const int policy = sched_getscheduler(std::stoi(entry.path().filename().string()));
+    if (policy == SCHED_OTHER) compute.insert(name);
+    if (policy == SCHED_BATCH) ++serve;
+  }
+  EXPECT_THAT(compute, ::testing::ElementsAre("vernier-cpu", "vernier-engine"));
+  EXPECT_GT(serve, 2);
+  daemon.Signal(SIGTERM);
+  EXPECT_EQ(daemon.Wait(), 0);
+}
+
+}  // namespace
+}  // namespace vernier
