@@ -3,7 +3,8 @@
 // Each step of the engine wakes threads that write to streams, and each call one that answers it.
 // Woken, a thread may interrupt whoever computes, some 3,000 times a second under load. Those that
 // serve are therefore SCHED_BATCH (sched(7)): they take a free processor, or wait for the end of a
-// slice. What it is worth: loadtest/README.md.
+// slice; but those of the metrics port (server/short_slice.h), which ask for little. What it is
+// worth: loadtest/README.md.
 #pragma once
 
 #include <pthread.h>
