@@ -5,6 +5,8 @@
 #include <string>
 #include <thread>
 
+#include "tests/testing/thread_policies.h"
+
 namespace vernier {
 namespace {
 
@@ -18,13 +20,13 @@ int PolicyOfAThread(ThreadRole role) {
 }
 
 TEST(ThreadRoleTest, WhoServesInterruptsNobodyAndWhoComputesIsAsItWas) {
-  if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "threads are scheduled otherwise here";
+  if (!testing::ThreadsMayChoosePolicies()) GTEST_SKIP() << "threads cannot choose policies here";
   EXPECT_EQ(PolicyOfAThread(ThreadRole::kServes), SCHED_BATCH);
   EXPECT_EQ(PolicyOfAThread(ThreadRole::kComputes), SCHED_OTHER);
 }
 
 TEST(ThreadRoleTest, ThreadsStartedByOneThatServesServeUntilTheyCompute) {
-  if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "threads are scheduled otherwise here";
+  if (!testing::ThreadsMayChoosePolicies()) GTEST_SKIP() << "threads cannot choose policies here";
   std::thread([] {
     SetThreadRole(ThreadRole::kServes, nullptr);
     std::thread([] { EXPECT_EQ(sched_getscheduler(0), SCHED_BATCH); }).join();
@@ -33,6 +35,7 @@ TEST(ThreadRoleTest, ThreadsStartedByOneThatServesServeUntilTheyCompute) {
 }
 
 TEST(ThreadRoleTest, WhatWasGivenFromOutsideStays) {
+  if (!testing::ThreadsMayChoosePolicies()) GTEST_SKIP() << "threads cannot choose policies here";
   std::thread([] {
     const sched_param priority = {};
     ASSERT_EQ(sched_setscheduler(0, SCHED_IDLE, &priority), 0);

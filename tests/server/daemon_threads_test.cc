@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/daemon_process.h"
+#include "tests/testing/thread_policies.h"
 
 namespace vernier {
 namespace {
@@ -19,7 +20,7 @@ using testing::Command;
 using ::testing::HasSubstr;
 
 TEST(DaemonThreadsTest, ThreadsThatServeDoNotInterruptThoseThatCompute) {
-  if (sched_getscheduler(0) != SCHED_OTHER) GTEST_SKIP() << "threads are scheduled otherwise here";
+  if (!testing::ThreadsMayChoosePolicies()) GTEST_SKIP() << "threads cannot choose policies here";
   ChildProcess daemon(
       Command({"--model", testing::TestDataPath("stories260K/hf"), "--variants", "fp16", "--listen",
                "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "2", "--kv-bytes", "4000000"}));
