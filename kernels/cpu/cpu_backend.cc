@@ -63,7 +63,8 @@ class CpuBackend final : public Backend {
   bool HasActivations(Activations activations, FormatId format) const override {
     return activations == Activations::kFull ||
            (activations == Activations::kBF16 && format == FormatId::kBF16) ||
-           (activations == Activations::kInt8 && kernels_.digits != nullptr);
+           (activations == Activations::kInt8 && kernels_.digits != nullptr &&
+            FormatOf(format).bits < 16);
   }
   void Forget(std::span<const int32_t> blocks) override;
 

@@ -77,6 +77,14 @@ class Runner {
   LayerOnBackend layer_;
 };
 
+TEST_P(Int8ActivationsTest, AreOfNoWeightsOf16BitsOrMore) {
+  const auto backend = Make(GetParam().options);
+  for (const QuantFormat& format : QuantFormats()) {
+    if (format.bits < 16) continue;
+    EXPECT_FALSE(backend->HasActivations(Activations::kInt8, format.id)) << format.name;
+  }
+}
+
 TEST_P(Int8ActivationsTest, ARowHasTheSameBitsAmongAnyOthers) {
   constexpr Call kQuery[] = {Call::kEmbed, Call::kAttentionIn};
   constexpr Call kMlp[] = {Call::kEmbed, Call::kMlpIn, Call::kMlpOut};
