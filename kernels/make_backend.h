@@ -13,8 +13,8 @@ struct BackendOptions {
   // auto | cpu | cuda | reference (slow, obvious, for tests). auto takes cuda where its module lies
   // beside the program and finds a device, else the CPU, and logs why.
   std::string kind = "auto";
-  // auto | portable | avx2 | avx512 | avx512_bf16 | amx: instruction set of the CPU backend. auto takes the best
-  // that the processor has.
+  // Instruction set of the CPU backend, one of CpuIsaChoices (kernels/cpu_isas.h). auto takes the
+  // best that the processor has.
   std::string isa = "auto";
   // The bits of a row are a function of that row alone: not of the rows beside it, of where a
   // prompt is cut, of what was cached. So it always is on the CPU; on CUDA it costs speed

@@ -19,10 +19,10 @@ namespace vernier {
 // What KV blocks hold once they are forgotten, and before they are first written.
 enum class FreeBlocks : uint8_t { kAsTheyWere, kNan };
 
-// `isa` is auto, portable, avx2, avx512, avx512_bf16 or amx; auto takes the best that the processor
-// and the operating system support. `threads` counts the calling thread; 0 takes every processor
-// that the process may run on. INVALID_ARGUMENT for an unknown isa or an impossible number of
-// threads, FAILED_PRECONDITION for an isa that this build or processor lacks.
+// `isa` is one of CpuIsaChoices; auto takes the best that the processor and the operating system
+// support. `threads` counts the calling thread; 0 takes every processor that the process may run
+// on. INVALID_ARGUMENT for an unknown isa or an impossible number of threads, FAILED_PRECONDITION
+// for an isa that this build or processor lacks.
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
     const std::string& isa, int threads, FreeBlocks free_blocks = FreeBlocks::kAsTheyWere);
 

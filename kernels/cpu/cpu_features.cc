@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "kernels/cpu_isas.h"
 
 #ifdef VERNIER_CPU_X86
 #include <cpuid.h>
@@ -19,7 +21,7 @@
 namespace vernier {
 namespace {
 
-constexpr const char* kIsaNames[kNumCpuIsas] = {"portable", "avx2", "avx512", "avx512_bf16", "amx"};
+static_assert(std::size(kCpuIsas) == kNumCpuIsas);
 
 #ifdef VERNIER_EMULATE_AMX
 constexpr bool kMayEmulateAmx = true;
@@ -97,7 +99,7 @@ bool HasAvx512Bf16() { return false; }
 
 }  // namespace
 
-const char* CpuIsaName(CpuIsa isa) { return kIsaNames[static_cast<int>(isa)]; }
+const char* CpuIsaName(CpuIsa isa) { return kCpuIsas[static_cast<int>(isa)]; }
 
 bool CpuSupports(CpuIsa isa) {
   static const bool supported[kNumCpuIsas] = {true, HasAvx2(), HasAvx512(), HasAvx512Bf16(),
@@ -118,7 +120,7 @@ absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name) {
     return static_cast<CpuIsa>(best);
   }
   for (int i = 0; i < kNumCpuIsas; ++i) {
-    if (name != kIsaNames[i]) continue;
+    if (name != kCpuIsas[i]) continue;
     if (!CpuSupports(static_cast<CpuIsa>(i))) {
       return absl::FailedPreconditionError(
           absl::StrCat("isa ", name, " is not supported by this processor (", ProcessorName(),
@@ -126,8 +128,8 @@ absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name) {
     }
     return static_cast<CpuIsa>(i);
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "isa is \"", name, "\", must be auto, portable, avx2, avx512, avx512_bf16 or amx"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("isa is \"", name, "\", must be ", ListCpuIsaChoices()));
 }
 
 int ProcessorsOfQuota(const std::string& cpu_max) {

@@ -15,7 +15,7 @@ namespace vernier {
 enum class CpuIsa : uint8_t { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 inline constexpr int kNumCpuIsas = 5;
 
-// "portable", "avx2", "avx512", "avx512_bf16" or "amx".
+// Its name in kCpuIsas.
 const char* CpuIsaName(CpuIsa isa);
 
 // True when the processor has every instruction that the files of `isa` are compiled for, the

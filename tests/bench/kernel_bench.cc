@@ -23,6 +23,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/model/model.h"
+#include "kernels/cpu_isas.h"
 #include "kernels/make_backend.h"
 #include "tests/bench/machine.h"
 #include "tests/kernels/error_model.h"
@@ -334,7 +335,7 @@ int main(int argc, char** argv) {
   app.add_option("--rows", options.rows, "Rows of x in one call")
       ->delimiter(',')
       ->check(CLI::Range(1, 4096));
-  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512, avx512_bf16 or amx");
+  app.add_option("--isa", options.isa, vernier::ListCpuIsaChoices());
   app.add_option("--threads", options.threads, "Compute threads; 0: all")
       ->check(CLI::Range(0, 1024));
   app.add_option("--rotate-mib", options.rotate_mib, "Weights that a step reads, at least")

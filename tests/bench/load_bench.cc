@@ -27,6 +27,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "engine/model/model.h"
+#include "kernels/cpu_isas.h"
 #include "kernels/make_backend.h"
 #include "tests/bench/machine.h"
 
@@ -219,7 +220,7 @@ int main(int argc, char** argv) {
       ->required()
       ->check(CLI::ExistingPath);
   app.add_option("--variants", options.variants, "Sets of formats, as fp16+int8")->delimiter(',');
-  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512, avx512_bf16 or amx");
+  app.add_option("--isa", options.isa, vernier::ListCpuIsaChoices());
   app.add_option("--threads", options.threads, "0: all processors")->check(CLI::Range(0, 1024));
   app.add_option("--repeats", options.repeats, "The median counts")->check(CLI::Range(1, 100));
   CLI11_PARSE(app, argc, argv);

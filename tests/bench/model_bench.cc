@@ -28,6 +28,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/checkpoint/random_checkpoint.h"
 #include "engine/model/model.h"
+#include "kernels/cpu_isas.h"
 #include "kernels/make_backend.h"
 #include "tests/bench/arithmetic_peak.h"
 #include "tests/bench/machine.h"
@@ -444,7 +445,7 @@ int main(int argc, char** argv) {
   app.add_option("--batches", options.batches, "Sequences decoded together")
       ->delimiter(',')
       ->check(CLI::Range(1, 512));
-  app.add_option("--isa", options.isa, "auto, portable, avx2, avx512, avx512_bf16 or amx");
+  app.add_option("--isa", options.isa, vernier::ListCpuIsaChoices());
   app.add_option("--lm-head", options.lm_head, "Format of lm_head in every variant");
   app.add_option("--prompts", options.prompts, "Lengths of prompts that are prefilled")
       ->delimiter(',')
