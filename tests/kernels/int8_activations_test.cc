@@ -9,21 +9,11 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/backends_under_test.h"
-#include "tests/kernels/layer_on_backend.h"
-#include "tests/kernels/layer_values.h"
-#include "tests/kernels/paged_batch.h"
+#include "tests/kernels/activation_rows.h"
 
 namespace vernier::testing {
 namespace {
 
-// Rows of 64 columns, and no multiple of 128 or of a tile's outputs.
-const LayerSpec kRecords = {.name = "records",
-                            .hidden = 576,
-                            .intermediate = 960,
-                            .vocab = 131,
-                            .attention = {.num_heads = 9, .num_kv_heads = 3, .head_dim = 64},
-                            .gate = true};
 const LayerSpec kWide = {.name = "longer rows",
                          .hidden = 192,
                          .intermediate = 1536,
@@ -64,12 +54,8 @@ class Runner {
   LayerOnBackend& layer() { return layer_; }
   const PagedSequence& sequence() const { return sequences_[0]; }
 
-  // What the last call makes of positions [first, last).
   std::vector<float> Run(std::span<const Call> calls, int first, int last) {
-    BatchArrays batch;
-    AppendRows(sequences_[0], first, last, &batch);
-    for (int i = 0; i < last - first; ++i) batch.logit_rows.push_back(i);
-    return layer_.Run(batch.View(), calls);
+    return RunRows(&layer_, sequences_[0], calls, first, last);
   }
 
  private:
@@ -86,14 +72,10 @@ TEST_P(Int8ActivationsTest, AreOfNoWeightsOf16BitsOrMore) {
 }
 
 TEST_P(Int8ActivationsTest, ARowHasTheSameBitsAmongAnyOthers) {
-  constexpr Call kQuery[] = {Call::kEmbed, Call::kAttentionIn};
-  constexpr Call kMlp[] = {Call::kEmbed, Call::kMlpIn, Call::kMlpOut};
-  constexpr Call kLogits[] = {Call::kEmbed, Call::kLmHead};
-  const std::span<const Call> chains[] = {kQuery, kMlp, kLogits};
   for (const LayerSpec& spec : {kRecords, kWide}) {
     SCOPED_TRACE(spec.name);
     Runner runner(GetParam().options, MakeLayer(spec, FormatId::kInt8, kContext));
-    for (const std::span<const Call> calls : chains) {
+    for (const std::span<const Call> calls : kProductCalls) {
       const std::vector<float> all = runner.Run(calls, 0, kLength);
       const int64_t width = static_cast<int64_t>(all.size()) / kLength;
       for (const int count : {1, 2, 7, 8, 9, 16, 17, 33, 64, 65, 130, 257}) {
@@ -128,20 +110,8 @@ TEST_P(Int8ActivationsTest, StepsOfBothActivationsKeepApart) {
 }
 
 TEST_P(Int8ActivationsTest, ARowThatIsNoNumberEndsItselfAlone) {
-  const LayerValues values = MakeLayer(kRecords, FormatId::kInt8, kContext);
-  const std::vector<PagedSequence> sequences = MakeSequences({{1, 41}}, values.spec.vocab);
-  LayerOnBackend layer(Make(GetParam().options), values, 64, PoolBlocks(sequences));
-  layer.SetActivations(Activations::kInt8);
-  layer.Poison(PoolBlocks(sequences));
-  BatchArrays batch;
-  AppendRows(sequences[0], 0, 1, &batch);
-  AppendRows(sequences[1], 40, 41, &batch);  // attends to keys that were never written
-  batch.logit_rows = {0, 1};
-  const std::vector<float> logits = layer.Run(batch.View(), kAllCalls);
-  const auto is_nan = [](float value) { return std::isnan(value); };
-  const auto second = logits.begin() + values.spec.vocab;
-  EXPECT_TRUE(std::none_of(logits.begin(), second, is_nan));
-  EXPECT_TRUE(std::all_of(second, logits.end(), is_nan));
+  ExpectARowThatIsNoNumberEndsItselfAlone(
+      GetParam().options, MakeLayer(kRecords, FormatId::kInt8, kContext), Activations::kInt8);
 }
 
 // From the definition: norm in double, one scale a row, whole sums. A value that lies between two

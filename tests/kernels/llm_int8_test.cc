@@ -11,10 +11,7 @@
 #include "gtest/gtest.h"
 #include "kernels/reference_backend.h"
 #include "kernels/tensor.h"
-#include "tests/kernels/backends_under_test.h"
-#include "tests/kernels/layer_on_backend.h"
-#include "tests/kernels/layer_values.h"
-#include "tests/kernels/paged_batch.h"
+#include "tests/kernels/activation_rows.h"
 
 namespace vernier::testing {
 namespace {
@@ -62,30 +59,21 @@ TEST(LlmInt8Test, ZerosStayAndWhatIsNoNumberEndsItsRow) {
   EXPECT_TRUE(std::isinf(x[4]));  // an outlier
 }
 
-const LayerSpec kSpec = {.name = "records with outliers",
-                         .hidden = 576,
-                         .intermediate = 960,
-                         .vocab = 131,
-                         .attention = {.num_heads = 9, .num_kv_heads = 3, .head_dim = 64},
-                         .gate = true};
 constexpr int kLength = 120;
 
 // A layer whose norms lift some columns over the threshold in some rows.
 LayerValues LayerWithOutliers() {
-  LayerValues values = MakeLayer(kSpec, FormatId::kInt8, kLength);
+  LayerValues values = MakeLayer(kRecords, FormatId::kInt8, kLength);
   for (NormValues* norm : {&values.attention_norm, &values.mlp_norm, &values.final_norm}) {
     for (const size_t column : {3u, 64u, 571u}) norm->weight[column] *= 6;
   }
   return values;
 }
 
-std::vector<float> RunRows(LayerOnBackend* layer, std::span<const Call> calls, int first,
-                           int last) {
-  const std::vector<PagedSequence> sequences = MakeSequences(std::span(&kLength, 1), kSpec.vocab);
-  BatchArrays batch;
-  AppendRows(sequences[0], first, last, &batch);
-  for (int i = 0; i < last - first; ++i) batch.logit_rows.push_back(i);
-  return layer->Run(batch.View(), calls);
+std::vector<float> RunFirstRows(LayerOnBackend* layer, std::span<const Call> calls, int rows) {
+  const std::vector<PagedSequence> sequences =
+      MakeSequences(std::span(&kLength, 1), kRecords.vocab);
+  return RunRows(layer, sequences[0], calls, 0, rows);
 }
 
 class LlmInt8BackendTest : public ::testing::TestWithParam<BackendUnderTest> {
@@ -100,22 +88,17 @@ class LlmInt8BackendTest : public ::testing::TestWithParam<BackendUnderTest> {
 // A value between two codes may be rounded to either, as norms are made in fp32: what that moves is
 // far below what an outlier column left out would.
 TEST_P(LlmInt8BackendTest, ProductsAreTheReferencesForAnyNumberOfRows) {
-  constexpr Call kQuery[] = {Call::kEmbed, Call::kAttentionIn};
-  constexpr Call kMlp[] = {Call::kEmbed, Call::kMlpIn, Call::kMlpOut};
-  constexpr Call kLogits[] = {Call::kEmbed, Call::kLmHead};
   const LayerValues values = LayerWithOutliers();
   LayerOnBackend reference(MakeReferenceBackend(), values, kLength, 8);
   LayerOnBackend tested(Make(GetParam().options), values, kLength, 8);
-  for (const std::span<const Call> calls :
-       {std::span<const Call>(kQuery), std::span<const Call>(kMlp),
-        std::span<const Call>(kLogits)}) {
+  for (const std::span<const Call> calls : kProductCalls) {
     for (const int rows : {1, 2, 5, 16, 17, 100}) {
       reference.SetActivations(Activations::kLlmInt8);
       tested.SetActivations(Activations::kLlmInt8);
-      const std::vector<float> expected = RunRows(&reference, calls, 0, rows);
-      const std::vector<float> actual = RunRows(&tested, calls, 0, rows);
+      const std::vector<float> expected = RunFirstRows(&reference, calls, rows);
+      const std::vector<float> actual = RunFirstRows(&tested, calls, rows);
       reference.SetActivations(Activations::kFull);
-      const std::vector<float> full = RunRows(&reference, calls, 0, rows);
+      const std::vector<float> full = RunFirstRows(&reference, calls, rows);
       ASSERT_EQ(expected.size(), actual.size());
       double squares = 0, errors = 0, rounding = 0;
       for (size_t i = 0; i < expected.size(); ++i) {
@@ -137,11 +120,10 @@ INSTANTIATE_TEST_SUITE_P(Backends, LlmInt8BackendTest, ::testing::ValuesIn(Backe
 
 // The reference's own: with the threshold out of reach an outlier would be one code of many.
 TEST(LlmInt8ReferenceTest, OutliersKeepProductsNearTheFullOnes) {
-  constexpr Call kQuery[] = {Call::kEmbed, Call::kAttentionIn};
   LayerOnBackend reference(MakeReferenceBackend(), LayerWithOutliers(), kLength, 8);
-  const std::vector<float> full = RunRows(&reference, kQuery, 0, 40);
+  const std::vector<float> full = RunFirstRows(&reference, kQueryCalls, 40);
   reference.SetActivations(Activations::kLlmInt8);
-  const std::vector<float> rounded = RunRows(&reference, kQuery, 0, 40);
+  const std::vector<float> rounded = RunFirstRows(&reference, kQueryCalls, 40);
   double squares = 0, errors = 0;
   for (size_t i = 0; i < full.size(); ++i) {
     squares += std::pow(static_cast<double>(full[i]), 2);
@@ -152,7 +134,7 @@ TEST(LlmInt8ReferenceTest, OutliersKeepProductsNearTheFullOnes) {
   // over 1: independent roundings leave at most that share of a product's own size.
   EXPECT_LE(std::sqrt(errors / squares), 0.29 * kOutlierThreshold / 127);
   // Its rows depend on each other, as LLM.int8's do.
-  const std::vector<float> alone = RunRows(&reference, kQuery, 0, 1);
+  const std::vector<float> alone = RunFirstRows(&reference, kQueryCalls, 1);
   EXPECT_NE(alone, std::vector<float>(rounded.begin(), rounded.begin() + alone.size()));
 }
 

@@ -53,6 +53,25 @@ const testing::Precision& PrecisionOf(const KernelTable& kernels) {
 
 constexpr Activations kActivations[] = {Activations::kFull, Activations::kInt8, Activations::kBF16};
 
+// The sum of w[k] x[k] in double, and of its terms' magnitudes.
+struct ExactProduct {
+  double sum = 0, magnitude = 0;
+};
+ExactProduct ProductOf(const float* w, const float* x, int64_t cols) {
+  ExactProduct product;
+  for (int64_t k = 0; k < cols; ++k) {
+    const double term = static_cast<double>(w[k]) * x[k];
+    product.sum += term;
+    product.magnitude += std::fabs(term);
+  }
+  return product;
+}
+
+std::vector<float> RoundedToBF16(std::vector<float> values) {
+  for (float& value : values) value = F32FromBF16(BF16FromF32(value));
+  return values;
+}
+
 class PackedWeightTest : public ::testing::TestWithParam<IsaKernels> {
  protected:
   ThreadPool pool_{2};
@@ -134,12 +153,10 @@ TEST_P(PackedWeightTest, ProductsMatchDoubleAndDoNotDependOnTheRowsBeside) {
       const std::vector<float> all = Multiply(packed, x, kRows);
       for (int64_t m = 0; m < kRows; ++m) {
         for (int64_t r = 0; r < shape.rows; ++r) {
-          double sum = 0, magnitude = 0, weights = 0, largest = 0;
+          const auto [sum, magnitude] =
+              ProductOf(&w[r * shape.cols], &x[m * shape.cols], shape.cols);
+          double weights = 0, largest = 0;
           for (int64_t k = 0; k < shape.cols; ++k) {
-            const double product =
-                static_cast<double>(w[r * shape.cols + k]) * x[m * shape.cols + k];
-            sum += product;
-            magnitude += std::fabs(product);
             weights += std::fabs(w[r * shape.cols + k]);
             largest = std::max<double>(largest, std::fabs(x[m * shape.cols + k]));
           }
@@ -202,13 +219,8 @@ TEST_P(PackedWeightTest, Int8ActivationsMultiplyARowOfWholeNumbersWithInt8AndNf4
       if (testing::Precision::IsNf4(format)) matrix = testing::Nf4AsWholeNumbers(std::move(matrix));
       for (int64_t m = 0; m < kRows; ++m) {
         for (int64_t r = 0; r < shape.rows; ++r) {
-          double sum = 0, magnitude = 0;
-          for (int64_t k = 0; k < shape.cols; ++k) {
-            const double product = static_cast<double>(matrix.decoded[r * shape.cols + k]) *
-                                   rounded[m * shape.cols + k];
-            sum += product;
-            magnitude += std::fabs(product);
-          }
+          const auto [sum, magnitude] =
+              ProductOf(&matrix.decoded[r * shape.cols], &rounded[m * shape.cols], shape.cols);
           // Whole numbers are exact; scales, absmax and the sum of blocks round.
           ASSERT_NEAR(actual[m * shape.rows + r], sum,
                       (static_cast<double>(shape.cols) / 64 + 8) * 0x1p-24 * magnitude + 1e-30)
@@ -226,6 +238,7 @@ TEST_P(PackedWeightTest, Bf16ActivationsMultiplyRowsRoundedToBf16WithBf16Weights
   for (const Shape& shape : kShapes) {
     const std::vector<float> values = Values(shape.rows * shape.cols, 31);
     const std::vector<float> x = Values(kRows * shape.cols, 37);
+    const std::vector<float> w = RoundedToBF16(values), rounded = RoundedToBF16(x);
     for (const FormatId format : kFormats) {
       const Weight weight = Pack(values, shape, format);
       const PackedWeight& packed = *static_cast<const PackedWeight*>(weight.packed.get());
@@ -235,15 +248,8 @@ TEST_P(PackedWeightTest, Bf16ActivationsMultiplyRowsRoundedToBf16WithBf16Weights
         continue;
       }
       for (int64_t i = 0; i < kRows * shape.rows; ++i) {
-        double sum = 0, magnitude = 0;
-        for (int64_t k = 0; k < shape.cols; ++k) {
-          const auto rounded = [](float value) { return F32FromBF16(BF16FromF32(value)); };
-          const double product =
-              static_cast<double>(rounded(values[i % shape.rows * shape.cols + k])) *
-              rounded(x[i / shape.rows * shape.cols + k]);
-          sum += product;
-          magnitude += std::fabs(product);
-        }
+        const auto [sum, magnitude] = ProductOf(&w[i % shape.rows * shape.cols],
+                                                &rounded[i / shape.rows * shape.cols], shape.cols);
         // Products are exact in fp32; a rounding a step of the sum.
         ASSERT_NEAR(actual[i], sum, (shape.cols + 6.0) * 0x1p-24 * magnitude + 1e-30)
             << "[" << shape.rows << ", " << shape.cols << "] at " << i / shape.rows << ", "
