@@ -164,9 +164,7 @@ class TurnHeads {
     const int newest = (work.end - 1) / kSlotsPerBlock;
     if (work.newest) newest_block_ = LoadKept(p_.step.blocks + work.first_block + newest);
     if (static_cast<int>(threadIdx.x) >= p_.heads.rotated_pairs) return;
-    float2 turn;
-    sincosf(static_cast<float>(work.position) * frequency_, &turn.y, &turn.x);
-    Turns()[threadIdx.x] = turn;
+    Turns()[threadIdx.x] = TurnOf(static_cast<float>(work.position), frequency_);
   }
   __device__ void Make(const Work& work) const {
     constexpr int kRounds = (kDecodeHeads + 2 + kDecodeWarps - 1) / kDecodeWarps;

@@ -83,10 +83,9 @@ class Reducer {
       const bool gate = args_.operands.result == GemmResult::kGate;
       const int own = static_cast<int>(threadIdx.x), half_log2 = owned_log2_ - 1;
       if (own >> owned_log2_ > 0) return;
-      const int output = gate
-                             ? (own >> half_log2) * (args_.outputs / 2) + group * (kGroupRows / 2) +
-                                   (work_.rank << half_log2) + (own & ((1 << half_log2) - 1))
-                             : group * kGroupRows + (work_.rank << owned_log2_) + own;
+      const int output = gate ? (own >> half_log2) * (args_.outputs / 2) + FirstGated(group) +
+                                    (own & ((1 << half_log2) - 1))
+                              : FirstOutput(group) + own;
       PrefetchL2(args_.operands.row_scales + output);
     }
   }
@@ -110,6 +109,14 @@ class Reducer {
   }
 
  private:
+  // Of the outputs of a group that this block owns: the first; of a gated group's gates.
+  __device__ int FirstOutput(int group) const {
+    return group * kGroupRows + (work_.rank << owned_log2_);
+  }
+  __device__ int FirstGated(int group) const {
+    return group * (kGroupRows / 2) + (work_.rank << (owned_log2_ - 1));
+  }
+
   __device__ int Parity(int group) const { return (group - work_.first_group) % 2; }
   __device__ uint32_t Barrier(int group) const {
     return SharedAddress(shared_ + barriers_offset_) + Parity(group) * kBarrierBytes;
@@ -200,7 +207,7 @@ class Reducer {
 
   __device__ void WriteRows(int group) {
     const GemmResult result = args_.operands.result;
-    const int first_output = group * kGroupRows + (work_.rank << owned_log2_);
+    const int first_output = FirstOutput(group);
     const auto output_of = [&](int i) { return first_output + (i & ((1 << owned_log2_) - 1)); };
     const auto valid = [&](int i) {
       return i < kTokens << owned_log2_ && i >> owned_log2_ < args_.rows &&
@@ -239,7 +246,7 @@ class Reducer {
   __device__ void WriteGated(int group) {
     const int half_log2 = owned_log2_ - 1, width = args_.outputs / 2;
     const int i = threadIdx.x, token = i >> half_log2, owned = i & ((1 << half_log2) - 1);
-    const int column = group * (kGroupRows / 2) + (work_.rank << half_log2) + owned;
+    const int column = FirstGated(group) + owned;
     const bool valid = token < min(args_.rows, kTokens);
     const float gate_scale = valid ? ScaleOf(column) : 0;
     const float up_scale = valid ? ScaleOf(width + column) : 0;

@@ -6,12 +6,17 @@
 
 namespace vernier::cuda {
 
+// Cosine and sine of a pair at `position`.
+__device__ inline float2 TurnOf(float position, float inverse_frequency) {
+  float2 turn;
+  sincosf(position * inverse_frequency, &turn.y, &turn.x);
+  return turn;
+}
+
 // Cosine and sine of each pair of a row at `position`, by the whole block.
 __device__ inline void MakeTurns(const HeadsParameters& p, float position, float2* turns) {
   for (int i = threadIdx.x; i < p.rotated_pairs; i += blockDim.x) {
-    float2 turn;
-    sincosf(position * p.inverse_frequencies[i], &turn.y, &turn.x);
-    turns[i] = turn;
+    turns[i] = TurnOf(position, p.inverse_frequencies[i]);
   }
 }
 
