@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/daemon_process.h"
+#include "tests/server/end_to_end.h"
 #include "tests/testing/thread_policies.h"
 
 namespace vernier {
@@ -24,7 +25,14 @@ TEST(DaemonThreadsTest, ThreadsThatServeDoNotInterruptThoseThatCompute) {
   ChildProcess daemon(
       Command({"--model", testing::TestDataPath("stories260K/hf"), "--variants", "fp16", "--listen",
                "127.0.0.1:0", "--http", "127.0.0.1:0", "--threads", "2", "--kv-bytes", "4000000"}));
-  ASSERT_THAT(daemon.ReadLine(), HasSubstr("ready"));
+  const std::string ready = daemon.ReadLine();
+  ASSERT_THAT(ready, HasSubstr("ready"));
+  // A thread says itself what it is, once it runs: after an answer, all have run.
+  EXPECT_EQ(testing::RawCall(testing::Connect(testing::GrpcAddress(ready)),
+                             "/vernier.v1.Inference/Generate",
+                             testing::IdsRequest({1}, 2).SerializeAsString())
+                .code,
+            0);
   std::multiset<std::string> compute;
   int serve = 0;
   const std::string tasks = absl::StrCat("/proc/", daemon.pid(), "/task");
