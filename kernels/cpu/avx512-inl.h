@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kLanes = 16;
 constexpr int kRegisters = 32;
+constexpr bool kConverts = true;  // small elements to a Vec by one instruction
 
 struct Vec {
   __m512 v;

@@ -67,7 +67,7 @@ inline void JoinInt8(const DigitProduct& p, const int32_t* words, const DigitGro
                      bool first, bool last) {
   VERNIER_UNROLL for (int m = 0; m < kDigitLines; ++m) {
     const int64_t row = group.line + m;
-    float* sums = SumsOf(p, group.first, row);
+    float* sums = SumsOf(p, group.panel, row);
     __m512 total = first ? _mm512_setzero_ps() : _mm512_loadu_ps(sums);
     AddWide(HighWords(words, m), LowWords(words, m), total);
     _mm512_storeu_ps(sums, _mm512_mul_ps(total, _mm512_set1_ps(last ? p.x.scales[row] : 1)));
@@ -120,9 +120,9 @@ inline void AddStep(const StepTiles<Scales>& t, int64_t step) {
 }
 
 template <int kLineRows>
-using GroupForm = Form<kLineRows, kDigitLines, kDigitPanels>;
+using GroupForm = Form<kLineRows, kDigitLines>;
 template <int kLineRows>
-using GroupTotals = typename GroupForm<kLineRows>::Totals;
+using GroupTotals = typename GroupForm<kLineRows>::Totals[kDigitPanels];
 
 template <int kLineRows, class Scales>
 inline void ScaleStep(const StepTiles<Scales>& t, const int32_t (*words)[kTileWords], int64_t step,
@@ -158,15 +158,20 @@ inline void AddStepTiles(const StepTiles<Scales>& t, int64_t steps,
 template <int kLineRows, class Scales>
 void MultiplyBySteps(const DigitProduct& p, int64_t group, const uint8_t* const (&w)[kDigitPanels],
                      const Scales (&scales)[kDigitPanels], int64_t begin, int64_t end) {
-  const DigitGroup whole = {p, group * kDigitLines, 0};
+  const DigitGroup panels[kDigitPanels] = {{p, group * kDigitLines, 0},
+                                           {p, group * kDigitLines, 1}};
   GroupTotals<kLineRows> totals;
-  LoadTotals<GroupForm<kLineRows>>(whole, begin, totals);
-  AddStepTiles<kLineRows, Scales>({whole.x() + begin * kDigitTile,
+  VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
+    LoadTotals<GroupForm<kLineRows>>(panels[i], begin, totals[i]);
+  }
+  AddStepTiles<kLineRows, Scales>({panels[0].x() + begin * kDigitTile,
                                    {w[0], w[1]},
                                    {scales[0], scales[1]},
-                                   XScales<kLineRows>(p, whole.line, begin)},
+                                   XScales<kLineRows>(p, panels[0].line, begin)},
                                   end - begin, totals);
-  StoreTotals<GroupForm<kLineRows>, Scales>(whole, end, totals);
+  VERNIER_UNROLL for (int i = 0; i < kDigitPanels; ++i) {
+    StoreTotals<GroupForm<kLineRows>, Scales>(panels[i], end, totals[i]);
+  }
 }
 
 template <int kLineRows>
@@ -189,30 +194,58 @@ struct Int8Tiles {
 
 // ---- NF4 ----
 
+// Some steps of one panel, decoded in DigitProduct::scratch.
+struct DecodedPanel {
+  const uint8_t* codes;
+  DecodedScales scales;
+};
+
+template <class Scales>
+inline DecodedPanel DecodePanel(const DigitProduct& p, int panel, int64_t begin, int64_t end) {
+  uint8_t* codes = ScratchOf(p, panel);
+  const Nf4Quads<false> quads = {p.panels[panel].codes};
+  for (int64_t step = begin; step < end; ++step) {
+    uint8_t* to = codes + (step - begin) * kDigitCols * kTileRows;
+    VERNIER_UNROLL for (int pair = 0; pair < kQuadPairs; ++pair) {
+      __m512i both[2];
+      quads.Get(step * kQuadPairs + pair, both);
+      _mm512_storeu_si512(to + 2 * pair * kQuadBytes, both[0]);
+      _mm512_storeu_si512(to + (2 * pair + 1) * kQuadBytes, both[1]);
+    }
+  }
+  return {codes, DecodeScales<Scales>(p, panel, begin, end)};
+}
+
 // Steps that are decoded at once for one or two groups, so that decoding runs beside the products
 // of the steps before.
 constexpr int64_t kFewSteps = 4;
 template <int kLineRows, class Scales>
 void MultiplyNf4Tiles(const DigitProduct& p) {
-  if (p.x.by_vectors) return MultiplyNf4Digits<kLineRows, Scales>(p);
   const int64_t groups = DigitGroups(p);
-  ForDecodedSteps<false, Scales>(
-      p, groups <= 2 ? kFewSteps : kDecodedSteps,
-      [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
-        for (int64_t group = 0; group < groups; ++group) {
-          MultiplyBySteps<kLineRows, DecodedScales>(p, group, {panels[0].codes, panels[1].codes},
-                                                    {panels[0].scales, panels[1].scales}, begin,
-                                                    end);
-        }
-      });
+  const int64_t most = groups <= 2 ? kFewSteps : kDecodedSteps;
+  for (int64_t begin = 0; begin < p.x.steps; begin += most) {
+    const int64_t end = EndOfRun(p, begin, most);
+    const DecodedPanel panels[kDigitPanels] = {DecodePanel<Scales>(p, 0, begin, end),
+                                               DecodePanel<Scales>(p, 1, begin, end)};
+    for (int64_t group = 0; group < groups; ++group) {
+      MultiplyBySteps<kLineRows, DecodedScales>(p, group, {panels[0].codes, panels[1].codes},
+                                                {panels[0].scales, panels[1].scales}, begin, end);
+    }
+  }
 }
 template <int kLineRows>
 struct Nf4Tiles {
-  static void Multiply(const DigitProduct& p) { MultiplyNf4Tiles<kLineRows, PlainQuadScales>(p); }
+  static void Multiply(const DigitProduct& p) {
+    if (p.x.by_vectors) return Nf4Kernel<kLineRows>::Multiply(p);
+    MultiplyNf4Tiles<kLineRows, PlainQuadScales>(p);
+  }
 };
 template <int kLineRows>
 struct NestedNf4Tiles {
-  static void Multiply(const DigitProduct& p) { MultiplyNf4Tiles<kLineRows, NestedQuadScales>(p); }
+  static void Multiply(const DigitProduct& p) {
+    if (p.x.by_vectors) return NestedNf4Kernel<kLineRows>::Multiply(p);
+    MultiplyNf4Tiles<kLineRows, NestedQuadScales>(p);
+  }
 };
 
 constexpr DigitKernels kDigitKernels = {

@@ -70,21 +70,19 @@ inline int64_t EndOfRun(const DigitProduct& p, int64_t begin, int64_t most) {
   return begin + most < p.x.steps ? begin + most : p.x.steps;
 }
 
-// Whole sums of kLines lines of x, of the first kHalves halves of each, with kPanels panels. Few of
-// them are added in several parts, so that none waits for the one before.
-template <int kLines, int kPanels, int kHalves>
+// Whole sums of kLines lines of x, of the first kHalves halves of each, with a panel. Few of them
+// are added in several parts, so that none waits for the one before.
+template <int kLines, int kHalves>
 struct DigitSums {
-  static constexpr int kSums = kPanels * kLines * kHalves;
+  static constexpr int kSums = kLines * kHalves;
   static constexpr int kParts = kSums >= 8 ? 1 : kSums >= 4 ? 2 : 4;
-  __m512i parts[kPanels][kLines][kHalves][kParts];
+  __m512i parts[kLines][kHalves][kParts];
 
   // body(the sum's parts, line, half) for each.
   template <class Body>
   inline void ForSums(const Body& body) {
-    VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
-      VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
-        VERNIER_UNROLL for (int h = 0; h < kHalves; ++h) body(parts[p][m][h], m, h);
-      }
+    VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
+      VERNIER_UNROLL for (int h = 0; h < kHalves; ++h) body(parts[m][h], m, h);
     }
   }
   inline void Clear() {
@@ -100,34 +98,28 @@ struct DigitSums {
     });
   }
 
-  // One step; `x` is the first line's.
+  // One step; `x` is the first line's. In a loop the compiler moves sums from register to register.
   template <class Quads>
-  inline __attribute__((always_inline)) void Add(const Quads* quads, int64_t step,
+  inline __attribute__((always_inline)) void Add(const Quads& quads, int64_t step,
                                                  const uint8_t* x) {
-    for (int pair = 0; pair < kQuadPairs; pair += 2, x += 16) {
-      VERNIER_UNROLL for (int i = 0; i < 2; ++i) {
-        __m512i w[kPanels][2];
-        VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
-          quads[p].Get(step * kQuadPairs + pair + i, w[p]);
-        }
-        VERNIER_UNROLL for (int q = 0; q < 2; ++q) {
-          VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
-            VERNIER_UNROLL for (int h = 0; h < kHalves; ++h) {
-              const __m512i digits = Broadcast(x + m * kDigitCols + h * kHalfTile + 8 * i + 4 * q);
-              VERNIER_UNROLL for (int p = 0; p < kPanels; ++p) {
-                __m512i& sum = parts[p][m][h][(2 * i + q) % kParts];
-                sum = _mm512_dpbusd_epi32(sum, w[p][q], digits);
-              }
-            }
+    VERNIER_UNROLL for (int pair = 0; pair < kQuadPairs; ++pair) {
+      __m512i w[2];
+      quads.Get(step * kQuadPairs + pair, w);
+      VERNIER_UNROLL for (int q = 0; q < 2; ++q) {
+        VERNIER_UNROLL for (int m = 0; m < kLines; ++m) {
+          VERNIER_UNROLL for (int h = 0; h < kHalves; ++h) {
+            const uint8_t* digits = x + m * kDigitCols + h * kHalfTile + 8 * pair + 4 * q;
+            __m512i& sum = parts[m][h][(2 * pair + q) % kParts];
+            sum = _mm512_dpbusd_epi32(sum, w[q], Broadcast(digits));
           }
         }
       }
     }
   }
-  inline __m512i Sum(int panel, int line, int half) const {
-    __m512i sum = parts[panel][line][half][0];
+  inline __m512i Sum(int line, int half) const {
+    __m512i sum = parts[line][half][0];
     VERNIER_UNROLL for (int i = 1; i < kParts; ++i) {
-      sum = _mm512_add_epi32(sum, parts[panel][line][half][i]);
+      sum = _mm512_add_epi32(sum, parts[line][half][i]);
     }
     return sum;
   }
@@ -139,11 +131,11 @@ struct DigitSums {
   }
 };
 
-// A group of x with some of the panels.
+// A group of x with one of the panels.
 struct DigitGroup {
   const DigitProduct& p;
   int64_t line;  // of x, the group's first
-  int first;     // panel
+  int panel;
 
   const uint8_t* x() const {
     return p.x.tiles + line / kDigitLines * p.x.steps * kDigitTile +
@@ -157,34 +149,31 @@ struct DigitGroup {
 inline int64_t LinesOf(const DigitRows& x) { return (x.rows + x.line_rows - 1) / x.line_rows; }
 
 // What is computed at once, of kLineRows rows a line.
-template <int kLineRows_, int kLines_, int kPanels_, int kHalves_ = 2>
+template <int kLineRows_, int kLines_, int kHalves_ = 2>
 struct Form {
-  static constexpr int kLineRows = kLineRows_, kLines = kLines_, kPanels = kPanels_;
+  static constexpr int kLineRows = kLineRows_, kLines = kLines_;
   static constexpr int kHalves = kHalves_;  // of a line: 1 where there is no second row
   static constexpr int kRows = RowsOf(kLineRows, kHalves);
-  using Sums = DigitSums<kLines, kPanels, kHalves>;
-  // What the rows have come to with each panel.
-  using Totals = __m512[kPanels][kLines][kRows];
+  using Sums = DigitSums<kLines, kHalves>;
+  // What the rows have come to.
+  using Totals = __m512[kLines][kRows];
 };
 
-// body(total, panel, row of x) for each.
+// body(total, row of x) for each.
 template <class Form, class Body>
 inline void ForTotals(const DigitGroup& group, typename Form::Totals& totals, const Body& body) {
-  VERNIER_UNROLL for (int i = 0; i < Form::kPanels; ++i) {
-    VERNIER_UNROLL for (int m = 0; m < Form::kLines; ++m) {
-      VERNIER_UNROLL for (int half = 0; half < Form::kRows; ++half) {
-        body(totals[i][m][half], group.first + i, (group.line + m) * Form::kLineRows + half);
-      }
+  VERNIER_UNROLL for (int m = 0; m < Form::kLines; ++m) {
+    VERNIER_UNROLL for (int half = 0; half < Form::kRows; ++half) {
+      body(totals[m][half], (group.line + m) * Form::kLineRows + half);
     }
   }
 }
 
-// Kernel::Run<form>(group, args): exactly one to four lines or all of a group. One or two lines
-// take a panel after the other, as the memory likes it best; more take two at once, for the sake of
-// x.
+// Kernel::Run<form>(group, args): exactly one to four lines or all of a group, a panel after the
+// other, as the memory likes it best.
 template <class Kernel, class... Args>
 inline void MultiplyGroup(const DigitProduct& p, int64_t line, const Args&... args) {
-  static_assert(kDigitPanels == 2 && kDigitLines == 8);
+  static_assert(kDigitLines == 8);
   constexpr int kRows = Kernel::kLineRows;
   const auto each = [&]<class Form>(Form) {
     for (int i = 0; i < p.num_panels; ++i) {
@@ -193,16 +182,16 @@ inline void MultiplyGroup(const DigitProduct& p, int64_t line, const Args&... ar
   };
   switch (LinesOf(p.x) - line) {
     case 1:
-      if (kRows == 2 && p.x.rows % 2 == 1) return each(Form < kRows, 1, 1, kRows == 2 ? 1 : 2 > ());
-      return each(Form<kRows, 1, 1>());
+      if (kRows == 2 && p.x.rows % 2 == 1) return each(Form < kRows, 1, kRows == 2 ? 1 : 2 > ());
+      return each(Form<kRows, 1>());
     case 2:
-      return each(Form<kRows, 2, 1>());
+      return each(Form<kRows, 2>());
     case 3:
-      return Kernel::template Run<Form<kRows, 3, 2>>(DigitGroup{p, line, 0}, args...);
+      return each(Form<kRows, 3>());
     case 4:
-      return Kernel::template Run<Form<kRows, 4, 2>>(DigitGroup{p, line, 0}, args...);
+      return each(Form<kRows, 4>());
     default:
-      return each(Form<kRows, 8, 1>());
+      return each(Form<kRows, 8>());
   }
 }
 
@@ -220,13 +209,10 @@ struct WideInt8Kernel {
   template <class Form>
   static void Run(const DigitGroup& group) {
     const DigitProduct& p = group.p;
-    Int8Quads<kWideInt8Ahead> quads[Form::kPanels];
-    VERNIER_UNROLL for (int i = 0; i < Form::kPanels; ++i) {
-      quads[i] = {p.panels[group.first + i].codes};
-    }
+    const Int8Quads<(Form::kLines <= 2 ? kWideInt8Ahead : kFarAhead)> quads = {
+        p.panels[group.panel].codes};
     typename Form::Totals totals;
-    ForTotals<Form>(group, totals,
-                    [](__m512& total, int, int64_t) { total = _mm512_setzero_ps(); });
+    ForTotals<Form>(group, totals, [](__m512& total, int64_t) { total = _mm512_setzero_ps(); });
     for (int64_t first = 0; first < p.x.steps; first += kBlockSteps) {
       const int64_t end = EndOfRun(p, first, kBlockSteps);
       typename Form::Sums sums;
@@ -238,18 +224,16 @@ struct WideInt8Kernel {
       }
       alignas(64) int32_t of_lines[kStepStarts];
       _mm512_store_si512(of_lines, starts);
-      VERNIER_UNROLL for (int i = 0; i < Form::kPanels; ++i) {
-        VERNIER_UNROLL for (int m = 0; m < Form::kLines; ++m) {
-          const auto sum = [&](int half) {
-            const __m512i start = _mm512_set1_epi32(of_lines[half * kDigitLines + m]);
-            return _mm512_add_epi32(sums.Sum(i, m, half), start);
-          };
-          AddWide(sum(0), sum(1), totals[i][m][0]);
-        }
+      VERNIER_UNROLL for (int m = 0; m < Form::kLines; ++m) {
+        const auto sum = [&](int half) {
+          const __m512i start = _mm512_set1_epi32(of_lines[half * kDigitLines + m]);
+          return _mm512_add_epi32(sums.Sum(m, half), start);
+        };
+        AddWide(sum(0), sum(1), totals[m][0]);
       }
     }
-    ForTotals<Form>(group, totals, [&](const __m512& total, int panel, int64_t row) {
-      _mm512_storeu_ps(SumsOf(p, panel, row),
+    ForTotals<Form>(group, totals, [&](const __m512& total, int64_t row) {
+      _mm512_storeu_ps(SumsOf(p, group.panel, row),
                        _mm512_mul_ps(total, _mm512_set1_ps(p.x.scales[row])));
     });
   }
@@ -261,27 +245,27 @@ struct WideInt8Kernel {
 // what is left to scale with after the last.
 template <class Form>
 inline void LoadTotals(const DigitGroup& group, int64_t begin, typename Form::Totals& totals) {
-  ForTotals<Form>(group, totals, [&](__m512& total, int panel, int64_t row) {
-    total = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(group.p, panel, row));
+  ForTotals<Form>(group, totals, [&](__m512& total, int64_t row) {
+    total = begin == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(SumsOf(group.p, group.panel, row));
   });
 }
 template <class Form, class Scales>
 inline void StoreTotals(const DigitGroup& group, int64_t end, typename Form::Totals& totals) {
   const DigitProduct& p = group.p;
-  ForTotals<Form>(group, totals, [&](const __m512& total, int panel, int64_t row) {
+  ForTotals<Form>(group, totals, [&](const __m512& total, int64_t row) {
     float scale = 1;
     if (end == p.x.steps) {
       if constexpr (Form::kLineRows == 1) scale = p.x.scales[row];
       if constexpr (Scales::kAny) scale /= kNf4CodeScale;
     }
-    _mm512_storeu_ps(SumsOf(p, panel, row), _mm512_mul_ps(total, _mm512_set1_ps(scale)));
+    _mm512_storeu_ps(SumsOf(p, group.panel, row), _mm512_mul_ps(total, _mm512_set1_ps(scale)));
   });
 }
 
-// Steps [begin, end) of some panels, whose sums so far lie in p.sums; `quads` and `scales` count
-// from `begin`.
+// Steps [begin, end) of a panel, whose sums so far lie in p.sums; `quads` and `scales` count from
+// `begin`.
 template <class Form, class Quads, class Scales>
-inline void AddSteps(const DigitGroup& group, const Quads* quads, const Scales* scales,
+inline void AddSteps(const DigitGroup& group, const Quads& quads, const Scales& scales,
                      int64_t begin, int64_t end) {
   typename Form::Totals totals;
   LoadTotals<Form>(group, begin, totals);
@@ -292,12 +276,10 @@ inline void AddSteps(const DigitGroup& group, const Quads* quads, const Scales* 
     sums.Start(starts);
     sums.Add(quads, step, x);
     const float* x_scales = XScales<Form::kLineRows>(group.p, group.line, begin + step);
-    VERNIER_UNROLL for (int i = 0; i < Form::kPanels; ++i) {
-      VERNIER_UNROLL for (int m = 0; m < Form::kLines; ++m) {
-        __m512i of_line[Form::kHalves];
-        VERNIER_UNROLL for (int h = 0; h < Form::kHalves; ++h) of_line[h] = sums.Sum(i, m, h);
-        AddStepSums<Form::kLineRows>(of_line, scales[i], step, x_scales + m, totals[i][m]);
-      }
+    VERNIER_UNROLL for (int m = 0; m < Form::kLines; ++m) {
+      __m512i of_line[Form::kHalves];
+      VERNIER_UNROLL for (int h = 0; h < Form::kHalves; ++h) of_line[h] = sums.Sum(m, h);
+      AddStepSums<Form::kLineRows>(of_line, scales, step, x_scales + m, totals[m]);
     }
   }
   StoreTotals<Form, Scales>(group, end, totals);
@@ -310,18 +292,17 @@ struct NarrowInt8Kernel {
 
   template <class Form>
   static void Run(const DigitGroup& group) {
-    Int8Quads<kNarrowInt8Ahead> quads[Form::kPanels];
-    VERNIER_UNROLL for (int i = 0; i < Form::kPanels; ++i) {
-      quads[i] = {group.p.panels[group.first + i].codes};
-    }
-    constexpr NoStepScales kNone[Form::kPanels] = {};
-    AddSteps<Form>(group, quads, kNone, 0, group.p.x.steps);
+    const Int8Quads<(Form::kLines == 1 ? kNarrowInt8Ahead : kFarAhead)> quads = {
+        group.p.panels[group.panel].codes};
+    AddSteps<Form>(group, quads, NoStepScales(), 0, group.p.x.steps);
   }
 };
 
-template <class Kernel>
-void MultiplyGroups(const DigitProduct& p) {
-  for (int64_t line = 0; line < LinesOf(p.x); line += kDigitLines) MultiplyGroup<Kernel>(p, line);
+template <class Kernel, class... Args>
+void MultiplyGroups(const DigitProduct& p, const Args&... args) {
+  for (int64_t line = 0; line < LinesOf(p.x); line += kDigitLines) {
+    MultiplyGroup<Kernel>(p, line, args...);
+  }
 }
 template <int kLineRows>
 struct Int8Kernel {
@@ -336,97 +317,75 @@ struct Int8Kernel {
 
 // ---- NF4 ----
 
-// Some steps of one panel, decoded in DigitProduct::scratch.
+// absmax of some steps of one panel, in DigitProduct::scratch.
 struct DecodedScales {
   static constexpr bool kAny = true;
   const float* absmax;
   inline __m512 Get(int64_t step) const { return _mm512_loadu_ps(absmax + step * kTileRows); }
 };
-struct DecodedPanel {
-  const uint8_t* codes;
-  DecodedScales scales;
-};
 
 constexpr int64_t kDecodedSteps = kDigitScratchCols / kDigitCols;
 
-// kBiased: as BiasedQuads.
-template <bool kBiased, class Scales>
-inline DecodedPanel DecodePanel(const DigitProduct& p, int panel, int64_t begin, int64_t end) {
-  constexpr int64_t kCodes = kDigitScratchCols * kTileRows;
-  uint8_t* codes = p.scratch + panel * (kDigitScratchBytes / kDigitPanels);
-  auto* absmax = reinterpret_cast<float*>(codes + kCodes);
-  const Nf4Quads<kBiased> quads = {p.panels[panel].codes};
+// What a panel has of the scratch: room for codes of a byte, then for absmax.
+inline uint8_t* ScratchOf(const DigitProduct& p, int panel) {
+  return p.scratch + panel * (kDigitScratchBytes / kDigitPanels);
+}
+
+template <class Scales>
+inline DecodedScales DecodeScales(const DigitProduct& p, int panel, int64_t begin, int64_t end) {
+  auto* absmax = reinterpret_cast<float*>(ScratchOf(p, panel) + kDigitScratchCols * kTileRows);
   const Scales scales(p.panels[panel]);
   for (int64_t step = begin; step < end; ++step) {
-    uint8_t* to = codes + (step - begin) * kDigitCols * kTileRows;
-    VERNIER_UNROLL for (int pair = 0; pair < kQuadPairs; ++pair) {
-      __m512i both[2];
-      quads.Get(step * kQuadPairs + pair, both);
-      _mm512_storeu_si512(to + 2 * pair * kQuadBytes, both[0]);
-      _mm512_storeu_si512(to + (2 * pair + 1) * kQuadBytes, both[1]);
-    }
     _mm512_storeu_ps(absmax + (step - begin) * kTileRows, scales.Get(step));
   }
-  return {codes, {absmax}};
+  return {absmax};
 }
 
-template <int kLineRows_, class Scales>
-struct WholeNf4Kernel {
-  static constexpr int kLineRows = kLineRows_;
-
-  template <class Form>
-  static void Run(const DigitGroup& group) {
-    const Panel* panels = group.p.panels + group.first;
-    const Scales scales[2] = {Scales(panels[0]), Scales(panels[Form::kPanels - 1])};
-    const Nf4Quads<true> quads[2] = {{panels[0].codes}, {panels[Form::kPanels - 1].codes}};
-    AddSteps<Form>(group, quads, scales, 0, group.p.x.steps);
-  }
+// 0 where the compiler knows it: one line of x is a tenth faster.
+struct FirstStep {
+  constexpr operator int64_t() const { return 0; }
 };
 
+// Codes are decoded as they are multiplied, anew for each group: that costs less than to store and
+// load them again.
 template <int kLineRows_>
-struct DecodedNf4Kernel {
+struct Nf4Steps {
   static constexpr int kLineRows = kLineRows_;
 
-  template <class Form>
-  static void Run(const DigitGroup& group, const DecodedPanel (&panels)[kDigitPanels],
-                  int64_t begin, int64_t end) {
-    const DecodedPanel& a = panels[group.first];
-    const DecodedPanel& b = panels[group.first + Form::kPanels - 1];
-    const BiasedQuads quads[2] = {{a.codes}, {b.codes}};
-    const DecodedScales scales[2] = {a.scales, b.scales};
-    AddSteps<Form>(group, quads, scales, begin, end);
+  // Steps [begin, end); `scales` count from `begin`.
+  template <class Form, class Scales, class Begin>
+  static void Run(const DigitGroup& group, const Scales (&scales)[kDigitPanels], Begin begin,
+                  int64_t end) {
+    using Quads = Nf4Quads<true>;
+    const uint8_t* codes = group.p.panels[group.panel].codes;
+    const Quads quads = {codes + begin * kQuadPairs * Quads::kPairBytes};
+    AddSteps<Form>(group, quads, scales[group.panel], begin, end);
   }
 };
-
-// body(decoded panels, begin, end) for runs of up to `most` steps, in order.
-template <bool kBiased, class Scales, class Body>
-inline void ForDecodedSteps(const DigitProduct& p, int64_t most, const Body& body) {
-  for (int64_t begin = 0; begin < p.x.steps; begin += most) {
-    const int64_t end = EndOfRun(p, begin, most);
-    const DecodedPanel panels[kDigitPanels] = {DecodePanel<kBiased, Scales>(p, 0, begin, end),
-                                               DecodePanel<kBiased, Scales>(p, 1, begin, end)};
-    body(panels, begin, end);
-  }
-}
 
 template <int kLineRows, class Scales>
-void MultiplyNf4Digits(const DigitProduct& p) {
-  const int64_t lines = LinesOf(p.x);
-  if (lines <= kDigitLines) return MultiplyGroup<WholeNf4Kernel<kLineRows, Scales>>(p, 0);
-  ForDecodedSteps<true, Scales>(
-      p, kDecodedSteps, [&](const DecodedPanel(&panels)[kDigitPanels], int64_t begin, int64_t end) {
-        for (int64_t line = 0; line < lines; line += kDigitLines) {
-          MultiplyGroup<DecodedNf4Kernel<kLineRows>>(p, line, panels, begin, end);
-        }
-      });
+void MultiplyNf4Whole(const DigitProduct& p) {
+  const Scales scales[kDigitPanels] = {Scales(p.panels[0]), Scales(p.panels[1])};
+  MultiplyGroups<Nf4Steps<kLineRows>>(p, scales, FirstStep(), p.x.steps);
 }
 template <int kLineRows>
 struct Nf4Kernel {
-  static void Multiply(const DigitProduct& p) { MultiplyNf4Digits<kLineRows, PlainQuadScales>(p); }
+  static void Multiply(const DigitProduct& p) { MultiplyNf4Whole<kLineRows, PlainQuadScales>(p); }
 };
+
+// To gather the scales takes longer than to multiply a group with their codes: more than a line
+// has them gathered before, once for all groups.
 template <int kLineRows>
 struct NestedNf4Kernel {
-  static void Multiply(const DigitProduct& p) { MultiplyNf4Digits<kLineRows, NestedQuadScales>(p); }
+  static void Multiply(const DigitProduct& p) {
+    if (LinesOf(p.x) == 1) return MultiplyNf4Whole<kLineRows, NestedQuadScales>(p);
+    for (int64_t begin = 0; begin < p.x.steps; begin += kDecodedSteps) {
+      const int64_t end = EndOfRun(p, begin, kDecodedSteps);
+      const DecodedScales scales[kDigitPanels] = {DecodeScales<NestedQuadScales>(p, 0, begin, end),
+                                                  DecodeScales<NestedQuadScales>(p, 1, begin, end)};
+      MultiplyGroups<Nf4Steps<kLineRows>>(p, scales, begin, end);
+    }
+  }
 };
 
 }  // namespace

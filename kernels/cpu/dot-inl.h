@@ -35,14 +35,18 @@ inline void ReduceSums(const Vec* acc, float* sums) {
   }
 }
 
-// One row of x is the memory-bound case: ask for the bytes that follow, two KB ahead. A thread's
-// panels lie one after the other, and a hint past their end does nothing. For codes of 8 bits or
-// fewer: wider elements are read as fast as the processor foresees them, and on Zen 4 hints cost
-// fp16 a third of its speed.
-template <int kXRows, int64_t kBytes>
+// Asks for bytes that follow `codes`, as many as are read of them. A thread's panels lie one after
+// the other, and a hint past their end does nothing. With one or two rows of x that is as fast as
+// memory: codes of 8 bits or fewer are asked for two KB ahead, wider ones not at all, as hints cost
+// them up to a third (Zen 4). More rows read too slowly for the processor to foresee enough: twice
+// as fast with 16 KB ahead, in the second cache.
+template <int kXRows, int kBits, int64_t kBytes>
 inline void PrefetchAhead(const uint8_t* codes) {
-  if constexpr (kXRows == 1) {
-    for (int64_t i = 0; i < kBytes; i += 64) __builtin_prefetch(codes + 2048 + i);
+  constexpr bool kFar = kXRows > 2;
+  if constexpr (kFar || (kXRows == 1 && kBits <= 8)) {
+    for (int64_t i = 0; i < kBytes; i += 64) {
+      __builtin_prefetch(codes + (kFar ? 16384 : 2048) + i, 0, kFar ? 2 : 3);
+    }
   }
 }
 
@@ -52,6 +56,12 @@ struct ElementF32 {
   static constexpr int kBytes = 4;
   static inline Vec Get(const uint8_t* p) { return Load(reinterpret_cast<const float*>(p)); }
 };
+// A panel that was decoded a moment ago.
+struct ElementInCache : ElementF32 {};
+template <class Element>
+constexpr bool kInCache = false;
+template <>
+constexpr bool kInCache<ElementInCache> = true;
 struct ElementF16 {
   static constexpr int kBytes = 2;
   static inline Vec Get(const uint8_t* p) { return LoadF16(p); }
@@ -74,7 +84,9 @@ void DotElements(const Panel& panel, const float* x, int64_t x_stride, float* su
     VERNIER_UNROLL for (int i = 0; i < kXRows * kRows; ++i) acc[i] = Zero();
     const uint8_t* codes = panel.codes + row * kChunk * Element::kBytes;
     for (int64_t k = 0; k < panel.padded_cols; k += kChunk, codes += kChunkBytes) {
-      if constexpr (Element::kBytes == 1) PrefetchAhead<kXRows, kChunkBytes>(codes);
+      if constexpr (!kInCache<Element>) {
+        PrefetchAhead<kXRows, 8 * Element::kBytes, kChunkBytes * kRows / kPanelRows>(codes);
+      }
       VERNIER_UNROLL for (int s = 0; s < kChunk; s += kLanes) {
         Vec xv[kXRows];
         VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) xv[m] = Load(x + m * x_stride + k + s);
@@ -197,7 +209,7 @@ void DotNf4(const Panel& panel, const float* x, int64_t x_stride, float* sums) {
     for (int64_t pair = 0; pair < pairs; ++pair, codes += kNf4PairBytes) {
       const float* xs = x + pair * 2 * kNf4Chunk;
       const uint8_t* words = codes + Nf4RowOffset<Nf4Place::kFirst>(row);
-      PrefetchAhead<kXRows, kNf4PairBytes>(codes);
+      PrefetchAhead<kXRows, 4, kNf4PairBytes * kRows / kPanelRows>(words);
       AddNf4Chunk<Nf4Place::kFirst, kXRows, kRows>(words, scales.Get(2 * pair) + row, xs, x_stride,
                                                    acc);
       AddNf4Chunk<Nf4Place::kSecond, kXRows, kRows>(words, scales.Get(2 * pair + 1) + row,
@@ -287,11 +299,12 @@ void DecodeNf4Straddled(const Panel& panel, float* out) {
 
 static_assert(kMaxDotRows == 6);
 
+// Decoded is what every pass would else convert with more than an instruction.
 template <class Element>
-constexpr DotKernels ElementKernels(DotKernels::Decode decode) {
+constexpr DotKernels ElementKernels() {
   return {{DotElements<Element, 1>, DotElements<Element, 2>, DotElements<Element, 3>,
            DotElements<Element, 4>, DotElements<Element, 5>, DotElements<Element, 6>},
-          decode};
+          kConverts || Element::kBytes == 4 ? nullptr : DecodeElements<Element>};
 }
 
 template <class Scales>

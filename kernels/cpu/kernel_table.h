@@ -206,6 +206,7 @@ struct WeightedValues {
 struct KernelTable {
   // A layout has products of one kind, and is packed for them (OrderOf).
   DotKernels dots[kNumPanelLayouts];
+  DotKernels decoded;          // of what DotKernels::decode left
   const TileKernels* tiles;    // null where there is no matrix unit
   const DigitKernels* digits;  // null where bytes have no products
   // Null where bf16 has no products: fp32 kernels multiply what x is rounded to. Else there are

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kLanes = 8;
 constexpr int kRegisters = 16;
+constexpr bool kConverts = true;  // small elements to a Vec by one instruction
 
 struct Vec {
   __m256 v;

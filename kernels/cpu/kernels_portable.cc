@@ -13,6 +13,7 @@ namespace {
 
 constexpr int kLanes = 4;
 constexpr int kRegisters = 16;
+constexpr bool kConverts = false;  // small elements to a Vec by one instruction
 
 using Vec = float __attribute__((vector_size(16)));
 using Mask = int32_t __attribute__((vector_size(16)));

@@ -133,19 +133,18 @@ void StoreRow(const float* sums, Count outputs, Store store, float* to) {
 void StoreUnits(std::span<const WeightUnit> units, const RowRun& run, const float* sums,
                 Store store, Rows out) {
   const int64_t size = run.groups() * kSumsSize;
+  const int64_t first = units[0].first_row();
+  const int64_t outputs = std::min<int64_t>(static_cast<int64_t>(units.size()) * kTileOutputs,
+                                            units[0].weight->rows - first);
   for (int64_t row = 0; row < run.num_rows; ++row) {
-    const float* of_row = sums + row / kTileRows * kSumsSize + row % kTileRows * kTileRows;
-    float* const to = out.row(run.first_row + row);
-    for (size_t i = 0; i < units.size(); ++i) {
-      for (int tile = 0; tile < kTilesOfUnit; ++tile) {
-        const float* from = of_row + static_cast<int64_t>(i) * size + tile * kTileSums;
-        const int64_t column = units[i].first_row() + int64_t{tile} * kTileRows;
-        const int outputs = units[i].valid_rows(tile);
-        if (outputs == kTileRows) {
-          StoreRow(from, std::integral_constant<int, kTileRows>(), store, to + column);
-        } else {
-          StoreRow(from, outputs, store, to + column);
-        }
+    const float* from = sums + row / kTileRows * kSumsSize + row % kTileRows * kTileRows;
+    float* const to = out.row(run.first_row + row) + first;
+    for (int64_t column = 0, tile = 0; column < outputs; column += kTileRows, ++tile) {
+      const float* of_tile = from + tile / kTilesOfUnit * size + tile % kTilesOfUnit * kTileSums;
+      if (outputs - column >= kTileRows) {
+        StoreRow(of_tile, std::integral_constant<int, kTileRows>(), store, to + column);
+      } else {
+        StoreRow(of_tile, outputs - column, store, to + column);
       }
     }
   }
@@ -164,6 +163,14 @@ void ForProjections(std::span<const Projection> projections, int64_t begin, int6
     if (first < last) body(projection, first, last);
     before += units;
   }
+}
+
+// Rows of digits that stay in the second cache with their sums with a batch of units.
+int64_t VectorRunRows(const DigitRows& x) {
+  constexpr int64_t kBytes = 640 << 10;
+  const int64_t row_bytes = x.steps * kDigitCols * 2 / x.line_rows +
+                            kBatchUnits * kTileOutputs * static_cast<int64_t>(sizeof(float));
+  return std::clamp(kBytes / row_bytes / kTileRows * kTileRows, kTileRows * int64_t{2}, kBatchRows);
 }
 
 // body(thread's scratch, its units [begin, end), rows) over `units` units whose weights have
@@ -185,16 +192,18 @@ void ForUnits(const LinearRuntime& runtime, std::span<const PackedWeight* const>
   if (tiles) SplitIntoTiles(runtime, x, call);
   if (digits) digit_rows = SplitIntoDigits(runtime, x, num_rows, cols);
   if (call.rounded && !tiles) rounded_rows = RoundRows(runtime, x, call);
+  const int64_t run_rows =
+      digits && !tiles && digit_rows.by_vectors ? VectorRunRows(digit_rows) : kBatchRows;
   runtime.pool->ParallelFor(units, [&](int thread, int64_t begin, int64_t end) {
     float* floats = runtime.scratch.row(thread);
     const UnitScratch scratch = {reinterpret_cast<uint8_t*>(floats), floats + DecodedFloats(cols)};
-    for (int64_t first = 0; first < num_rows; first += kBatchRows) {
+    for (int64_t first = 0; first < num_rows; first += run_rows) {
       const RowRun run = {
           .first_row = first,
-          .num_rows = std::min(kBatchRows, num_rows - first),
+          .num_rows = std::min(run_rows, num_rows - first),
           .x = x.From(first),
           .tiled = tiles ? TilesOf(runtime, call, first) : TiledRows(),
-          .digits = digits ? DigitRowsFrom(digit_rows, first, kBatchRows) : DigitRows(),
+          .digits = digits ? DigitRowsFrom(digit_rows, first, run_rows) : DigitRows(),
           .rounded = {rounded_rows.row(first), rounded_rows.stride}};
       body(scratch, begin, end, run);
     }

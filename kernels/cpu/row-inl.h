@@ -327,13 +327,14 @@ struct BlockKernels {
 // panels.
 constexpr KernelTable MakeKernelTable(const TileKernels* tiles, const DigitKernels* digits) {
   return {
-      {ElementKernels<ElementF32>(nullptr),
-       ElementKernels<ElementF16>(DecodeElements<ElementF16>),
-       ElementKernels<ElementBF16>(DecodeElements<ElementBF16>),
-       ElementKernels<ElementInt8>(DecodeElements<ElementInt8>),
+      {ElementKernels<ElementF32>(),
+       ElementKernels<ElementF16>(),
+       ElementKernels<ElementBF16>(),
+       ElementKernels<ElementInt8>(),
        Nf4Kernels<PlainScales>(),
        Nf4Kernels<NestedScales>(),
        {{}, DecodeNf4Straddled}},
+      ElementKernels<ElementInCache>(),
       tiles,
       digits,
       nullptr,

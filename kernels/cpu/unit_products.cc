@@ -5,10 +5,6 @@
 namespace vernier {
 namespace {
 
-// Rows of x that pass over a panel together when there are more than one pass can take: three sums
-// for each of the panel's rows fill the registers of AVX-512 and read each weight from cache once.
-constexpr int kPanelPassRows = 3;
-
 // The sums of one panel and `count` rows of x from row `first` on: y [count][kPanelRows].
 void CopySums(const float* y, int64_t first, int count, float* to) {
   for (int row = 0; row < count; ++row) {
@@ -26,23 +22,24 @@ float* SumsOfPanel(int panel, float* sums) {
 
 // ---- Dots: PanelOrder::kRows ----
 
-// A panel is decoded where that pays, and multiplied with a few rows of x in each pass.
+// A panel is decoded where that pays, and multiplied with a few rows of x in each pass; after the
+// first it comes from cache.
 void MultiplyByDots(const KernelTable& kernels, const WeightUnit& unit, const RowRun& run,
                     const UnitScratch& scratch, float* sums) {
   const DotKernels& own = kernels.dots[static_cast<int>(unit.weight->layout)];
-  const bool one_pass = own.dot[0] != nullptr && run.num_rows <= kMaxDotRows;
-  const int pass_rows = one_pass ? kMaxDotRows : kPanelPassRows;
+  const bool decode =
+      own.decode != nullptr && (own.dot[0] == nullptr || run.num_rows > kMaxDotRows);
   Panel panels[kMaxUnitPanels];
   const int num_panels = unit.Panels(panels);
   for (int i = 0; i < num_panels; ++i) {
     const DotKernels* dots = &own;
-    if (!one_pass && own.decode != nullptr) {
+    if (decode) {
       own.decode(panels[i], reinterpret_cast<float*>(scratch.decoded));
       panels[i].codes = scratch.decoded;
-      dots = &kernels.dots[static_cast<int>(PanelLayout::kF32)];
+      dots = &kernels.decoded;
     }
-    for (int64_t m = 0; m < run.num_rows; m += pass_rows) {
-      const auto count = static_cast<int>(std::min<int64_t>(pass_rows, run.num_rows - m));
+    for (int64_t m = 0; m < run.num_rows; m += kMaxDotRows) {
+      const auto count = static_cast<int>(std::min<int64_t>(kMaxDotRows, run.num_rows - m));
       float y[kMaxDotRows * kPanelRows];
       dots->dot[count - 1](panels[i], run.x.row(m), run.x.stride, y);
       CopySums(y, m, count, SumsOfPanel(i, sums));
