@@ -165,7 +165,8 @@ void ForProjections(std::span<const Projection> projections, int64_t begin, int6
   }
 }
 
-// Rows of digits that stay in the second cache with their sums with a batch of units.
+// Rows of x that fit the second cache, of 1 MB, as digits and beside their sums with a batch of
+// units. All rows at once were up to 6 % slower, and so were 384 KB.
 int64_t VectorRunRows(const DigitRows& x) {
   constexpr int64_t kBytes = 640 << 10;
   const int64_t row_bytes = x.steps * kDigitCols * 2 / x.line_rows +

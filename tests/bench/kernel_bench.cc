@@ -1,11 +1,11 @@
 // Speed of one product y = x W^T of the CPU backend by format, shape and rows of x.
 //
-// Goes through the backend's door (LmHead, whose norm costs a thousandth of its product). Each
-// shape and format is first held to the reference backend, with the bound of
-// tests/kernels/error_model.h, on few rows and on many. Then a step of calls runs over copies of
-// the weight that together exceed the second-level caches; a figure is the median over steps, with
-// its spread, as microseconds a call, GB/s of weight and scale bytes, percent of the read bandwidth
-// that the same run measured, and 10^9 multiply-adds a second.
+// Goes through the backend's door (LmHead, whose norm is counted: up to a twelfth, where inputs are
+// many and outputs few). Each shape and format is first held to the reference backend, with the
+// bound of tests/kernels/error_model.h, on few rows and on many. Then a step of calls runs over
+// copies of the weight that together exceed the second-level caches; a figure is the median over
+// steps, with its spread, as microseconds a call, GB/s of weight and scale bytes, percent of the
+// read bandwidth that the same run measured, and 10^9 multiply-adds a second.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
