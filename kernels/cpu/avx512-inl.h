@@ -16,6 +16,12 @@ constexpr int kLanes = 16;
 constexpr int kRegisters = 32;
 constexpr bool kConverts = true;  // small elements to a Vec by one instruction
 
+// What lies so many bytes ahead, into the second cache; 0: nothing.
+template <int64_t kAhead>
+inline void AskFor(const void* bytes) {
+  if constexpr (kAhead > 0) __builtin_prefetch(static_cast<const uint8_t*>(bytes) + kAhead, 0, 2);
+}
+
 struct Vec {
   __m512 v;
 };

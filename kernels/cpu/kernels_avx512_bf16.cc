@@ -32,16 +32,11 @@ inline __m512 AddPairsOf(__m512 first, __m512 second) {
   return _mm512_permutexvar_ps(order, sums);
 }
 
-// For one row of x, which memory bounds: 3 to 5 % of SmolLM2's decode on Zen 4; into the first
-// cache, or from 8 KB ahead, hints made it up to a fifth slower. Five rows or more read too slowly
-// for the processor to foresee enough: up to twice as fast (3 and 4 rows up to a quarter slower).
-template <int kXRows>
-inline void PrefetchIntoSecondCache(const uint8_t* codes) {
-  constexpr int64_t kAhead = kXRows == 1 ? 4096 : kXRows >= 5 ? 16384 : 0;
-  if constexpr (kAhead > 0) {
-    for (int r = 0; r < kRowPairs; ++r) __builtin_prefetch(codes + kAhead + r * 64, 0, 2);
-  }
-}
+// Bytes ahead that are asked for. One row of x, which memory bounds: 3 to 5 % of SmolLM2's decode
+// on Zen 4; into the first cache, or from 8 KB ahead, hints made it up to a fifth slower. Five rows
+// or more read too slowly for the processor to foresee enough: up to twice as fast (3 and 4 rows up
+// to a quarter slower).
+constexpr int64_t AheadOf(int x_rows) { return x_rows == 1 ? 4096 : x_rows >= 5 ? 16384 : 0; }
 
 // For six rows of x 24 sums, four vectors of weights and one of x: one product a cycle, where a
 // product's latency is at most 24.
@@ -53,9 +48,11 @@ void DotRounded(const Panel& panel, const uint16_t* x, int64_t x_stride, float* 
   }
   const uint8_t* codes = panel.codes;
   for (int64_t k = 0; k < panel.padded_cols; k += kChunk, codes += kRowPairs * 64) {
-    PrefetchIntoSecondCache<kXRows>(codes);
     __m512bh w[kRowPairs];
-    VERNIER_UNROLL for (int r = 0; r < kRowPairs; ++r) w[r] = LoadRowPair(codes + r * 64);
+    VERNIER_UNROLL for (int r = 0; r < kRowPairs; ++r) {
+      AskFor<AheadOf(kXRows)>(codes + r * 64);
+      w[r] = LoadRowPair(codes + r * 64);
+    }
     VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
       const __m512bh xv = LoadTwice(x + m * x_stride + k);
       VERNIER_UNROLL for (int r = 0; r < kRowPairs; ++r) {

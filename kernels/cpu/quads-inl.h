@@ -29,11 +29,6 @@ constexpr int64_t kWideInt8Ahead = 0;       // one or two lines
 constexpr int64_t kNarrowInt8Ahead = 2048;  // one line
 constexpr int64_t kFarAhead = 16384;        // more of them; NF4
 
-template <int64_t kAhead>
-inline void AskFor(const void* bytes) {
-  if constexpr (kAhead > 0) __builtin_prefetch(static_cast<const uint8_t*>(bytes) + kAhead, 0, 2);
-}
-
 // Signed bytes.
 template <int64_t kAhead>
 struct Int8Quads {
