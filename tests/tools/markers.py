@@ -4,10 +4,20 @@ import sys
 from pathlib import Path
 
 
+def has_amx():
+    try:
+        return "amx_int8" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
 def split(readme, name):
-    """The text of `readme` before, between and after the markers, which stay with what is around them; ends the program where they are not."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    """The text of `readme` before, between and after the markers, which stay with what is around them; ends the program where they are not.
+    On a processor with AMX the markers NAME_amx, where there are such: a table of each kind of processor can stand in one README."""
     text = Path(readme).read_text()
+    if has_amx() and f"<!-- {name}_amx:begin -->" in text:
+        name += "_amx"
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if begin not in text or end not in text:
         sys.exit(f"{Path(sys.argv[0]).name}: {readme} lacks {begin} or {end}")
     before, rest = text.split(begin, 1)
