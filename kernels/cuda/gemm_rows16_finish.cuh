@@ -37,11 +37,6 @@ struct Rows16Work {
   int last_group;
 };
 
-// Of the warps that multiply.
-__device__ inline void SyncMultipliers() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
-}
-
 // A warp's sums of one row group: [tile][column block][fragment of m16n8].
 template <class Decoder, int kColumnBlocks>
 using Sums = typename Decoder::Sum[Decoder::kWarpTiles][kColumnBlocks][4];
@@ -76,18 +71,21 @@ class Reducer {
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
 
-  // Before `group` is multiplied: its scales on their way into the L2 cache. From memory they would
-  // be there later than the last sum.
+  // Before `group` is multiplied: its scales, and the next norm's weights, on their way into the L2
+  // cache. From memory they would be there later than the last sum.
   __device__ void AskForScales(int group) const {
+    const int own = static_cast<int>(threadIdx.x), half_log2 = owned_log2_ - 1;
+    if (own >> owned_log2_ > 0 || group >= work_.last_group) return;
     if constexpr (Decoder::kEncoding == PackedEncoding::kInt8) {
       const bool gate = args_.operands.result == GemmResult::kGate;
-      const int own = static_cast<int>(threadIdx.x), half_log2 = owned_log2_ - 1;
-      if (own >> owned_log2_ > 0) return;
       const int output = gate ? (own >> half_log2) * (args_.outputs / 2) + FirstGated(group) +
                                     (own & ((1 << half_log2) - 1))
                               : FirstOutput(group) + own;
       PrefetchL2(args_.operands.row_scales + output);
     }
+    const float* const norm = args_.operands.next_norm;
+    const int output = FirstOutput(group) + own;
+    if (norm != nullptr && output < args_.outputs) PrefetchL2(norm + output);
   }
 
   // The end of `group` for one warp. The slots of the group before hold this block's own part too,
@@ -213,17 +211,19 @@ class Reducer {
       return i < kTokens << owned_log2_ && i >> owned_log2_ < args_.rows &&
              output_of(i) < args_.outputs;
     };
-    float scales[kColumnBlocks], before[kColumnBlocks];
+    const float* const norm = args_.operands.next_norm;
+    float scales[kColumnBlocks], before[kColumnBlocks], weights[kColumnBlocks];
     // What the write needs is asked for before the sums are there.
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; ++n) {
       const int i = threadIdx.x + n * kThreads;
-      scales[n] = before[n] = 0;
+      scales[n] = before[n] = weights[n] = 0;
       if (!valid(i)) continue;
       scales[n] = ScaleOf(output_of(i));
       if (result == GemmResult::kResidual) {
         before[n] = __ldcg(static_cast<const float*>(args_.operands.y) +
                            static_cast<int64_t>(i >> owned_log2_) * args_.outputs + output_of(i));
+        if (norm != nullptr) weights[n] = norm[output_of(i)];
       }
     }
     const Sum* slot = Receive(group);
@@ -238,6 +238,7 @@ class Reducer {
         static_cast<Scalar*>(args_.operands.y)[at] = Round<Scalar>(value);
       } else {
         static_cast<float*>(args_.operands.y)[at] = value;
+        if (norm != nullptr) args_.operands.weighted[at] = value * weights[n];
         squares_[n] += value * value;
       }
     }
