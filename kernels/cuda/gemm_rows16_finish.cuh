@@ -107,6 +107,9 @@ class Reducer {
   }
 
  private:
+  // In its cluster.
+  __device__ bool IsAlone() const { return args_.cluster_log2 == 0; }
+
   // Of the outputs of a group that this block owns: the first; of a gated group's gates.
   __device__ int FirstOutput(int group) const {
     return group * kGroupRows + (work_.rank << owned_log2_);
@@ -166,14 +169,23 @@ class Reducer {
       owned = (row / (kGroupRows / 2) << half_log2) + (in_half & ((1 << half_log2) - 1));
     }
     const int place = ((work_.rank * kTokens + token) << owned_log2_) + owned;
-    const uint32_t slot = SharedAddress(shared_ + slots_offset_) + Parity(group) * kSlotBytes;
-    SendAsync(RemoteAddress(slot + place * 4, owner), sum, RemoteAddress(Barrier(group), owner));
+    uint8_t* const slot = shared_ + slots_offset_ + Parity(group) * kSlotBytes + place * 4;
+    if (IsAlone()) {
+      *reinterpret_cast<Quad*>(slot) = sum;
+    } else {
+      SendAsync(RemoteAddress(SharedAddress(slot), owner), sum,
+                RemoteAddress(Barrier(group), owner));
+    }
   }
 
   // Waits until the blocks have sent `group`; they may send the one after the next then.
   __device__ const Sum* Receive(int group) const {
-    AwaitPhase(Barrier(group), (group - work_.first_group) / 2 % 2);
-    if (threadIdx.x == 0) ExpectBytes(Barrier(group), kSlotBytes);
+    if (IsAlone()) {
+      SyncMultipliers();
+    } else {
+      AwaitPhase(Barrier(group), (group - work_.first_group) / 2 % 2);
+      if (threadIdx.x == 0) ExpectBytes(Barrier(group), kSlotBytes);
+    }
     return reinterpret_cast<const Sum*>(shared_ + slots_offset_ + Parity(group) * kSlotBytes);
   }
 

@@ -47,10 +47,10 @@ bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
 
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
 
-// Up to this many rows a product adds to the residual, and makes its x from it: all its blocks do
-// that anew, which of 8 rows takes 2 us a layer more than a kernel between them does, of one row 1
-// to 3 us less (Llama-3.1-8B's shapes, H200).
-constexpr int kMostNormedRows = 4;
+// Up to this many values a product adds to the residual, and makes its x from it: all its blocks do
+// that anew. A kernel between them takes 1 to 3 us more a layer for one row of 4096, 2 us less for 8
+// of them, and 0.7 us more for 8 of 576 (H200).
+constexpr int64_t kMostNormedValues = 4 * 4096;
 
 // What attention asks for of the weight behind it. Of Llama-3.1-8B's (H200, one row) all of it is
 // best, of 9 (nf4) to 34 MB (fp16), and more than that costs: it makes its own keys wait.
@@ -337,7 +337,7 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
   } else {
     const Matrix x = Converted(input, type);
     const DeviceNorm post_norm = NormOf(args.post_norm);
-    if (batch_.rows <= kMostNormedRows && post_norm.weight == nullptr &&
+    if (batch_.rows * workspace_.plan.hidden <= kMostNormedValues && post_norm.weight == nullptr &&
         IsFew(args.linear, weight, batch_.rows)) {
       weighted_by_ = NormBehind();
       const GemmOperands sums{.x = x.data,
