@@ -23,8 +23,7 @@ inline constexpr int64_t kGemmWorkspaceBytes = kWideWorkspaceBytes;
 
 // x = norm(residual), made by the product itself: RMS without a bias.
 struct NormedX {
-  const float* residual = nullptr;  // [.., inputs]; null: x is given
-  const float* weight = nullptr;    // [inputs]
+  const float* weighted = nullptr;  // [.., inputs] residual * the norm's weight; null: x is given
   float epsilon = 0;
   const float* squares =
       nullptr;  // [residual row][kMostSquares]: parts of the row's sum of squares
@@ -38,7 +37,7 @@ inline constexpr int kMostSquares = 264;
 enum class GemmResult : uint8_t {
   kStore,     // y, 16-bit
   kFloat,     // y, fp32
-  kResidual,  // y fp32 += sums, and the parts of its rows' sums of squares
+  kResidual,  // y fp32 += sums; y * the next norm's weight, and parts of y's rows' sums of squares
   kGate,      // y [rows, outputs / 2] 16-bit = act(first half of the outputs) * second half
 };
 
@@ -52,7 +51,9 @@ struct GemmOperands {
   NormedX normed;
   GemmResult result = GemmResult::kStore;
   Gating gating = Gating::kSilu;  // kGate; outputs are a multiple of 128 then
-  float* squares = nullptr;       // kResidual: [rows][kMostSquares], the first SquaresOf(plan) used
+  const float* next_norm = nullptr;  // kResidual: [outputs]; null: no norm follows
+  float* weighted = nullptr;         // kResidual with next_norm: [rows, outputs]
+  float* squares = nullptr;  // kResidual: [rows][kMostSquares], the first SquaresOf(plan) used
   // [kGemmWorkspaceBytes], 16-byte aligned, zero before its first use (over anything else a launch
   // may never end); for one stream at a time.
   void* workspace = nullptr;

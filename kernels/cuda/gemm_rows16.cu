@@ -198,14 +198,14 @@ __device__ inline void FillValues(const Rows16Arguments& args, const Rows16Work&
 // The slice of x, once the kernel ahead has ended.
 template <class Decoder>
 __device__ inline void BringX(const Rows16Arguments& args, const Rows16Work& work,
-                              const SharedX& x) {
+                              const SharedX& x, float* scales) {
   using Scalar = typename Decoder::Scalar;
   constexpr int kValueBytes = kSegmentBytes / kBlockCols<Decoder>;
   const int first_col = work.first_block * kBlockCols<Decoder>;
   const NormedX& normed = args.operands.normed;
   ClearX(x, args.rows);
-  if (!kInt8X<Decoder> && normed.residual != nullptr) {
-    MakeX<Scalar>(x, normed, args.inputs, first_col, args.rows);
+  if (!kInt8X<Decoder> && normed.weighted != nullptr) {
+    MakeX<Scalar>(x, normed, args.inputs, first_col, args.rows, scales);
     return;
   }
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -266,7 +266,9 @@ __global__ void __launch_bounds__(kAllThreads, 1)
     BuildPairTable<typename Decoder::Scalar>(args.codebook, shared, kThreads);
   }
   const SharedX x = {shared, layout.hole_segments, layout.x_offset, kTokens, work.slice_blocks};
-  BringX<Decoder>(args, work, x);
+  reducer.AskForScales(work.first_group);
+  // Where the first sums will lie.
+  BringX<Decoder>(args, work, x, reinterpret_cast<float*>(shared + layout.sums_offset));
   asm volatile("barrier.cluster.wait.acquire.aligned;");
   SyncMultipliers();
 
@@ -285,7 +287,7 @@ __global__ void __launch_bounds__(kAllThreads, 1)
   int parity = 0;
 #pragma unroll 1
   for (int group = work.first_group; group < work.last_group; ++group) {
-    reducer.AskForScales(group);
+    reducer.AskForScales(group + 1);
 #pragma unroll 1
     for (int block = slice; block - slice < work.slice_blocks; block += kSlices) {
       AwaitPhase(filled + stage * kBarrierBytes, parity);

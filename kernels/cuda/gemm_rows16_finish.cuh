@@ -37,11 +37,6 @@ struct Rows16Work {
   int last_group;
 };
 
-// Of the warps that multiply.
-__device__ inline void SyncMultipliers() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory");
-}
-
 // A warp's sums of one row group: [tile][column block][fragment of m16n8].
 template <class Decoder, int kColumnBlocks>
 using Sums = typename Decoder::Sum[Decoder::kWarpTiles][kColumnBlocks][4];
@@ -76,18 +71,21 @@ class Reducer {
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
 
-  // Before `group` is multiplied: its scales on their way into the L2 cache. From memory they would
-  // be there later than the last sum.
+  // Before `group` is multiplied: its scales, and the next norm's weights, on their way into the L2
+  // cache. From memory they would be there later than the last sum.
   __device__ void AskForScales(int group) const {
+    const int own = static_cast<int>(threadIdx.x), half_log2 = owned_log2_ - 1;
+    if (own >> owned_log2_ > 0 || group >= work_.last_group) return;
     if constexpr (Decoder::kEncoding == PackedEncoding::kInt8) {
       const bool gate = args_.operands.result == GemmResult::kGate;
-      const int own = static_cast<int>(threadIdx.x), half_log2 = owned_log2_ - 1;
-      if (own >> owned_log2_ > 0) return;
       const int output = gate ? (own >> half_log2) * (args_.outputs / 2) + FirstGated(group) +
                                     (own & ((1 << half_log2) - 1))
                               : FirstOutput(group) + own;
       PrefetchL2(args_.operands.row_scales + output);
     }
+    const float* const norm = args_.operands.next_norm;
+    const int output = FirstOutput(group) + own;
+    if (norm != nullptr && output < args_.outputs) PrefetchL2(norm + output);
   }
 
   // The end of `group` for one warp. The slots of the group before hold this block's own part too,
@@ -109,6 +107,9 @@ class Reducer {
   }
 
  private:
+  // In its cluster.
+  __device__ bool IsAlone() const { return args_.cluster_log2 == 0; }
+
   // Of the outputs of a group that this block owns: the first; of a gated group's gates.
   __device__ int FirstOutput(int group) const {
     return group * kGroupRows + (work_.rank << owned_log2_);
@@ -168,14 +169,23 @@ class Reducer {
       owned = (row / (kGroupRows / 2) << half_log2) + (in_half & ((1 << half_log2) - 1));
     }
     const int place = ((work_.rank * kTokens + token) << owned_log2_) + owned;
-    const uint32_t slot = SharedAddress(shared_ + slots_offset_) + Parity(group) * kSlotBytes;
-    SendAsync(RemoteAddress(slot + place * 4, owner), sum, RemoteAddress(Barrier(group), owner));
+    uint8_t* const slot = shared_ + slots_offset_ + Parity(group) * kSlotBytes + place * 4;
+    if (IsAlone()) {
+      *reinterpret_cast<Quad*>(slot) = sum;
+    } else {
+      SendAsync(RemoteAddress(SharedAddress(slot), owner), sum,
+                RemoteAddress(Barrier(group), owner));
+    }
   }
 
   // Waits until the blocks have sent `group`; they may send the one after the next then.
   __device__ const Sum* Receive(int group) const {
-    AwaitPhase(Barrier(group), (group - work_.first_group) / 2 % 2);
-    if (threadIdx.x == 0) ExpectBytes(Barrier(group), kSlotBytes);
+    if (IsAlone()) {
+      SyncMultipliers();
+    } else {
+      AwaitPhase(Barrier(group), (group - work_.first_group) / 2 % 2);
+      if (threadIdx.x == 0) ExpectBytes(Barrier(group), kSlotBytes);
+    }
     return reinterpret_cast<const Sum*>(shared_ + slots_offset_ + Parity(group) * kSlotBytes);
   }
 
@@ -213,17 +223,19 @@ class Reducer {
       return i < kTokens << owned_log2_ && i >> owned_log2_ < args_.rows &&
              output_of(i) < args_.outputs;
     };
-    float scales[kColumnBlocks], before[kColumnBlocks];
+    const float* const norm = args_.operands.next_norm;
+    float scales[kColumnBlocks], before[kColumnBlocks], weights[kColumnBlocks];
     // What the write needs is asked for before the sums are there.
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; ++n) {
       const int i = threadIdx.x + n * kThreads;
-      scales[n] = before[n] = 0;
+      scales[n] = before[n] = weights[n] = 0;
       if (!valid(i)) continue;
       scales[n] = ScaleOf(output_of(i));
       if (result == GemmResult::kResidual) {
         before[n] = __ldcg(static_cast<const float*>(args_.operands.y) +
                            static_cast<int64_t>(i >> owned_log2_) * args_.outputs + output_of(i));
+        if (norm != nullptr) weights[n] = norm[output_of(i)];
       }
     }
     const Sum* slot = Receive(group);
@@ -238,6 +250,7 @@ class Reducer {
         static_cast<Scalar*>(args_.operands.y)[at] = Round<Scalar>(value);
       } else {
         static_cast<float*>(args_.operands.y)[at] = value;
+        if (norm != nullptr) args_.operands.weighted[at] = value * weights[n];
         squares_[n] += value * value;
       }
     }

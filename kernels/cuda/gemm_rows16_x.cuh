@@ -69,21 +69,6 @@ __device__ inline void CopyX(const SharedX& to, const uint8_t* x, int64_t row_by
   asm volatile("cp.async.wait_all;");
 }
 
-// Eight values of fp32 on their way to 16 bits.
-struct EightValues {
-  float4 low, high;
-};
-// Past the L1 cache: another multiprocessor wrote them.
-__device__ inline EightValues LoadResidual(const float* from) {
-  const auto* quads = reinterpret_cast<const float4*>(from);
-  return {__ldcg(quads), __ldcg(quads + 1)};
-}
-
-__device__ inline EightValues LoadWeights(const float* from) {
-  const auto* quads = reinterpret_cast<const float4*>(from);
-  return {quads[0], quads[1]};
-}
-
 // Of a row, from `count` parts of it. All are asked for at once.
 __device__ inline float SumOfSquares(const float* parts, int count) {
   constexpr int kMost = (kMostSquares + kWarpLanes - 1) / kWarpLanes;
@@ -99,36 +84,34 @@ __device__ inline float SumOfSquares(const float* parts, int count) {
   return ReduceWarp(sum, Add());
 }
 
-// Waits for the kernel ahead; x = residual * scale * weight of columns [first_col, ..) of each row,
-// the scale from the parts of the row's sum of squares, in their order.
+// Waits for the kernel ahead; x = weighted residual * scale of columns [first_col, ..) of each row,
+// the scale from the parts of the row's sum of squares, in their order, by one warp a row: all
+// blocks ask for these few lines at once. `scales` is shared memory for a number a row.
 template <class Scalar>
-__device__ void MakeX(const SharedX& to, const NormedX& normed, int inputs, int first_col,
-                      int rows) {
+__device__ void MakeX(const SharedX& to, const NormedX& normed, int inputs, int first_col, int rows,
+                      float* scales) {
   const ChunksOfThread own(rows);
-  const int chunks = to.slice_blocks * 8;
-  const float* weight = normed.weight + first_col;
-  EightValues next = {}, next_weights = {};
-  if (own.first < chunks) next_weights = LoadWeights(weight + own.first * 8);
+  const int quads = own.token < rows ? to.slice_blocks * (kSegmentBytes / 8) : 0;
   asm volatile("griddepcontrol.wait;" ::: "memory");
-  if (own.token >= rows) return;
-  const int64_t row = normed.chosen == nullptr ? own.token : normed.chosen[own.token];
-  const float* residual = normed.residual + row * inputs + first_col;
-  if (own.first < chunks) next = LoadResidual(residual + own.first * 8);
-  const float squares = SumOfSquares(normed.squares + row * kMostSquares, normed.parts);
-  const float scale = 1 / sqrtf(squares / static_cast<float>(inputs) + normed.epsilon);
-  for (int i = own.first; i < chunks; i += own.stride) {
-    const EightValues v = next;
-    const float4 a = next_weights.low, b = next_weights.high;
-    if (i + own.stride < chunks) {
-      next = LoadResidual(residual + (i + own.stride) * 8);
-      next_weights = LoadWeights(weight + (i + own.stride) * 8);
-    }
-    uint4 packed;
-    packed.x = PackPair<Scalar>(v.low.x * scale * a.x, v.low.y * scale * a.y);
-    packed.y = PackPair<Scalar>(v.low.z * scale * a.z, v.low.w * scale * a.w);
-    packed.z = PackPair<Scalar>(v.high.x * scale * b.x, v.high.y * scale * b.y);
-    packed.w = PackPair<Scalar>(v.high.z * scale * b.z, v.high.w * scale * b.w);
-    *reinterpret_cast<uint4*>(to.Chunk(own.token, i)) = packed;
+  int64_t row = own.token;
+  if (normed.chosen != nullptr && own.token < rows) row = normed.chosen[own.token];
+  const auto* const values =
+      reinterpret_cast<const float4*>(normed.weighted + row * inputs + first_col);
+  // Past the L1 cache: another multiprocessor wrote them.
+  float4 next = {};
+  if (own.first < quads) next = __ldcg(values + own.first);
+  if (own.token < rows && own.first < kWarpLanes) {
+    const float squares = SumOfSquares(normed.squares + row * kMostSquares, normed.parts);
+    scales[own.token] = 1 / sqrtf(squares / static_cast<float>(inputs) + normed.epsilon);
+  }
+  SyncMultipliers();
+  const float scale = own.token < rows ? scales[own.token] : 0;
+  for (int i = own.first; i < quads; i += own.stride) {
+    const float4 v = next;
+    if (i + own.stride < quads) next = __ldcg(values + i + own.stride);
+    const uint2 packed = {PackPair<Scalar>(v.x * scale, v.y * scale),
+                          PackPair<Scalar>(v.z * scale, v.w * scale)};
+    *reinterpret_cast<uint2*>(to.Chunk(own.token, i / 2) + i % 2 * 8) = packed;
   }
 }
 

@@ -47,10 +47,10 @@ bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
 
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
 
-// Up to this many rows a product adds to the residual, and makes its x from it: all its blocks do
-// that anew, which of 8 rows takes 2 us a layer more than a kernel between them does, of one row 1
-// to 3 us less (Llama-3.1-8B's shapes, H200).
-constexpr int kMostNormedRows = 4;
+// Up to this many values a product adds to the residual, and makes its x from it: all its blocks do
+// that anew. A kernel between them takes 1 to 3 us more a layer for one row of 4096, 2 us less for 8
+// of them, and 0.7 us more for 8 of 576 (H200).
+constexpr int64_t kMostNormedValues = 4 * 4096;
 
 // What attention asks for of the weight behind it. Of Llama-3.1-8B's (H200, one row) all of it is
 // best, of 9 (nf4) to 34 MB (fp16), and more than that costs: it makes its own keys wait.
@@ -76,7 +76,7 @@ absl::Status LayerRunner::Run(std::span<const Call> calls, const DeviceBatch& ba
   status_ = absl::OkStatus();
   batch_ = batch;
   waiting_ = {};
-  squares_parts_ = 0;
+  weighted_by_ = nullptr;
   hidden_is_int8_ = false;
   embedded_ = false;
   heads_ = {};
@@ -93,7 +93,7 @@ void LayerRunner::Do(const EmbedArgs& args) {
   VERNIER_CHECK(args.table->cols == workspace_.plan.hidden);
   VERNIER_CHECK(args.positions == nullptr || args.positions->cols == workspace_.plan.hidden);
   waiting_ = {};
-  squares_parts_ = 0;
+  weighted_by_ = nullptr;
   EmbedParameters p{.step = batch_.arrays,
                     .table = DeviceWeightOf(*args.table),
                     .scale = args.scale,
@@ -137,7 +137,7 @@ void LayerRunner::MultiplyInt8(const Linear& linear, const DeviceWeight& weight,
 
 void LayerRunner::AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8) {
   VERNIER_CHECK(norm.weight->size == workspace_.plan.hidden);
-  if (waiting_.y.data != nullptr) squares_parts_ = 0;
+  if (waiting_.y.data != nullptr) weighted_by_ = nullptr;
   Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
                        .residual = workspace_.residual.as<float>(),
                        .y = waiting_.y,
@@ -153,10 +153,9 @@ void LayerRunner::AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int
 
 bool LayerRunner::TakeNormed(const Norm& norm, const int32_t* chosen, GemmOperands* operands) {
   const DeviceNorm device = NormOf(&norm);
-  if (squares_parts_ == 0 || device.centered || device.bias != nullptr) return false;
+  if (weighted_by_ == nullptr || device.weight != weighted_by_) return false;
   VERNIER_CHECK(norm.weight->size == workspace_.plan.hidden);
-  operands->normed = {.residual = workspace_.residual.as<float>(),
-                      .weight = device.weight,
+  operands->normed = {.weighted = workspace_.weighted.as<float>(),
                       .epsilon = device.epsilon,
                       .squares = workspace_.squares.as<float>(),
                       .parts = squares_parts_,
@@ -304,6 +303,16 @@ void LayerRunner::Do(const AttentionArgs& args) {
   if (batch_.tiles > 0) Check(LaunchPrefill(p, batch_.tiles, stream_), "attention of prefill rows");
 }
 
+const float* LayerRunner::NormBehind() const {
+  if (next_ == nullptr) return nullptr;
+  const Norm* norm = nullptr;
+  if (const auto* in = std::get_if<AttentionInArgs>(next_)) norm = &in->norm;
+  if (const auto* in = std::get_if<MlpInArgs>(next_)) norm = &in->norm;
+  if (const auto* in = std::get_if<LmHeadArgs>(next_)) norm = &in->norm;
+  const DeviceNorm device = NormOf(norm);
+  return device.centered || device.bias != nullptr ? nullptr : device.weight;
+}
+
 Matrix LayerRunner::Converted(const Matrix& input, Scalar type) {
   if (input.type == type) return input;
   const Matrix x = InX(type, input.stride);
@@ -328,11 +337,14 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
   } else {
     const Matrix x = Converted(input, type);
     const DeviceNorm post_norm = NormOf(args.post_norm);
-    if (batch_.rows <= kMostNormedRows && post_norm.weight == nullptr &&
+    if (batch_.rows * workspace_.plan.hidden <= kMostNormedValues && post_norm.weight == nullptr &&
         IsFew(args.linear, weight, batch_.rows)) {
+      weighted_by_ = NormBehind();
       const GemmOperands sums{.x = x.data,
                               .y = workspace_.residual.as<void>(),
                               .result = GemmResult::kResidual,
+                              .next_norm = weighted_by_,
+                              .weighted = workspace_.weighted.as<float>(),
                               .squares = workspace_.squares.as<float>()};
       Check(multiplier_.MultiplyFew(weight, sums, batch_.rows), "a product");
       squares_parts_ = Multiplier::SquaresOfFew(weight, batch_.rows);
@@ -345,7 +357,7 @@ void LayerRunner::AddLater(const ResidualArgs& args, const Matrix& input) {
 
 void LayerRunner::AddNow() {
   if (waiting_.y.data == nullptr) return;
-  squares_parts_ = 0;
+  weighted_by_ = nullptr;
   Check(LaunchAddNorm({.hidden = workspace_.plan.hidden,
                        .residual = workspace_.residual.as<float>(),
                        .y = waiting_.y,

@@ -78,8 +78,8 @@ class LayerRunner {
   // In InX where it is of another type.
   Matrix Converted(const Matrix& input, Scalar type);
   void AddNorm(const Norm& norm, const Matrix& x, const Int8Rows& int8);
-  // Has a product make its x from the residual; false where nothing knows its sums of squares, or
-  // of a norm that needs more.
+  // Has a product make its x from the residual; false where the residual has not been multiplied by
+  // the norm's weight.
   bool TakeNormed(const Norm& norm, const int32_t* chosen, GemmOperands* operands);
   // A product on norm(residual). REQUIRES: Multiplier::TakesFew.
   void MultiplyNormed(const Norm& norm, const DeviceWeight& weight, GemmOperands operands,
@@ -94,6 +94,8 @@ class LayerRunner {
   void AddLater(const ResidualArgs& args, const Matrix& input);
   // Of the product that the call after this one is, as far as it pays to read it early.
   ReadAhead WeightBehind() const;
+  // The weight of the norm that the call after this one begins with: RMS without a bias; else null.
+  const float* NormBehind() const;
   // Whether the call after this one multiplies the hidden layer as int8.
   bool HiddenGoesToInt8() const;
   void AddNow();
@@ -109,7 +111,10 @@ class LayerRunner {
   const Call* next_ = nullptr;  // after the one that is queued; null: none
   bool embedded_ = false;       // in this run
   HeadsParameters heads_;       // that attention is to make; q.data null: none
-  int squares_parts_ = 0;  // of the residual as it is, in workspace_.squares; 0: nothing knows them
+  // Of the norm whose weight the residual as it is has been multiplied by, in workspace_.weighted,
+  // and the parts of its sums of squares, in workspace_.squares; null: of none.
+  const float* weighted_by_ = nullptr;
+  int squares_parts_ = 0;
   OutlierRows outlier_rows_;     // of the last SplitOutliers
   bool hidden_is_int8_ = false;  // in InX, and nowhere else
 

@@ -166,7 +166,7 @@ uint8_t* Staging::Take(int64_t bytes) {
 int64_t Workspace::bytes() const {
   int64_t total = 0;
   for (const DeviceBuffer* buffer :
-       {&residual, &x, &x_scales, &outliers, &squares, &y, &query, &attention, &hidden, &logits[0],
+       {&residual, &x, &x_scales, &outliers, &weighted, &squares, &y, &query, &attention, &hidden, &logits[0],
         &logits[1], &adjusted, &partials, &arrivals, &step, &calls, &results}) {
     total += buffer->bytes();
   }
@@ -198,6 +198,7 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
       {&w.x, "inputs of products", std::max(rows, logit_rows) * inputs * 4},
       {&w.x_scales, "scales of inputs", std::max(rows, logit_rows) * 4},
       {&w.outliers, "outlier columns", OutlierListBytes(inputs)},
+      {&w.weighted, "weighted rows of the residual", int64_t{kRows16Tokens} * plan.hidden * 4},
       {&w.squares, "sums of squares", int64_t{kRows16Tokens} * kMostSquares * 4},
       {&w.y, "results of products", std::max(rows * outputs * 4, logit_bytes)},
       {&w.query, "queries", rows * query * 4},

@@ -81,6 +81,7 @@ struct Workspace {
   DeviceBuffer x;          // [rows, max(hidden, query, intermediate)]: what a product reads
   DeviceBuffer x_scales;   // [rows] fp32, of int8 x
   DeviceBuffer outliers;   // OutlierListBytes of the longest row of x, zeros
+  DeviceBuffer weighted;   // [kRows16Tokens, hidden] fp32, of few rows: residual * a norm's weight
   DeviceBuffer squares;    // [rows][kMostSquares] fp32, of few rows: parts of the residual's
   DeviceBuffer y;          // what it makes: [rows, most outputs], or [logit rows, vocab]
   DeviceBuffer query;      // [rows, heads * head_dim] fp32

@@ -340,6 +340,31 @@ TEST_P(ConformanceTest, LmHeadMakesTheLogitsOfChosenRows) {
   });
 }
 
+// What is fused across calls is seen by whole steps alone. Their errors have no derived bound: this
+// much of the logits' root mean square is some roundings of each call, and what is wrong is more.
+TEST_P(ConformanceTest, WholeStepsMakeTheReferencesLogits) {
+  ForEach([](const Pair& pair) {
+    const Precision& precision = pair.errors.precision();
+    const double unit = std::max(
+        {precision.activation, precision.weight, precision.product, precision.digit});
+    std::vector<float> logits[2];
+    int i = 0;
+    for (LayerOnBackend* layer : {&pair.reference, &pair.tested}) {
+      if (pair.history.num_rows > 0) layer->Run(pair.history, kAllCalls, LayerOnBackend::kLayers);
+      logits[i++] = layer->Run(pair.batch, kAllCalls, LayerOnBackend::kLayers);
+    }
+    ASSERT_EQ(logits[0].size(), logits[1].size());
+    double squares = 0, errors = 0;
+    for (size_t at = 0; at < logits[0].size(); ++at) {
+      squares += std::pow(static_cast<double>(logits[0][at]), 2);
+      errors += std::pow(static_cast<double>(logits[1][at]) - logits[0][at], 2);
+    }
+    // Negated, so that what is no number fails.
+    EXPECT_FALSE(!(std::sqrt(errors / squares) <= 1e-3 + 16 * unit))
+        << "differs by " << std::sqrt(errors / squares) << " of its size";
+  });
+}
+
 // A backend may record a step and replay it (kernels/backend.h): decode steps that differ in their
 // tokens, positions and slots alone must each give what they gave when nothing was recorded.
 TEST_P(ConformanceTest, RepeatedDecodeStepsKeepApart) {
