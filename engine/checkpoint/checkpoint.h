@@ -64,8 +64,9 @@ class Checkpoint : public TensorSource {
   virtual const Manifest* manifest() const = 0;
   // A manifest of what is there, without golden tokens; reads everything twice.
   virtual absl::StatusOr<Manifest> MakeManifest() const = 0;
-  // SHA-256 over the weight files in order, 64 hex digits; reads them. INVALID_ARGUMENT naming a
-  // file, text files too, whose bytes are not the manifest's.
+  // SHA-256 of the weight file, 64 hex digits; of several, of their digests in order, a line each
+  // (`sha256sum FILES | cut -d' ' -f1 | sha256sum`), so that they can be read side by side. Reads
+  // them. INVALID_ARGUMENT naming a file, text files too, whose bytes are not the manifest's.
   virtual absl::StatusOr<std::string> WeightsSha256() const = 0;
   // INVALID_ARGUMENT naming a file that was changed, cut or replaced since Open: what was read
   // until now need not be one model.

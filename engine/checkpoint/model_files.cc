@@ -1,11 +1,15 @@
 #include "engine/checkpoint/model_files.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
+#include <future>
 #include <span>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/checkpoint/sha256.h"
 
 namespace vernier {
@@ -19,19 +23,27 @@ std::string NameOf(const RandomAccessFile& file) {
   return std::filesystem::path(file.path()).filename().string();
 }
 
-// Adds the file's bytes to each of `hashes`.
-absl::Status HashFile(const RandomAccessFile& file, std::span<uint8_t> chunk,
-                      std::span<Sha256* const> hashes) {
-  const int64_t step = static_cast<int64_t>(chunk.size());
-  for (int64_t offset = 0; offset < file.size(); offset += step) {
-    const std::span<uint8_t> part =
-        chunk.first(static_cast<size_t>(std::min(step, file.size() - offset)));
+absl::StatusOr<std::string> HashFile(const RandomAccessFile& file) {
+  absl::StatusOr<Sha256> hash = Sha256::Create();
+  if (!hash.ok()) return hash.status();
+  std::vector<uint8_t> chunk(kHashChunkBytes);
+  for (int64_t offset = 0; offset < file.size(); offset += kHashChunkBytes) {
+    const std::span<uint8_t> part = std::span(chunk).first(
+        static_cast<size_t>(std::min(kHashChunkBytes, file.size() - offset)));
     if (absl::Status status = file.Read(offset, part); !status.ok()) return status;
-    for (Sha256* hash : hashes) {
-      if (absl::Status status = hash->Update(part); !status.ok()) return status;
-    }
+    if (absl::Status status = hash->Update(part); !status.ok()) return status;
   }
-  return absl::OkStatus();
+  return hash->Finish();
+}
+
+// As `sha256sum FILES | cut -d' ' -f1 | sha256sum` has it.
+absl::StatusOr<std::string> HashLines(std::span<const std::string> lines) {
+  absl::StatusOr<Sha256> hash = Sha256::Create();
+  if (!hash.ok()) return hash.status();
+  const std::string text = absl::StrCat(absl::StrJoin(lines, "\n"), "\n");
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(text.data());
+  if (absl::Status status = hash->Update({bytes, text.size()}); !status.ok()) return status;
+  return hash->Finish();
 }
 
 }  // namespace
@@ -128,34 +140,37 @@ std::optional<uint64_t> ModelFiles::Xxh3Of(const std::string& tensor) const {
 }
 
 absl::StatusOr<ModelFiles::Digests> ModelFiles::Hash(Hashed what) const {
-  const bool each = what == Hashed::kEachFile;
-  const bool one = std::count_if(entries_.begin(), entries_.end(), [](const Entry& entry) {
-                     return entry.role == Role::kWeights;
-                   }) == 1;
-  absl::StatusOr<Sha256> together = Sha256::Create();
-  if (!together.ok()) return together.status();
-  std::vector<uint8_t> chunk(kHashChunkBytes);
-  Digests digests;
+  std::vector<const Entry*> hashed;
   for (const Entry& entry : entries_) {
-    const bool weights = entry.role == Role::kWeights;
-    if (!each && !weights) continue;
-    absl::StatusOr<Sha256> alone = Sha256::Create();
-    if (!alone.ok()) return alone.status();
-    std::vector<Sha256*> hashes;
-    // The hash of one file alone is that of all together: its bytes are not hashed twice.
-    if (weights && !(each && one)) hashes.push_back(&*together);
-    if (each) hashes.push_back(&*alone);
-    if (absl::Status status = HashFile(*entry.file, chunk, hashes); !status.ok()) return status;
-    if (!each) continue;
-    absl::StatusOr<std::string> digest = alone->Finish();
-    if (!digest.ok()) return digest.status();
-    if (weights && one) digests.of_weights = *digest;
-    digests.of_file.emplace(entry.name, *std::move(digest));
+    if (what == Hashed::kEachFile || entry.role == Role::kWeights) hashed.push_back(&entry);
   }
-  if (each && one) return digests;
-  absl::StatusOr<std::string> digest = together->Finish();
-  if (!digest.ok()) return digest.status();
-  digests.of_weights = *std::move(digest);
+  // A file is bound by one core, so several are hashed at once, on half of the cores: who loads the
+  // model uses all of them meanwhile.
+  std::vector<absl::StatusOr<std::string>> results(hashed.size());
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    for (size_t i = next++; i < hashed.size(); i = next++) results[i] = HashFile(*hashed[i]->file);
+  };
+  const size_t threads = std::min<size_t>(hashed.size(), std::thread::hardware_concurrency() / 2);
+  std::vector<std::future<void>> others;
+  for (size_t i = 1; i < threads; ++i) others.push_back(std::async(std::launch::async, work));
+  work();
+  for (std::future<void>& other : others) other.get();
+
+  Digests digests;
+  std::vector<std::string> of_weights;
+  for (size_t i = 0; i < hashed.size(); ++i) {
+    if (!results[i].ok()) return results[i].status();
+    if (hashed[i]->role == Role::kWeights) of_weights.push_back(*results[i]);
+    digests.of_file.emplace(hashed[i]->name, *std::move(results[i]));
+  }
+  if (of_weights.size() == 1) {
+    digests.of_weights = of_weights[0];
+    return digests;
+  }
+  absl::StatusOr<std::string> together = HashLines(of_weights);
+  if (!together.ok()) return together.status();
+  digests.of_weights = *std::move(together);
   return digests;
 }
 
@@ -168,7 +183,7 @@ absl::Status ModelFiles::CheckUnchanged() const {
 
 absl::StatusOr<std::string> ModelFiles::WeightsSha256() const {
   absl::StatusOr<Digests> digests =
-      Hash(manifest_.has_value() ? Hashed::kEachFile : Hashed::kWeightsTogether);
+      Hash(manifest_.has_value() ? Hashed::kEachFile : Hashed::kWeights);
   if (!digests.ok()) return digests.status();
   if (manifest_.has_value()) {
     for (const ManifestFile& file : manifest_->files) {

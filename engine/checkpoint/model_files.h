@@ -41,8 +41,8 @@ class ModelFiles {
   // What the tensor's bytes must hash to: none without a manifest. REQUIRES: CheckTensors was OK.
   std::optional<uint64_t> Xxh3Of(const std::string& tensor) const;
 
-  // SHA-256 over the weight files in order, 64 hex digits; reads them. INVALID_ARGUMENT naming a
-  // file, of text too, that is not what the manifest says.
+  // SHA-256 of the weight file, 64 hex digits; of several, of their digests in order, a line each.
+  // Reads them. INVALID_ARGUMENT naming a file, of text too, that is not what the manifest says.
   absl::StatusOr<std::string> WeightsSha256() const;
   // INVALID_ARGUMENT naming a file that was changed, cut or replaced since it was opened.
   absl::Status CheckUnchanged() const;
@@ -55,12 +55,11 @@ class ModelFiles {
     std::string name;
     std::shared_ptr<const RandomAccessFile> file;
   };
-  // SHA-256 of each file, by name, and of the weight files one after the other.
   struct Digests {
-    std::map<std::string, std::string> of_file;
+    std::map<std::string, std::string> of_file;  // SHA-256 by name
     std::string of_weights;
   };
-  enum class Hashed : uint8_t { kWeightsTogether, kEachFile };
+  enum class Hashed : uint8_t { kWeights, kEachFile };
 
   absl::StatusOr<Digests> Hash(Hashed what) const;
 

@@ -123,7 +123,7 @@ struct Model {
   std::string name;
   std::string source;  // "bf16", "q4_1 (dequantized)": what the weights were before
   bool source_is_quantized = false;
-  std::string weights_sha256;  // 64 hex digits, over the weight files in order
+  std::string weights_sha256;  // 64 hex digits, as Checkpoint::WeightsSha256 has it
   Integrity integrity = Integrity::kStructureOnly;
   // Of the manifest; not checked here, see engine/golden.h.
   std::optional<GoldenTokens> golden;

@@ -234,6 +234,8 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
   // No stream waits for the default one.
   cudaError_t error = cudaMemset(w.arrivals.as<void>(), 0, w.arrivals.bytes());
   if (error == cudaSuccess) error = cudaMemset(w.outliers.as<void>(), 0, w.outliers.bytes());
+  // Not all of a result's bytes are written, and all are copied.
+  if (error == cudaSuccess) error = cudaMemset(w.results.as<void>(), 0, w.results.bytes());
   if (error == cudaSuccess) error = cudaDeviceSynchronize();
   if (error != cudaSuccess) return StatusOf(error, "clearing a workspace");
   absl::Status status =
