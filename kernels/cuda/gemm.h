@@ -50,7 +50,7 @@ struct GemmOperands {
   // For plans of GemmKernel::kRows16 alone.
   NormedX normed;
   GemmResult result = GemmResult::kStore;
-  Gating gating = Gating::kSilu;  // kGate; outputs are a multiple of 128 then
+  Gating gating = Gating::kSilu;     // kGate; outputs are a multiple of 128 then
   const float* next_norm = nullptr;  // kResidual: [outputs]; null: no norm follows
   float* weighted = nullptr;         // kResidual with next_norm: [rows, outputs]
   float* squares = nullptr;  // kResidual: [rows][kMostSquares], the first SquaresOf(plan) used

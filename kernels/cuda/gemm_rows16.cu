@@ -197,8 +197,8 @@ __device__ inline void FillValues(const Rows16Arguments& args, const Rows16Work&
 
 // The slice of x, once the kernel ahead has ended.
 template <class Decoder>
-__device__ inline void BringX(const Rows16Arguments& args, const Rows16Work& work,
-                              const SharedX& x, float* scales) {
+__device__ inline void BringX(const Rows16Arguments& args, const Rows16Work& work, const SharedX& x,
+                              float* scales) {
   using Scalar = typename Decoder::Scalar;
   constexpr int kValueBytes = kSegmentBytes / kBlockCols<Decoder>;
   const int first_col = work.first_block * kBlockCols<Decoder>;

@@ -48,8 +48,8 @@ bool TakesInt8(const Linear& linear, const DeviceWeight& weight) {
 Scalar InputOf(const Linear& linear) { return Multiplier::InputOf(DeviceWeightOf(*linear.weight)); }
 
 // Up to this many values a product adds to the residual, and makes its x from it: all its blocks do
-// that anew. A kernel between them takes 1 to 3 us more a layer for one row of 4096, 2 us less for 8
-// of them, and 0.7 us more for 8 of 576 (H200).
+// that anew. A kernel between them takes 1 to 3 us more a layer for one row of 4096, 2 us less for
+// 8 of them, and 0.7 us more for 8 of 576 (H200).
 constexpr int64_t kMostNormedValues = 4 * 4096;
 
 // What attention asks for of the weight behind it. Of Llama-3.1-8B's (H200, one row) all of it is

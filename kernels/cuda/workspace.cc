@@ -166,8 +166,8 @@ uint8_t* Staging::Take(int64_t bytes) {
 int64_t Workspace::bytes() const {
   int64_t total = 0;
   for (const DeviceBuffer* buffer :
-       {&residual, &x, &x_scales, &outliers, &weighted, &squares, &y, &query, &attention, &hidden, &logits[0],
-        &logits[1], &adjusted, &partials, &arrivals, &step, &calls, &results}) {
+       {&residual, &x, &x_scales, &outliers, &weighted, &squares, &y, &query, &attention, &hidden,
+        &logits[0], &logits[1], &adjusted, &partials, &arrivals, &step, &calls, &results}) {
     total += buffer->bytes();
   }
   return total;
@@ -231,11 +231,12 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
     if (!buffer.ok()) return buffer.status();
     *each.buffer = *std::move(buffer);
   }
+  cudaError_t error = cudaSuccess;
+  // Of a result not all bytes are written, and all are copied.
+  for (const DeviceBuffer* cleared : {&w.arrivals, &w.outliers, &w.results}) {
+    if (error == cudaSuccess) error = cudaMemset(cleared->as<void>(), 0, cleared->bytes());
+  }
   // No stream waits for the default one.
-  cudaError_t error = cudaMemset(w.arrivals.as<void>(), 0, w.arrivals.bytes());
-  if (error == cudaSuccess) error = cudaMemset(w.outliers.as<void>(), 0, w.outliers.bytes());
-  // Not all of a result's bytes are written, and all are copied.
-  if (error == cudaSuccess) error = cudaMemset(w.results.as<void>(), 0, w.results.bytes());
   if (error == cudaSuccess) error = cudaDeviceSynchronize();
   if (error != cudaSuccess) return StatusOf(error, "clearing a workspace");
   absl::Status status =

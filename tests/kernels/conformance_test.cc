@@ -345,8 +345,8 @@ TEST_P(ConformanceTest, LmHeadMakesTheLogitsOfChosenRows) {
 TEST_P(ConformanceTest, WholeStepsMakeTheReferencesLogits) {
   ForEach([](const Pair& pair) {
     const Precision& precision = pair.errors.precision();
-    const double unit = std::max(
-        {precision.activation, precision.weight, precision.product, precision.digit});
+    const double unit =
+        std::max({precision.activation, precision.weight, precision.product, precision.digit});
     std::vector<float> logits[2];
     int i = 0;
     for (LayerOnBackend* layer : {&pair.reference, &pair.tested}) {
