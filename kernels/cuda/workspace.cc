@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <utility>
 
@@ -29,6 +30,16 @@ constexpr int64_t kPartialHeads = 8 * int64_t{kMostDecodeBlocks} * kPartialsPerB
 
 constexpr int64_t DivideUp(int64_t value, int64_t by) { return (value + by - 1) / by; }
 constexpr int64_t RoundUp(int64_t value, int64_t to) { return DivideUp(value, to) * to; }
+
+absl::Status Clear(std::initializer_list<const DeviceBuffer*> buffers) {
+  cudaError_t error = cudaSuccess;
+  for (const DeviceBuffer* buffer : buffers) {
+    if (error == cudaSuccess) error = cudaMemset(buffer->as<void>(), 0, buffer->bytes());
+  }
+  // No stream waits for the default one.
+  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  return error == cudaSuccess ? absl::OkStatus() : StatusOf(error, "clearing a workspace");
+}
 
 int64_t StepBytes(const WorkspacePlan& plan) {
   const int64_t rows = RoundUp(plan.max_rows, kRowPadding);
@@ -231,16 +242,11 @@ absl::StatusOr<Workspace> Workspace::Create(const WorkspacePlan& plan, int row_r
     if (!buffer.ok()) return buffer.status();
     *each.buffer = *std::move(buffer);
   }
-  cudaError_t error = cudaSuccess;
   // Of a result not all bytes are written, and all are copied.
-  for (const DeviceBuffer* cleared : {&w.arrivals, &w.outliers, &w.results}) {
-    if (error == cudaSuccess) error = cudaMemset(cleared->as<void>(), 0, cleared->bytes());
+  absl::Status status = Clear({&w.arrivals, &w.outliers, &w.results});
+  if (status.ok()) {
+    status = w.staging.Create(std::min(kStagingBytes, 2 * (StepBytes(plan) + kCallBytes)));
   }
-  // No stream waits for the default one.
-  if (error == cudaSuccess) error = cudaDeviceSynchronize();
-  if (error != cudaSuccess) return StatusOf(error, "clearing a workspace");
-  absl::Status status =
-      w.staging.Create(std::min(kStagingBytes, 2 * (StepBytes(plan) + kCallBytes)));
   if (status.ok()) status = w.returned.Create(4 * score_bytes);
   if (!status.ok()) return status;
   return w;
