@@ -19,26 +19,27 @@
 
 namespace vernier::cuda {
 
-// NF4 values by code. Kernels take them as a parameter: constants of their own would be fetched
-// from memory first (7 % of a launch of 30 us).
-struct Nf4Codebook {
-  float values[16];
-  Nf4Codebook() {  // on the host
-    for (int code = 0; code < 16; ++code) values[code] = kNf4Values[code];
-  }
-};
+// What the codes of a four-bit record are worth. Kernels take it as a parameter: constants of their
+// own would be fetched from memory first (7 % of a launch of 30 us).
+struct Codebook {
+  float values[16];  // multiplied
+  float inverse;     // what sums of them are multiplied by at the end
 
-// The table holds multiplier * code: the factor for which the 16 products round best, half the
-// relative error of the plain codes. Sums are divided by it at the end.
-template <class Scalar>
-struct Nf4Multiplier;
-template <>
-struct Nf4Multiplier<__half> {
-  static constexpr float kValue = 1.638496f;  // largest relative error 1.64e-4
-};
-template <>
-struct Nf4Multiplier<__nv_bfloat16> {
-  static constexpr float kValue = 1.188812f;  // 1.56e-3
+  // On the host. NF4's values are multiplied by the factor for which the 16 products round best,
+  // half the relative error of the plain ones; kInt4's are exact as they are.
+  Codebook(PackedEncoding encoding, Activation activation) {
+    const bool int4 = encoding == PackedEncoding::kInt4;
+    const float multiplier = int4                              ? 1
+                             : activation == Activation::kBF16 ? kNf4MultiplierBF16
+                                                               : kNf4MultiplierF16;
+    for (int code = 0; code < 16; ++code) {
+      const float value = int4 ? static_cast<float>(code - kInt4Zero) : kNf4Values[code];
+      values[code] = multiplier * value;
+    }
+    inverse = 1 / multiplier;
+  }
+  static constexpr float kNf4MultiplierF16 = 1.638496f;   // largest relative error 1.64e-4
+  static constexpr float kNf4MultiplierBF16 = 1.188812f;  // 1.56e-3
 };
 
 // The pair table: row v of 256 bytes holds, in bytes [4 * lane, +4), the two values of byte v for
@@ -67,10 +68,9 @@ inline constexpr int kValueRowBytes = 128;
 
 // Fills the table with `threads` threads; a barrier must follow.
 template <class Scalar>
-__device__ inline void BuildPairTable(const Nf4Codebook& codebook, uint8_t* table, int threads) {
-  constexpr float kMultiplier = Nf4Multiplier<Scalar>::kValue;
+__device__ inline void BuildPairTable(const Codebook& codebook, uint8_t* table, int threads) {
   const int lane = threadIdx.x % 32;
-  const float code = kMultiplier * codebook.values[lane % 16];
+  const float code = codebook.values[lane % 16];
   // Four rows a warp and turn, eight lanes a row.
   for (int row = threadIdx.x / 32 * 4; row < 256; row += threads / 32 * 4) {
     const int pair = row + lane / 8;
@@ -86,7 +86,7 @@ __device__ inline uint32_t WordOf(const uint4& v, int index) {
   return index == 0 ? v.x : index == 1 ? v.y : index == 2 ? v.z : v.w;
 }
 
-// The A registers of one k16 of NF4: four pairs of bare codes. `lane_offset` is 4 * lane.
+// The A registers of one k16 of four-bit codes: four pairs of them, bare. `lane_offset` is 4 * lane.
 __device__ inline void LookUpPairs(const uint8_t* table, uint32_t lane_offset, uint32_t word,
                                    uint32_t (&a)[4]) {
 #pragma unroll
@@ -110,8 +110,9 @@ struct PairOf<__nv_bfloat16> {
   static __device__ inline Type Twice(float v) { return __float2bfloat162_rn(v); }
 };
 
+// Of kNf4 and kInt4.
 template <class ScalarType>
-struct Nf4Decoder {
+struct FourBitDecoder {
   using Scalar = ScalarType;
   using Input = Scalar;
   using Sum = float;
@@ -120,7 +121,7 @@ struct Nf4Decoder {
   static constexpr int kWarpTiles = 2;
   static constexpr Activation kActivation = Activation::kF16;  // or kBF16: two bytes a value
   static constexpr PackedEncoding kEncoding = PackedEncoding::kNf4;
-  static constexpr int kRecordBytes = kNf4RecordBytes;
+  static constexpr int kRecordBytes = kFourBitRecordBytes;
   static constexpr bool kHasTable = true;
 
   // A lane's share of a record.
@@ -132,9 +133,9 @@ struct Nf4Decoder {
     __device__ void Load(const uint8_t* record, int lane) {
 #pragma unroll
       for (int i = 0; i < kTilesPerRecord; ++i) {
-        tiles[i] = *reinterpret_cast<const uint4*>(record + i * kNf4TileBytes + lane * 16);
+        tiles[i] = *reinterpret_cast<const uint4*>(record + i * kFourBitTileBytes + lane * 16);
       }
-      absmax = *reinterpret_cast<const float*>(record + kNf4CodeBytes + lane * 4);
+      absmax = *reinterpret_cast<const float*>(record + kFourBitCodeBytes + lane * 4);
     }
 
     // The A registers of k16 `step` of tile `tile`. `lane_offset` is 4 * lane.
@@ -151,9 +152,9 @@ struct Nf4Decoder {
 
     // From a record in shared memory.
     __device__ void Load(const uint8_t* record, int tile, int lane) {
-      codes = *reinterpret_cast<const uint4*>(record + tile * kNf4TileBytes + lane * 16);
+      codes = *reinterpret_cast<const uint4*>(record + tile * kFourBitTileBytes + lane * 16);
       absmax =
-          *reinterpret_cast<const float2*>(record + kNf4CodeBytes + (lane / 4 * 4 + tile * 2) * 4);
+          *reinterpret_cast<const float2*>(record + kFourBitCodeBytes + (lane / 4 * 4 + tile * 2) * 4);
     }
     __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int step,
                            uint32_t (&a)[4]) const {

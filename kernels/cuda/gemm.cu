@@ -20,7 +20,7 @@ bool Valid(const GemmProblem& problem) {
 bool ForRows16(const GemmProblem& problem) {
   constexpr int kLongInputs = 8192;
   const bool is_long =
-      problem.encoding == PackedEncoding::kNf4 && problem.inputs >= kLongInputs && problem.rows > 8;
+      IsFourBits(problem.encoding) && problem.inputs >= kLongInputs && problem.rows > 8;
   return problem.rows <= kRows16Tokens && !is_long;
 }
 

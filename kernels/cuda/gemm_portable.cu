@@ -33,7 +33,7 @@ struct Arguments {
   int rows;
   int outputs;
   int inputs;
-  Nf4Codebook codebook;
+  Codebook codebook;
 };
 
 // A lane's share of the decoder's tile before its scale.
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kThreads) PortableKernel(const Arguments args)
     const int token = i / 4 * 8 + lane % 4 * 2 + i % 2, output = first_output + i % 4 / 2 * 8;
     if (token >= tokens || output >= args.outputs) continue;
     const float scale =
-        Decoder::kHasTable ? 1 / Nf4Multiplier<__half>::kValue : args.row_scales[output];
+        Decoder::kHasTable ? args.codebook.inverse : args.row_scales[output];
     args.y[static_cast<int64_t>(first_token + token) * args.outputs + output] =
         __float2half_rn(sums[i / 4][i % 4] * scale);
   }
@@ -159,8 +159,8 @@ cudaError_t LaunchPortable(const GemmProblem& problem, const GemmOperands& opera
                           problem.rows,
                           problem.outputs,
                           problem.inputs,
-                          {}};
-  return problem.encoding == PackedEncoding::kNf4 ? Launch<Nf4Decoder<__half>>(args, stream)
+                          Codebook(problem.encoding, problem.activation)};
+  return IsFourBits(problem.encoding) ? Launch<FourBitDecoder<__half>>(args, stream)
                                                   : Launch<Int8Decoder<__half>>(args, stream);
 }
 

@@ -335,8 +335,8 @@ cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Ro
   if (problem.encoding == PackedEncoding::kValues) {
     return LaunchTokens<ValueDecoder<Scalar>>(plan, args, stream);
   }
-  return problem.encoding == PackedEncoding::kNf4
-             ? LaunchTokens<Nf4Decoder<Scalar>>(plan, args, stream)
+  return IsFourBits(problem.encoding)
+             ? LaunchTokens<FourBitDecoder<Scalar>>(plan, args, stream)
              : LaunchTokens<Int8Decoder<Scalar>>(plan, args, stream);
 }
 
@@ -452,7 +452,7 @@ cudaError_t LaunchRows16(const GemmProblem& problem, const GemmPlan& plan,
                           cluster_log2,
                           plan.clusters,
                           plan.ring,
-                          {}};
+                          Codebook(problem.encoding, problem.activation)};
   if (problem.encoding == PackedEncoding::kValues) {
     const cudaError_t error = DescribeValues(problem, operands.weight, &args.values);
     if (error != cudaSuccess) return error;

@@ -25,7 +25,7 @@ struct Rows16Arguments {
   int cluster_log2;
   int clusters;
   int ring;  // stages
-  Nf4Codebook codebook;
+  Codebook codebook;
 };
 
 // What one block of the grid works on.
@@ -202,7 +202,7 @@ class Reducer {
   }
 
   __device__ float ScaleOf(int output) const {
-    if constexpr (Decoder::kHasTable) return 1 / Nf4Multiplier<Scalar>::kValue;
+    if constexpr (Decoder::kHasTable) return args_.codebook.inverse;
     if constexpr (Decoder::kEncoding == PackedEncoding::kValues) return 1;
     return args_.operands.row_scales[output];
   }

@@ -61,7 +61,7 @@ VERNIER_HOST_DEVICE constexpr int StageBytes(PackedEncoding encoding, Activation
 
 VERNIER_HOST_DEVICE constexpr SharedLayout LayoutOf(PackedEncoding encoding, Activation activation,
                                                     int column_blocks, int slice_blocks, int ring) {
-  const bool has_table = encoding == PackedEncoding::kNf4;
+  const bool has_table = IsFourBits(encoding);
   const int tokens = column_blocks * kTokensPerColumnBlock;
   const int segments = slice_blocks * tokens;
   SharedLayout layout = {};

@@ -406,8 +406,8 @@ cudaError_t LaunchTile(const GemmPlan& plan, const WideArguments& args, const vo
 template <class Scalar>
 cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const WideArguments& args,
                       const void* weight, const CUtensorMap& x, cudaStream_t stream) {
-  return problem.encoding == PackedEncoding::kNf4
-             ? LaunchTile<Nf4Decoder<Scalar>>(plan, args, weight, x, stream)
+  return IsFourBits(problem.encoding)
+             ? LaunchTile<FourBitDecoder<Scalar>>(plan, args, weight, x, stream)
              : LaunchTile<Int8Decoder<Scalar>>(plan, args, weight, x, stream);
 }
 
@@ -426,7 +426,7 @@ cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
                               problem.outputs,
                               static_cast<int>(RecordBlocks(problem.inputs)),
                               ScheduleOf(problem, plan),
-                              {}};
+                              Codebook(problem.encoding, problem.activation)};
   if (problem.activation == Activation::kInt8) {
     return LaunchTile<Int8ByInt8Decoder>(plan, args, operands.weight, x, stream);
   }

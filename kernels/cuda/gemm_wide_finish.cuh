@@ -21,7 +21,7 @@ struct WideArguments {
   int outputs;
   int row_records;  // of the weight
   WideSchedule schedule;
-  Nf4Codebook codebook;
+  Codebook codebook;
 };
 
 // Barriers of the block: 0 has all, 1 all that multiply, then one a warpgroup, then one a group of
@@ -215,7 +215,7 @@ struct Finisher {
     const int first_token = at.token * Shape::kTokens + slice * kShareTokens;
     XScales x_scales;
     LoadXScales(first_token, x_scales);
-    float low = 1 / Nf4Multiplier<Scalar>::kValue;
+    float low = args.codebook.inverse;
     float high = low;
     if constexpr (!Shape::Decoder::kHasTable) {
       const int output = first_output + thread() / 32 * kTileRows + lane / 4;

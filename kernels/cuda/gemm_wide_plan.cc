@@ -7,11 +7,11 @@
 namespace vernier::cuda {
 namespace {
 
-enum class Operands : uint8_t { kNf4, kInt8, kInt8ByInt8 };  // of int8 x the last
+enum class Operands : uint8_t { kFourBits, kInt8, kInt8ByInt8 };  // of int8 x the last
 
 Operands OperandsOf(const GemmProblem& problem) {
   if (problem.activation == Activation::kInt8) return Operands::kInt8ByInt8;
-  return problem.encoding == PackedEncoding::kNf4 ? Operands::kNf4 : Operands::kInt8;
+  return IsFourBits(problem.encoding) ? Operands::kFourBits : Operands::kInt8;
 }
 
 // What a tile costs, in ns: a unit; the beginning and the end; each further pair that has a part of
@@ -27,14 +27,14 @@ struct TileCost {
   int tile_ns;
 };
 constexpr TileCost kTileCosts[] = {
-    {Operands::kNf4, 256, 1, 672, 8500, 1113, 2391},
-    {Operands::kNf4, 128, 1, 772, 8031, 1011, 1678},
-    {Operands::kNf4, 64, 2, 248, 6399, 682, 4089},
-    {Operands::kNf4, 64, 1, 500, 6485, 560, 0},
-    {Operands::kNf4, 32, 4, 70, 6042, 2192, 2299},
-    {Operands::kNf4, 32, 2, 171, 5789, 464, 3752},
-    {Operands::kNf4, 32, 1, 409, 5171, 296, 0},
-    {Operands::kNf4, 16, 1, 320, 4901, 368, 586},
+    {Operands::kFourBits, 256, 1, 672, 8500, 1113, 2391},
+    {Operands::kFourBits, 128, 1, 772, 8031, 1011, 1678},
+    {Operands::kFourBits, 64, 2, 248, 6399, 682, 4089},
+    {Operands::kFourBits, 64, 1, 500, 6485, 560, 0},
+    {Operands::kFourBits, 32, 4, 70, 6042, 2192, 2299},
+    {Operands::kFourBits, 32, 2, 171, 5789, 464, 3752},
+    {Operands::kFourBits, 32, 1, 409, 5171, 296, 0},
+    {Operands::kFourBits, 16, 1, 320, 4901, 368, 586},
     {Operands::kInt8, 256, 1, 669, 9251, 830, 3682},
     {Operands::kInt8, 128, 1, 711, 7531, 1166, 1615},
     {Operands::kInt8, 64, 2, 226, 5524, 1337, 1554},
@@ -103,7 +103,7 @@ GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile) {
 // Whole slices of K, and as many outputs each: they cut a weight's columns at the same places, and
 // sum alike in them. (NF4 of more tokens multiplies by absmax before it sums, gemm_wide.cu.)
 int FixedTokens(const GemmProblem& problem) {
-  return problem.encoding == PackedEncoding::kNf4 ? 64 : 128;
+  return IsFourBits(problem.encoding) ? 64 : 128;
 }
 
 GemmPlan PlanFixed(const GemmProblem& problem) {

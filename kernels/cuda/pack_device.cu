@@ -8,21 +8,22 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr uint8_t kNf4ZeroPair = 0x77;  // two codes of the value 0
+constexpr uint8_t kInt4ZeroPair = kInt4Zero << 4 | kInt4Zero;
 
-__global__ void PackNf4(const uint8_t* codes, const float* absmax, int64_t rows, int64_t cols,
-                        uint8_t* records) {
+__global__ void PackFourBits(const uint8_t* codes, const float* scales, int64_t group,
+                             uint8_t zero_pair, int64_t rows, int64_t cols, uint8_t* records) {
   const int64_t blocks = RecordBlocks(cols);
   const int64_t row = blockIdx.x / blocks * kRecordRows;
   const int64_t col = blockIdx.x % blocks * kRecordCols;
-  uint8_t* out = records + static_cast<int64_t>(blockIdx.x) * kNf4RecordBytes;
-  for (int i = threadIdx.x; i < kNf4CodeBytes; i += kThreads) {
-    const RecordPosition at = Nf4PairAt(i);
-    out[i] = row + at.row < rows ? codes[((row + at.row) * cols + col + at.col) / 2] : kNf4ZeroPair;
+  uint8_t* out = records + static_cast<int64_t>(blockIdx.x) * kFourBitRecordBytes;
+  for (int i = threadIdx.x; i < kFourBitCodeBytes; i += kThreads) {
+    const RecordPosition at = FourBitPairAt(i);
+    out[i] = row + at.row < rows ? codes[((row + at.row) * cols + col + at.col) / 2] : zero_pair;
   }
   for (int i = threadIdx.x; i < kRecordRows; i += kThreads) {
-    const int64_t scale_row = row + Nf4ScaleRowAt(i);
-    reinterpret_cast<float*>(out + kNf4CodeBytes)[i] =
-        scale_row < rows ? absmax[(scale_row * cols + col) / kRecordCols] : 0.0f;
+    const int64_t scale_row = row + FourBitScaleRowAt(i);
+    reinterpret_cast<float*>(out + kFourBitCodeBytes)[i] =
+        scale_row < rows ? scales[(scale_row * cols + col) / group] : 0.0f;
   }
 }
 
@@ -44,7 +45,16 @@ __global__ void PackInt8(const int8_t* codes, int64_t rows, int64_t cols, uint8_
 cudaError_t LaunchPackNf4(const uint8_t* codes, const float* absmax, int64_t rows, int64_t cols,
                           uint8_t* records, cudaStream_t stream) {
   const unsigned grid = static_cast<unsigned>(RecordGroups(rows) * RecordBlocks(cols));
-  PackNf4<<<grid, kThreads, 0, stream>>>(codes, absmax, rows, cols, records);
+  PackFourBits<<<grid, kThreads, 0, stream>>>(codes, absmax, kRecordCols, kNf4ZeroPair, rows, cols,
+                                              records);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchPackInt4(const uint8_t* codes, const float* scales, int64_t group, int64_t rows,
+                           int64_t cols, uint8_t* records, cudaStream_t stream) {
+  const unsigned grid = static_cast<unsigned>(RecordGroups(rows) * RecordBlocks(cols));
+  PackFourBits<<<grid, kThreads, 0, stream>>>(codes, scales, group, kInt4ZeroPair, rows, cols,
+                                              records);
   return cudaGetLastError();
 }
 

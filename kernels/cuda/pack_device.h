@@ -15,6 +15,11 @@ namespace vernier::cuda {
 cudaError_t LaunchPackNf4(const uint8_t* codes, const float* absmax, int64_t rows, int64_t cols,
                           uint8_t* records, cudaStream_t stream);
 
+// `codes` [rows * cols / 2] and `scales` [rows, cols / group] of an Int4Matrix (pack.h) into
+// `records` [PackedBytes(kInt4, rows, cols)]. REQUIRES: what PackInt4 checks.
+cudaError_t LaunchPackInt4(const uint8_t* codes, const float* scales, int64_t group, int64_t rows,
+                           int64_t cols, uint8_t* records, cudaStream_t stream);
+
 // `codes` [rows, cols] int8 into `records` [PackedBytes(kInt8, rows, cols)]. The row scales stay as
 // they are.
 cudaError_t LaunchPackInt8(const int8_t* codes, int64_t rows, int64_t cols, uint8_t* records,

@@ -16,25 +16,30 @@
 
 namespace vernier::cuda {
 
-// How the bytes of a weight are read. kValues is not packed: 16-bit values in rows, as cuBLASLt
-// wants them, of the type of x.
-enum class PackedEncoding : uint8_t { kNf4, kInt8, kValues };
+// How the bytes of a weight are read. kNf4 and kInt4 are records of the same bytes, whose codes are
+// other numbers: kInt4's code q is q - 8, its scales those of groups of columns. kValues is not
+// packed: 16-bit values in rows, as cuBLASLt wants them, of the type of x.
+enum class PackedEncoding : uint8_t { kNf4, kInt4, kInt8, kValues };
+VERNIER_HOST_DEVICE constexpr bool IsFourBits(PackedEncoding encoding) {
+  return encoding == PackedEncoding::kNf4 || encoding == PackedEncoding::kInt4;
+}
 
 inline constexpr int kRecordRows = 32;  // outputs of one record
 inline constexpr int kGroupRows = 64;   // rows are padded to whole groups of two records
 inline constexpr int kRecordCols = 64;  // inputs of one record: one block of NF4
 inline constexpr int kTileRows = 16;    // rows of one A operand
 inline constexpr int kTilesPerRecord = 2;
-inline constexpr int kNf4TileBytes = 512;
+inline constexpr int kFourBitTileBytes = 512;
 inline constexpr int kInt8TileBytes = 1024;
-inline constexpr int kNf4CodeBytes = kTilesPerRecord * kNf4TileBytes;  // the scales follow
-inline constexpr int kNf4RecordBytes = kNf4CodeBytes + kRecordRows * 4;
+inline constexpr int kFourBitCodeBytes = kTilesPerRecord * kFourBitTileBytes;  // the scales follow
+inline constexpr int kFourBitRecordBytes = kFourBitCodeBytes + kRecordRows * 4;
 inline constexpr int kInt8RecordBytes = kTilesPerRecord * kInt8TileBytes;
 inline constexpr uint8_t kInt8Bias = 128;  // stored byte = code + 128
+inline constexpr int kInt4Zero = 8;        // kInt4's code of the value 0
 
 VERNIER_HOST_DEVICE constexpr int RecordBytes(PackedEncoding encoding) {
   if (encoding == PackedEncoding::kValues) return kRecordRows * kRecordCols * 2;
-  return encoding == PackedEncoding::kNf4 ? kNf4RecordBytes : kInt8RecordBytes;
+  return IsFourBits(encoding) ? kFourBitRecordBytes : kInt8RecordBytes;
 }
 
 // Row and column of a weight inside its 32 x 64 record.
@@ -43,10 +48,10 @@ struct RecordPosition {
   int col = 0;
 };
 
-// The even-column weight of the pair in byte `byte` of an NF4 record's codes: its code is the high
+// The even-column weight of the pair in byte `byte` of a four-bit record's codes: its code is the high
 // nibble, and the code of the next column the low one.
-VERNIER_HOST_DEVICE constexpr RecordPosition Nf4PairAt(int byte) {
-  const int tile = byte / kNf4TileBytes;
+VERNIER_HOST_DEVICE constexpr RecordPosition FourBitPairAt(int byte) {
+  const int tile = byte / kFourBitTileBytes;
   const int lane = byte / 16 % 32;
   const int step = byte / 4 % 4;    // which k16 of the block
   const int a_register = byte % 4;  // of the A operand
@@ -54,9 +59,9 @@ VERNIER_HOST_DEVICE constexpr RecordPosition Nf4PairAt(int byte) {
           step * 16 + 2 * (lane % 4) + 8 * (a_register >> 1)};
 }
 
-// The row of float `lane` among the 32 absmax of an NF4 record: lane 4g + t holds that of row
+// The row of float `lane` among the 32 scales of a four-bit record: lane 4g + t holds that of row
 // g + 8 (t mod 2) of tile t div 2.
-VERNIER_HOST_DEVICE constexpr int Nf4ScaleRowAt(int lane) {
+VERNIER_HOST_DEVICE constexpr int FourBitScaleRowAt(int lane) {
   return lane % 4 / 2 * kTileRows + lane / 4 + 8 * (lane % 2);
 }
 

@@ -18,16 +18,16 @@ __device__ inline int Int8ByteOf(int row, int col) {
          col % 2;
 }
 
-// The inverse of Nf4PairAt: the byte that holds the pair with column `col`.
+// The inverse of FourBitPairAt: the byte that holds the pair with column `col`.
 __device__ inline int Nf4ByteOf(int row, int col) {
   const int tile = row / kTileRows, in_tile = row % kTileRows;
   const int step = col / 16, in_step = col % 16;
   const int lane = 4 * (in_tile % 8) + in_step % 8 / 2;
   const int a_register = in_tile / 8 + 2 * (in_step / 8);
-  return tile * kNf4TileBytes + lane * 16 + step * 4 + a_register;
+  return tile * kFourBitTileBytes + lane * 16 + step * 4 + a_register;
 }
 
-// The inverse of Nf4ScaleRowAt.
+// The inverse of FourBitScaleRowAt.
 __device__ inline int Nf4ScaleOf(int row) {
   return 4 * (row % 8) + 2 * (row / kTileRows) + row % kTileRows / 8;
 }
@@ -65,8 +65,8 @@ __device__ inline float Decode(const DeviceWeight& weight, int64_t row, int64_t 
     const uint8_t* bytes = weight.codes + record * kInt8RecordBytes;
     return static_cast<float>(bytes[Int8ByteOf(in_row, in_col)] - kInt8Bias) * weight.scales[row];
   }
-  const uint8_t* bytes = weight.codes + record * kNf4RecordBytes;
-  const float* scales = reinterpret_cast<const float*>(bytes + kNf4CodeBytes);
+  const uint8_t* bytes = weight.codes + record * kFourBitRecordBytes;
+  const float* scales = reinterpret_cast<const float*>(bytes + kFourBitCodeBytes);
   return Nf4Value(bytes[Nf4ByteOf(in_row, in_col)], in_col % 2 != 0) * scales[Nf4ScaleOf(in_row)];
 }
 

@@ -76,6 +76,7 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
     row("lt-first", first);
     row("cublaslt", result.cublas);
     row("nf4", result.nf4);
+    row("int4", result.int4);
     row("int8", result.int8);
     row("int8+a8", result.int8_a8);
     if (result.values.us > 0) row("16bit", result.values);
@@ -96,6 +97,7 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
   };
   row("cublaslt", result.cublas);
   row("nf4", result.nf4);
+  row("int4", result.int4);
   row("int8", result.int8);
   row("int8+a8", result.int8_a8);
   if (result.values.us > 0) row("16bit", result.values);
@@ -106,6 +108,7 @@ struct FormatName {
   GemmFormat format;
 };
 constexpr FormatName kFormatNames[] = {{"nf4", GemmFormat::kNf4},
+                                       {"int4", GemmFormat::kInt4},
                                        {"int8", GemmFormat::kInt8},
                                        {"int8+a8", GemmFormat::kInt8A8},
                                        {"16bit", GemmFormat::kValues}};
@@ -142,7 +145,7 @@ bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
 int Main(int argc, char** argv) {
   CLI::App app("Quantized GEMM against cuBLASLt 16-bit");
   std::vector<int> rows = {1, 2, 4, 8, 16};
-  std::vector<std::string> formats = {"nf4", "int8", "int8+a8", "16bit"};
+  std::vector<std::string> formats = {"nf4", "int4", "int8", "int8+a8", "16bit"};
   std::string model = "8b";
   std::string only;
   GemmShape custom = {"custom", 0, 0};
@@ -163,9 +166,9 @@ int Main(int argc, char** argv) {
                  "heuristics timed, the fastest is the baseline")
       ->check(CLI::Range(1, 32));
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
-  app.add_option("--formats", formats, "with --tune or --validate-only: nf4, int8, int8+a8, 16bit")
+  app.add_option("--formats", formats, "with --tune or --validate-only: nf4, int4, int8, int8+a8, 16bit")
       ->delimiter(',')
-      ->check(CLI::IsMember({"nf4", "int8", "int8+a8", "16bit"}));
+      ->check(CLI::IsMember({"nf4", "int4", "int8", "int8+a8", "16bit"}));
   app.add_flag("--tune", tune, "time every plan of our kernels instead, as CSV");
   app.add_flag(
       "--validate-only", validate_only,

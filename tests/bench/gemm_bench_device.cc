@@ -91,10 +91,11 @@ class OurGemm {
           int most_copies = INT_MAX)
       : shape_(shape), format_(format), activations_(activations) {
     using cuda::PackedEncoding;
-    const bool nf4 = format == GemmFormat::kNf4;
-    problem_.encoding = is_values() ? PackedEncoding::kValues
-                        : nf4       ? PackedEncoding::kNf4
-                                    : PackedEncoding::kInt8;
+    problem_.encoding = is_values()                   ? PackedEncoding::kValues
+                        : format == GemmFormat::kNf4  ? PackedEncoding::kNf4
+                        : format == GemmFormat::kInt4 ? PackedEncoding::kInt4
+                                                      : PackedEncoding::kInt8;
+    const bool four_bits = cuda::IsFourBits(problem_.encoding);
     problem_.activation = int8_x()           ? cuda::Activation::kInt8
                           : activations.bf16 ? cuda::Activation::kBF16
                                              : cuda::Activation::kF16;
@@ -113,16 +114,20 @@ class OurGemm {
       return;
     }
     const int64_t scales =
-        nf4 ? weights / 64 : cuda::RecordGroups(shape.outputs) * cuda::kRecordRows;
-    code_count_ = nf4 ? weights / 2 : weights;
+        four_bits ? weights / group() : cuda::RecordGroups(shape.outputs) * cuda::kRecordRows;
+    code_count_ = four_bits ? weights / 2 : weights;
     codes_ = NewBuffer(code_count_);
     scales_ = NewBuffer(scales * 4);
-    FillBytes(codes_->as<uint8_t>(), code_count_, 2, nf4);
+    FillBytes(codes_->as<uint8_t>(), code_count_, 2, four_bits);
+    const bool nf4 = format == GemmFormat::kNf4;
     FillFloats(scales_->as<float>(), scales, 3, nf4 ? 0.02f : 1e-4f, nf4 ? 0.06f : 3e-4f);
     BENCH_CHECK(cudaGetLastError());
     uint8_t* first = records_->as<uint8_t>();
     BENCH_CHECK(nf4 ? cuda::LaunchPackNf4(codes_->as<uint8_t>(), scales_->as<float>(),
                                           shape.outputs, shape.inputs, first, nullptr)
+                : four_bits
+                    ? cuda::LaunchPackInt4(codes_->as<uint8_t>(), scales_->as<float>(), group(),
+                                           shape.outputs, shape.inputs, first, nullptr)
                     : cuda::LaunchPackInt8(codes_->as<int8_t>(), shape.outputs, shape.inputs, first,
                                            nullptr));
     for (int i = 1; i < copies_; ++i) {
@@ -137,6 +142,7 @@ class OurGemm {
   int copies() const { return copies_; }
   bool int8_x() const { return format_ == GemmFormat::kInt8A8; }
   bool is_values() const { return format_ == GemmFormat::kValues; }
+  int group() const { return format_ == GemmFormat::kInt4 && shape_.inputs % 128 == 0 ? 128 : 64; }
   double weight_bytes() const {
     const bool row_scales = format_ == GemmFormat::kInt8 || int8_x();
     return static_cast<double>(bytes_) + (row_scales ? 4.0 * shape_.outputs : 0.0);
@@ -166,8 +172,11 @@ class OurGemm {
                              static_cast<size_t>(activations_.y_bytes), cudaMemcpyDeviceToHost));
     }
     timing->bits_equal = results[0] == results[1];
-    CanonicalWeight canonical = {
-        .nf4 = format_ == GemmFormat::kNf4, .outputs = shape_.outputs, .inputs = shape_.inputs};
+    CanonicalWeight canonical = {.four_bits = cuda::IsFourBits(problem_.encoding),
+                                 .linear = format_ == GemmFormat::kInt4,
+                                 .group = group(),
+                                 .outputs = shape_.outputs,
+                                 .inputs = shape_.inputs};
     if (is_values()) {
       canonical.values = records_->data;
     } else {
@@ -304,6 +313,7 @@ struct Contest {
       : activations(shape, rows, options.bf16),
         cublas(shape, activations, GemmFormat::kInt8, options.cublas_candidates),
         nf4(shape, GemmFormat::kNf4, activations),
+        int4(shape, GemmFormat::kInt4, activations),
         int8(shape, GemmFormat::kInt8, activations),
         int8_a8(shape, GemmFormat::kInt8A8, activations) {
     if (rows <= kMostValueRows) {
@@ -313,6 +323,7 @@ struct Contest {
   Activations activations;
   CublasGemm cublas;
   OurGemm nf4;
+  OurGemm int4;
   OurGemm int8;
   OurGemm int8_a8;
   std::unique_ptr<OurGemm> values;  // null: not for so many rows
@@ -361,6 +372,7 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   Contest contest(shape, rows, options);
   GemmMeasurement out;
   contest.nf4.Validate(&out.nf4, stream.stream);
+  contest.int4.Validate(&out.int4, stream.stream);
   contest.int8.Validate(&out.int8, stream.stream);
   contest.int8_a8.Validate(&out.int8_a8, stream.stream);
   if (contest.values != nullptr) contest.values->Validate(&out.values, stream.stream);
@@ -374,6 +386,7 @@ GemmMeasurement MeasureShape(const GemmShape& shape, int rows, const GemmOptions
   };
   add(contest.cublas, &out.cublas);
   add(contest.nf4, &out.nf4);
+  add(contest.int4, &out.int4);
   add(contest.int8, &out.int8);
   add(contest.int8_a8, &out.int8_a8);
   if (contest.values != nullptr) add(*contest.values, &out.values);
@@ -428,6 +441,7 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
     out.cublas_first_us += contest.cublas.Choose(stream.stream);
     out.cublas.weight_bytes += contest.cublas.weight_bytes();
     out.nf4.weight_bytes += contest.nf4.weight_bytes();
+    out.int4.weight_bytes += contest.int4.weight_bytes();
     out.int8.weight_bytes += contest.int8.weight_bytes();
     out.int8_a8.weight_bytes += contest.int8_a8.weight_bytes();
     if (contest.values != nullptr) out.values.weight_bytes += contest.values->weight_bytes();
@@ -444,6 +458,7 @@ GemmMeasurement MeasureLayer(const std::vector<GemmShape>& shapes, int rows,
   };
   add(&Contest::cublas, &out.cublas);
   add(&Contest::nf4, &out.nf4);
+  add(&Contest::int4, &out.int4);
   add(&Contest::int8, &out.int8);
   add(&Contest::int8_a8, &out.int8_a8);
   if (rows <= kMostValueRows) {

@@ -16,8 +16,8 @@ struct GemmShape {
   int inputs;   // K
 };
 
-// kInt8A8 multiplies int8 x; kValues has 16 bits a weight, for up to kMostValueRows rows.
-enum class GemmFormat : uint8_t { kNf4, kInt8, kInt8A8, kValues };
+// kInt4 has linear codes in groups of 128, as GPTQ's; kInt8A8 multiplies int8 x; kValues has 16 bits a weight, for up to kMostValueRows rows.
+enum class GemmFormat : uint8_t { kNf4, kInt4, kInt8, kInt8A8, kValues };
 inline constexpr int kMostValueRows = 16;
 
 struct GemmOptions {
@@ -41,6 +41,7 @@ struct GemmMeasurement {
   GemmTiming cublas;           // the fastest of its candidates
   double cublas_first_us = 0;  // what its heuristic puts first
   GemmTiming nf4;
+  GemmTiming int4;
   GemmTiming int8;
   GemmTiming int8_a8;
   GemmTiming values;       // of 16 bits; us 0: not for so many rows

@@ -66,11 +66,12 @@ __device__ inline double ValueAt(const CanonicalWeight& weight, int64_t output, 
   const int64_t i = output * weight.inputs + input;
   if (weight.values != nullptr)
     return static_cast<float>(static_cast<const Scalar*>(weight.values)[i]);
-  if (!weight.nf4) {
+  if (!weight.four_bits) {
     return static_cast<double>(static_cast<int8_t>(weight.codes[i])) * weight.scales[output];
   }
   const int code = i % 2 == 0 ? weight.codes[i / 2] >> 4 : weight.codes[i / 2] & 15;
-  return static_cast<double>(kNf4Reference[code]) * weight.scales[i / 64];
+  const double value = weight.linear ? code - 8 : static_cast<double>(kNf4Reference[code]);
+  return value * weight.scales[i / weight.group];
 }
 
 template <class Scalar>

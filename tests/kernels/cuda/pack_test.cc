@@ -7,6 +7,7 @@
 #include <cstring>
 #include <random>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -47,6 +48,55 @@ TEST(PackTest, UnpackGivesEveryCodeAndScaleBack) {
   }
 }
 
+Int4Matrix RandomInt4(int64_t rows, int64_t cols, int64_t group) {
+  std::mt19937 random(kSeed);
+  Int4Matrix out{rows, cols, group, {}, {}};
+  for (int64_t i = 0; i < rows * cols / 2; ++i) {
+    out.codes.push_back(static_cast<uint8_t>(random() % 256));
+  }
+  std::uniform_real_distribution<float> scale(0.001f, 0.01f);
+  for (int64_t i = 0; i < rows * cols / group; ++i) out.scales.push_back(scale(random));
+  return out;
+}
+
+TEST(PackTest, UnpackGivesEveryInt4CodeAndScaleBack) {
+  for (const int64_t group : {64, 128, 192}) {
+    for (const int64_t rows : {1, 63, 64, 200}) {
+      SCOPED_TRACE(testing::Message() << rows << " rows, groups of " << group);
+      const Int4Matrix matrix = RandomInt4(rows, 384, group);
+      const HostPackedWeight packed = PackInt4(matrix).value();
+      EXPECT_EQ(packed.records.size(), PackedBytes(PackedEncoding::kInt4, rows, 384));
+      const Int4Matrix again = UnpackInt4(packed, group);
+      EXPECT_EQ(again.codes, matrix.codes);
+      EXPECT_EQ(again.scales, matrix.scales);
+    }
+  }
+}
+
+// Rows past the matrix are worth nothing whatever x is.
+TEST(PackTest, Int4IsPaddedWithZeros) {
+  const HostPackedWeight packed = PackInt4(RandomInt4(1, 64, 64)).value();
+  const uint8_t* second = packed.records.data() + kFourBitRecordBytes;
+  for (int i = 0; i < kFourBitCodeBytes; ++i) EXPECT_EQ(second[i], 0x88);
+  for (int i = kFourBitCodeBytes; i < kFourBitRecordBytes; ++i) EXPECT_EQ(second[i], 0);
+}
+
+TEST(PackTest, Int4RefusesWhatNoRecordHolds) {
+  const auto refusal = [](const Int4Matrix& matrix) {
+    const absl::StatusOr<HostPackedWeight> packed = PackInt4(matrix);
+    EXPECT_EQ(packed.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(packed.status().message());
+  };
+  EXPECT_NE(refusal(RandomInt4(4, 64, 32)).find("has groups of 32"), std::string::npos);
+  EXPECT_NE(refusal(RandomInt4(4, 192, 128)).find("[4, 192] has groups of 128"), std::string::npos);
+  Int4Matrix matrix = RandomInt4(4, 128, 64);
+  matrix.group = 0;
+  EXPECT_NE(refusal(matrix).find("has groups of 0"), std::string::npos);
+  matrix.group = 128;
+  EXPECT_NE(refusal(matrix).find("256 bytes of codes and 4 scales, this one 256 and 8"),
+            std::string::npos);
+}
+
 TEST(PackTest, Int8TakesColumnsThatFillNoRecord) {
   const QuantizedMatrix matrix = RandomMatrix(FormatId::kInt8, 10, 50);
   const HostPackedWeight packed = Pack(matrix).value();
@@ -80,13 +130,13 @@ TEST(PackTest, Nf4BytesAreTheRegistersOfTheirLane) {
       for (int step = 0; step < 4; ++step) {
         for (int a_register = 0; a_register < 4; ++a_register, ++byte) {
           const RecordPosition operand = OperandPosition(lane, a_register);
-          EXPECT_EQ(Nf4PairAt(byte).row, tile * 16 + operand.row) << byte;
-          EXPECT_EQ(Nf4PairAt(byte).col, step * 16 + operand.col) << byte;
+          EXPECT_EQ(FourBitPairAt(byte).row, tile * 16 + operand.row) << byte;
+          EXPECT_EQ(FourBitPairAt(byte).col, step * 16 + operand.col) << byte;
         }
       }
     }
   }
-  EXPECT_EQ(byte, kNf4CodeBytes);
+  EXPECT_EQ(byte, kFourBitCodeBytes);
 }
 
 TEST(PackTest, Int8BytesAreTheRegistersOfTheirLane) {
@@ -139,11 +189,11 @@ TEST(PackTest, Int8XKeepsEveryColumnInItsSixteen) {
 
 TEST(PackTest, EveryRowHasOneScaleInARecord) {
   std::set<int> rows;
-  for (int i = 0; i < kRecordRows; ++i) rows.insert(Nf4ScaleRowAt(i));
+  for (int i = 0; i < kRecordRows; ++i) rows.insert(FourBitScaleRowAt(i));
   EXPECT_EQ(rows.size(), size_t{kRecordRows});
   // Lane 4g + t holds row g + 8 (t mod 2) of tile t div 2.
   for (int lane = 0; lane < 32; ++lane) {
-    EXPECT_EQ(Nf4ScaleRowAt(lane), lane % 4 / 2 * 16 + lane / 4 + lane % 2 * 8);
+    EXPECT_EQ(FourBitScaleRowAt(lane), lane % 4 / 2 * 16 + lane / 4 + lane % 2 * 8);
   }
 }
 
