@@ -86,7 +86,8 @@ __device__ inline uint32_t WordOf(const uint4& v, int index) {
   return index == 0 ? v.x : index == 1 ? v.y : index == 2 ? v.z : v.w;
 }
 
-// The A registers of one k16 of four-bit codes: four pairs of them, bare. `lane_offset` is 4 * lane.
+// The A registers of one k16 of four-bit codes: four pairs of them, bare. `lane_offset` is 4 *
+// lane.
 __device__ inline void LookUpPairs(const uint8_t* table, uint32_t lane_offset, uint32_t word,
                                    uint32_t (&a)[4]) {
 #pragma unroll
@@ -153,8 +154,8 @@ struct FourBitDecoder {
     // From a record in shared memory.
     __device__ void Load(const uint8_t* record, int tile, int lane) {
       codes = *reinterpret_cast<const uint4*>(record + tile * kFourBitTileBytes + lane * 16);
-      absmax =
-          *reinterpret_cast<const float2*>(record + kFourBitCodeBytes + (lane / 4 * 4 + tile * 2) * 4);
+      absmax = *reinterpret_cast<const float2*>(record + kFourBitCodeBytes +
+                                                (lane / 4 * 4 + tile * 2) * 4);
     }
     __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int step,
                            uint32_t (&a)[4]) const {

@@ -129,8 +129,7 @@ __global__ void __launch_bounds__(kThreads) PortableKernel(const Arguments args)
   for (int i = 0; i < kTokenTiles * 4; ++i) {
     const int token = i / 4 * 8 + lane % 4 * 2 + i % 2, output = first_output + i % 4 / 2 * 8;
     if (token >= tokens || output >= args.outputs) continue;
-    const float scale =
-        Decoder::kHasTable ? args.codebook.inverse : args.row_scales[output];
+    const float scale = Decoder::kHasTable ? args.codebook.inverse : args.row_scales[output];
     args.y[static_cast<int64_t>(first_token + token) * args.outputs + output] =
         __float2half_rn(sums[i / 4][i % 4] * scale);
   }
@@ -161,7 +160,7 @@ cudaError_t LaunchPortable(const GemmProblem& problem, const GemmOperands& opera
                           problem.inputs,
                           Codebook(problem.encoding, problem.activation)};
   return IsFourBits(problem.encoding) ? Launch<FourBitDecoder<__half>>(args, stream)
-                                                  : Launch<Int8Decoder<__half>>(args, stream);
+                                      : Launch<Int8Decoder<__half>>(args, stream);
 }
 
 }  // namespace vernier::cuda

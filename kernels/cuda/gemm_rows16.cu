@@ -335,9 +335,8 @@ cudaError_t LaunchFor(const GemmProblem& problem, const GemmPlan& plan, const Ro
   if (problem.encoding == PackedEncoding::kValues) {
     return LaunchTokens<ValueDecoder<Scalar>>(plan, args, stream);
   }
-  return IsFourBits(problem.encoding)
-             ? LaunchTokens<FourBitDecoder<Scalar>>(plan, args, stream)
-             : LaunchTokens<Int8Decoder<Scalar>>(plan, args, stream);
+  return IsFourBits(problem.encoding) ? LaunchTokens<FourBitDecoder<Scalar>>(plan, args, stream)
+                                      : LaunchTokens<Int8Decoder<Scalar>>(plan, args, stream);
 }
 
 // The boxes that FillValues copies.

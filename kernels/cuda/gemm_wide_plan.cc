@@ -102,9 +102,7 @@ GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile) {
 
 // Whole slices of K, and as many outputs each: they cut a weight's columns at the same places, and
 // sum alike in them. (NF4 of more tokens multiplies by absmax before it sums, gemm_wide.cu.)
-int FixedTokens(const GemmProblem& problem) {
-  return IsFourBits(problem.encoding) ? 64 : 128;
-}
+int FixedTokens(const GemmProblem& problem) { return IsFourBits(problem.encoding) ? 64 : 128; }
 
 GemmPlan PlanFixed(const GemmProblem& problem) {
   const WideTile* chosen = nullptr;

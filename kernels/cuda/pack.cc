@@ -40,8 +40,7 @@ void PackFourBits(const uint8_t* codes, const float* scales, int64_t group, uint
   });
 }
 
-void UnpackFourBits(const HostPackedWeight& packed, int64_t group, uint8_t* codes,
-                    float* scales) {
+void UnpackFourBits(const HostPackedWeight& packed, int64_t group, uint8_t* codes, float* scales) {
   ForEachRecord(packed.rows, packed.cols, [&](int64_t record, int64_t row, int64_t col) {
     const uint8_t* bytes = packed.records.data() + record * kFourBitRecordBytes;
     for (int i = 0; i < kFourBitCodeBytes; ++i) {
@@ -52,7 +51,8 @@ void UnpackFourBits(const HostPackedWeight& packed, int64_t group, uint8_t* code
     for (int i = 0; i < kRecordRows; ++i) {
       const int64_t scale_row = row + FourBitScaleRowAt(i);
       if (scale_row >= packed.rows) continue;
-      std::memcpy(&scales[(scale_row * packed.cols + col) / group], bytes + kFourBitCodeBytes + i * 4, 4);
+      std::memcpy(&scales[(scale_row * packed.cols + col) / group],
+                  bytes + kFourBitCodeBytes + i * 4, 4);
     }
   });
 }
@@ -124,10 +124,10 @@ absl::StatusOr<HostPackedWeight> PackInt4(const Int4Matrix& matrix) {
   const int64_t values = matrix.rows * matrix.cols;
   if (static_cast<int64_t>(matrix.codes.size()) != values / 2 ||
       static_cast<int64_t>(matrix.scales.size()) != values / matrix.group) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "an int4 weight of [", matrix.rows, ", ", matrix.cols, "] has ", values / 2,
-        " bytes of codes and ", values / matrix.group, " scales, this one ", matrix.codes.size(),
-        " and ", matrix.scales.size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("an int4 weight of [", matrix.rows, ", ", matrix.cols, "] has ", values / 2,
+                     " bytes of codes and ", values / matrix.group, " scales, this one ",
+                     matrix.codes.size(), " and ", matrix.scales.size()));
   }
   HostPackedWeight out{PackedEncoding::kInt4, matrix.rows, matrix.cols, {}, {}};
   out.records.resize(PackedBytes(out.encoding, out.rows, out.cols));

@@ -39,8 +39,9 @@ struct Int4Matrix {
 // zero.
 absl::StatusOr<HostPackedWeight> Pack(const QuantizedMatrix& matrix);
 
-// INVALID_ARGUMENT naming a group that is no multiple of 64 or does not divide the columns, or codes
-// or scales of another number. The record repeats the scale of a group for each 64 columns of it.
+// INVALID_ARGUMENT naming a group that is no multiple of 64 or does not divide the columns, or
+// codes or scales of another number. The record repeats the scale of a group for each 64 columns of
+// it.
 absl::StatusOr<HostPackedWeight> PackInt4(const Int4Matrix& matrix);
 
 // The canonical codes and scales again. REQUIRES: not of kInt4.

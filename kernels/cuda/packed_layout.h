@@ -48,8 +48,8 @@ struct RecordPosition {
   int col = 0;
 };
 
-// The even-column weight of the pair in byte `byte` of a four-bit record's codes: its code is the high
-// nibble, and the code of the next column the low one.
+// The even-column weight of the pair in byte `byte` of a four-bit record's codes: its code is the
+// high nibble, and the code of the next column the low one.
 VERNIER_HOST_DEVICE constexpr RecordPosition FourBitPairAt(int byte) {
   const int tile = byte / kFourBitTileBytes;
   const int lane = byte / 16 % 32;

@@ -166,7 +166,8 @@ int Main(int argc, char** argv) {
                  "heuristics timed, the fastest is the baseline")
       ->check(CLI::Range(1, 32));
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
-  app.add_option("--formats", formats, "with --tune or --validate-only: nf4, int4, int8, int8+a8, 16bit")
+  app.add_option("--formats", formats,
+                 "with --tune or --validate-only: nf4, int4, int8, int8+a8, 16bit")
       ->delimiter(',')
       ->check(CLI::IsMember({"nf4", "int4", "int8", "int8+a8", "16bit"}));
   app.add_flag("--tune", tune, "time every plan of our kernels instead, as CSV");

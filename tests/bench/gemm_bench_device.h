@@ -16,7 +16,8 @@ struct GemmShape {
   int inputs;   // K
 };
 
-// kInt4 has linear codes in groups of 128, as GPTQ's; kInt8A8 multiplies int8 x; kValues has 16 bits a weight, for up to kMostValueRows rows.
+// kInt4 has linear codes in groups of 128, as GPTQ's; kInt8A8 multiplies int8 x; kValues has 16
+// bits a weight, for up to kMostValueRows rows.
 enum class GemmFormat : uint8_t { kNf4, kInt4, kInt8, kInt8A8, kValues };
 inline constexpr int kMostValueRows = 16;
 

@@ -13,12 +13,13 @@ namespace vernier::bench {
 
 // A weight as files hold it.
 struct CanonicalWeight {
-  const void* values = nullptr;    // [outputs, inputs] 16-bit, of y's type; null: quantized
-  bool four_bits = false;          // else int8 with a scale a row
-  bool linear = false;             // codes of 4 bits: code - 8, else NF4
-  int group = 0;                   // codes of 4 bits: columns of a scale
-  const uint8_t* codes = nullptr;  // 4 bits: [outputs * inputs / 2], even element in the high nibble
-  const float* scales = nullptr;   // 4 bits: [outputs * inputs / group]; int8: [outputs]
+  const void* values = nullptr;  // [outputs, inputs] 16-bit, of y's type; null: quantized
+  bool four_bits = false;        // else int8 with a scale a row
+  bool linear = false;           // codes of 4 bits: code - 8, else NF4
+  int group = 0;                 // codes of 4 bits: columns of a scale
+  const uint8_t* codes =
+      nullptr;                    // 4 bits: [outputs * inputs / 2], even element in the high nibble
+  const float* scales = nullptr;  // 4 bits: [outputs * inputs / group]; int8: [outputs]
   int outputs = 0;
   int inputs = 0;
 };
