@@ -1,5 +1,5 @@
-// What a format costs in quality on each instruction set of the CPU backend: perplexity of a text,
-// and how far the next-token distributions are from the reference's.
+// What a format costs in quality on each instruction set of the CPU backend, and on a GPU:
+// perplexity of a text, and how far the next-token distributions are from the reference's.
 //
 // Teacher-forced, in windows of equal length that begin anew; the first token of a window is not
 // scored. The reference is fp16 on avx512, whose products are exact in what they multiply, or
@@ -31,7 +31,7 @@ using testing::SequenceDriver;
 struct Options {
   std::string model, text;
   std::string reference = "avx512:fp16";  // as a row
-  // ISA:VARIANT[:FORMAT of lm_head], the variant as --variants has it
+  // ISA:VARIANT[:FORMAT of lm_head], the variant as --variants has it; of a GPU the ISA is cuda
   std::vector<std::string> rows{"avx512:int8",   "avx512:nf4", "amx:fp16",    "amx:int8",
                                 "amx:int8:int8", "amx:nf4",    "amx:nf4:int8"};
   int tokens = 4096;
@@ -58,7 +58,8 @@ absl::StatusOr<Running> Start(const Options& options, const std::string& row) {
     variant->formats.insert(variant->formats.begin(), {"lm_head", *lm_head});
   }
   Running running;
-  absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend({.kind = "cpu", .isa = parts[0]});
+  const BackendOptions cuda{.kind = "cuda"}, cpu{.kind = "cpu", .isa = parts[0]};
+  absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(parts[0] == "cuda" ? cuda : cpu);
   if (!backend.ok()) return backend.status();
   running.backend = *std::move(backend);
   absl::StatusOr<std::unique_ptr<Model>> model =
@@ -174,7 +175,8 @@ int main(int argc, char** argv) {
   CLI::App app("Perplexity, KL and top-1 of formats by instruction set, against one of them.");
   app.add_option("--model", options.model, "A GGUF file or a Hugging Face folder")->required();
   app.add_option("--text", options.text, "A text file")->required();
-  app.add_option("--rows", options.rows, "ISA:VARIANT[:FORMAT of lm_head]")->delimiter(',');
+  app.add_option("--rows", options.rows, "ISA:VARIANT[:FORMAT of lm_head], or cuda:VARIANT")
+      ->delimiter(',');
   app.add_option("--reference", options.reference, "The row that the others are compared with");
   app.add_option("--tokens", options.tokens, "Of the text, at most")
       ->check(CLI::Range(512, 1 << 20));
