@@ -123,7 +123,7 @@ std::string Row(const std::string& name, const Summary& s) {
   }
   cell(s.Goodput());
   cell(s.Attained() * 100);
-  cell(s.PerSecond(s.output_tokens));
+  cell(s.OutputRate());
   for (const Percentiles* p : {&s.first_token, &s.per_token, &s.inter_token}) {
     cell(p->p50 * 1e3);
     cell(p->p99 * 1e3);

@@ -72,7 +72,7 @@ std::string TextLine(const std::string& name, const Summary& s) {
   return absl::StrFormat("%-28s %7d %7d %7d %6d  %9s %6s  %9s  %8s %8s  %8s %8s  %8s\n", name,
                          s.sent, s.completed, s.refused, s.deadline + s.failed + s.unfinished,
                          ShortNumber(s.Goodput()), ShortNumber(s.Attained() * 100),
-                         ShortNumber(s.PerSecond(s.output_tokens)), ms(s.first_token.p50),
+                         ShortNumber(s.OutputRate()), ms(s.first_token.p50),
                          ms(s.first_token.p99), ms(s.per_token.p50), ms(s.per_token.p99),
                          ms(s.refusal.p99));
 }

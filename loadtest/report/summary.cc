@@ -36,8 +36,7 @@ constexpr SummaryField kFields[] = {
     {"attained_share", Better::kHigher, [](const Summary& s) { return s.Attained(); }},
     {"prompt_tokens_per_second", Better::kHigher,
      [](const Summary& s) { return s.PerSecond(s.prompt_tokens); }},
-    {"output_tokens_per_second", Better::kHigher,
-     [](const Summary& s) { return s.PerSecond(s.output_tokens); }},
+    {"output_tokens_per_second", Better::kHigher, [](const Summary& s) { return s.OutputRate(); }},
     {"cached_tokens_per_second", Better::kNeither,
      [](const Summary& s) { return s.PerSecond(s.cached_tokens); }},
     VERNIER_PERCENTILES(first_token),
@@ -66,6 +65,19 @@ int64_t* CounterOf(Ending ending, Summary* summary) {
       return &summary->unfinished;
   }
   return &summary->failed;
+}
+
+// The first token came when it came, the others as far apart from each other as any.
+double TokensWithin(const Outcome& outcome, const Window& window) {
+  if (outcome.first < 0) return 0;
+  const auto within = [&](double at) { return at >= window.from && at < window.until; };
+  const double others = static_cast<double>(outcome.output_tokens) - 1;
+  double tokens = within(outcome.first) ? 1 : 0;
+  if (outcome.last <= outcome.first) return tokens * (others + 1);
+  const double from = std::max(outcome.first, window.from);
+  const double until = std::min(outcome.last, window.until);
+  if (until > from) tokens += others * (until - from) / (outcome.last - outcome.first);
+  return tokens;
 }
 
 }  // namespace
@@ -117,6 +129,7 @@ Summary Summarize(std::span<const Outcome> outcomes, const Window& window, const
   out.seconds = window.Seconds();
   std::vector<double> first, per_token, inter_token, end_to_end, refusal, send_delay;
   for (const Outcome& outcome : outcomes) {
+    out.streamed_tokens += TokensWithin(outcome, window);
     if (outcome.scheduled < window.from || outcome.scheduled >= window.until) continue;
     ++out.sent;
     ++*CounterOf(outcome.ending, &out);

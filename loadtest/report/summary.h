@@ -16,7 +16,7 @@ struct Slo {
   double per_token_seconds = 0.1;
 };
 
-// Of what was scheduled in [from, until).
+// Of what was scheduled in [from, until), and of the tokens that came then.
 struct Window {
   double from = 0;
   double until = 0;
@@ -34,6 +34,9 @@ struct Summary {
           unfinished = 0;
   int64_t good = 0;                                                 // completed within the SLO
   int64_t prompt_tokens = 0, output_tokens = 0, cached_tokens = 0;  // of the completed
+  // That came within the window, whenever their request was sent and however it ended: clients of a
+  // closed loop send in waves, and those of the last wave go on behind the window.
+  double streamed_tokens = 0;
   Percentiles first_token;  // from the scheduled time, of every request that got one
   Percentiles per_token;    // (end - first) / (tokens - 1), of the completed with two or more
   Percentiles inter_token;  // every gap between messages with tokens
@@ -43,6 +46,7 @@ struct Summary {
 
   double PerSecond(int64_t count) const;
   double OfferedRate() const { return PerSecond(sent); }
+  double OutputRate() const { return seconds > 0 ? streamed_tokens / seconds : 0; }
   double Goodput() const { return PerSecond(good); }
   double Attained() const;  // good / sent; 0 of none
 };

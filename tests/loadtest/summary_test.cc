@@ -65,7 +65,26 @@ TEST(SummaryTest, WhatIsOutsideOfTheWindowDoesNotCount) {
   EXPECT_EQ(summary.sent, 5);
   EXPECT_EQ(summary.OfferedRate(), 1);
   EXPECT_EQ(summary.output_tokens, 15);
-  EXPECT_EQ(summary.PerSecond(summary.output_tokens), 3);
+}
+
+// 0 to 10, a token a second: of each so much as came within the window.
+TEST(SummaryTest, TokensCountWhereTheyCame) {
+  const Window window{2, 7};
+  const auto streamed = [&](const Outcome& outcome) {
+    return Summarize(std::vector{outcome}, window, {}).streamed_tokens;
+  };
+  EXPECT_EQ(streamed(Completed(0, 0, 10, 11)), 5) << "sent before, ended behind";
+  EXPECT_EQ(streamed(Completed(0, 3, 6, 4)), 4);
+  EXPECT_EQ(streamed(Completed(3, 5, 10, 6)), 3) << "the first, and two seconds of the rest";
+  EXPECT_EQ(streamed(Completed(0, 0, 2, 3)), 0);
+  EXPECT_EQ(streamed(Completed(0, 3, 3, 2)), 2) << "all in one message";
+  EXPECT_EQ(streamed(Completed(3, 8, 8, 2)), 0);
+  Outcome cancelled = Completed(0, 3, 6, 4);
+  cancelled.ending = Ending::kCancelled;
+  EXPECT_EQ(streamed(cancelled), 4);
+  EXPECT_EQ(streamed(Outcome()), 0);
+  const std::vector<Outcome> wave(8, Completed(0, 1, 11, 11));  // of a closed loop
+  EXPECT_EQ(Summarize(wave, window, {}).OutputRate(), 8);
 }
 
 TEST(SummaryTest, EveryEndingHasItsCounter) {
