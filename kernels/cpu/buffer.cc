@@ -101,8 +101,6 @@ absl::StatusOr<Buffer> Arena::Allocate(int64_t bytes, absl::string_view what) {
   return Buffer::PartOf(std::move(slab), used_bytes_ - rounded, rounded);
 }
 
-void Buffer::Touch() { std::memset(data_, 0, static_cast<size_t>(bytes_)); }
-
 int64_t CheckedMultiply(int64_t a, int64_t b) {
   int64_t result = 0;
   if (a < 0 || b < 0 || __builtin_mul_overflow(a, b, &result)) return -1;

@@ -26,10 +26,6 @@ class Buffer {
   // them, and multiples of a cache line.
   static Buffer PartOf(std::shared_ptr<const Buffer> slab, int64_t offset, int64_t bytes);
 
-  // Makes every page exist now: what is written only later would fault in the middle of a step, and
-  // would not be in the process's memory until then.
-  void Touch();
-
   int64_t bytes() const { return bytes_; }
   uint8_t* data() const { return data_; }
   float* floats() const { return reinterpret_cast<float*>(data_); }

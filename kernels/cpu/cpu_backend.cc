@@ -148,7 +148,7 @@ absl::StatusOr<Vector> CpuBackend::CreateVector(std::span<const float> values) {
 
 absl::Status CpuBackend::CreateWorkspace(const WorkspacePlan& plan) {
   if (workspace_.has_value()) return absl::FailedPreconditionError("there is a workspace already");
-  absl::StatusOr<Workspace> workspace = NewWorkspace(plan, kernels_, pool_.threads());
+  absl::StatusOr<Workspace> workspace = NewWorkspace(plan, kernels_, &pool_);
   if (!workspace.ok()) return workspace.status();
   workspace_.emplace(*std::move(workspace));
   for (int32_t block = 0; block < plan.kv_blocks; ++block) Forget({&block, 1});

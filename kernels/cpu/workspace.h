@@ -9,6 +9,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/buffer.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/sample_row.h"
 
 namespace vernier {
@@ -49,8 +50,9 @@ struct Workspace {
   int64_t bytes() const;
 };
 
-// INVALID_ARGUMENT for sizes that make no model, RESOURCE_EXHAUSTED with the bytes wanted.
+// For the threads of `pool`, which idles: all of them touch the memory. INVALID_ARGUMENT for sizes
+// that make no model, RESOURCE_EXHAUSTED with the bytes wanted.
 absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTable& kernels,
-                                       int threads);
+                                       ThreadPool* pool);
 
 }  // namespace vernier
