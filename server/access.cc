@@ -11,20 +11,6 @@
 #include "engine/checkpoint/sha256.h"
 
 namespace vernier {
-namespace {
-
-absl::StatusOr<std::string> DigestOf(absl::string_view bytes) {
-  auto hash = Sha256::Create();
-  if (!hash.ok()) return hash.status();
-  if (absl::Status status =
-          hash->Update({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
-      !status.ok()) {
-    return status;
-  }
-  return hash->Finish();
-}
-
-}  // namespace
 
 const std::vector<std::string>& ServiceNames() {
   static const auto& names = *new std::vector<std::string>{
@@ -39,7 +25,7 @@ absl::StatusOr<std::string> AccessPolicy::Check(absl::string_view service,
       absl::UnauthenticatedError("a valid key is needed in the metadata authorization: Bearer KEY");
   constexpr absl::string_view kScheme = "bearer ";
   if (!absl::StartsWithIgnoreCase(authorization, kScheme)) return unknown;
-  const auto digest = DigestOf(authorization.substr(kScheme.size()));
+  const auto digest = Sha256::Of(authorization.substr(kScheme.size()));
   if (!digest.ok()) return digest.status();
   const AccessKey* match = nullptr;
   for (const AccessKey& key : keys_) {

@@ -36,16 +36,6 @@ absl::StatusOr<std::string> HashFile(const RandomAccessFile& file) {
   return hash->Finish();
 }
 
-// As `sha256sum FILES | cut -d' ' -f1 | sha256sum` has it.
-absl::StatusOr<std::string> HashLines(std::span<const std::string> lines) {
-  absl::StatusOr<Sha256> hash = Sha256::Create();
-  if (!hash.ok()) return hash.status();
-  const std::string text = absl::StrCat(absl::StrJoin(lines, "\n"), "\n");
-  const auto* const bytes = reinterpret_cast<const uint8_t*>(text.data());
-  if (absl::Status status = hash->Update({bytes, text.size()}); !status.ok()) return status;
-  return hash->Finish();
-}
-
 }  // namespace
 
 absl::StatusOr<ModelFiles> ModelFiles::Open(const std::string& manifest_path, ManifestUse use) {
@@ -168,7 +158,8 @@ absl::StatusOr<ModelFiles::Digests> ModelFiles::Hash(Hashed what) const {
     digests.of_weights = of_weights[0];
     return digests;
   }
-  absl::StatusOr<std::string> together = HashLines(of_weights);
+  absl::StatusOr<std::string> together =
+      Sha256::Of(absl::StrCat(absl::StrJoin(of_weights, "\n"), "\n"));
   if (!together.ok()) return together.status();
   digests.of_weights = *std::move(together);
   return digests;

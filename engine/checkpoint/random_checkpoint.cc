@@ -104,12 +104,7 @@ class RandomCheckpoint final : public Checkpoint {
   }
   absl::StatusOr<std::string> WeightsSha256() const override {
     // Of what the values follow from.
-    const std::string recipe = absl::StrCat(kRandomWeightsPrefix, name_, " seed ", kSeed, " bf16");
-    absl::StatusOr<Sha256> hash = Sha256::Create();
-    if (!hash.ok()) return hash.status();
-    const auto* bytes = reinterpret_cast<const uint8_t*>(recipe.data());
-    if (absl::Status status = hash->Update({bytes, recipe.size()}); !status.ok()) return status;
-    return hash->Finish();
+    return Sha256::Of(absl::StrCat(kRandomWeightsPrefix, name_, " seed ", kSeed, " bf16"));
   }
   absl::Status CheckUnchanged() const override { return absl::OkStatus(); }
   const TokenizerSource& tokenizer_source() const override { return tokenizer_; }

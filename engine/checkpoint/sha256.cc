@@ -1,7 +1,6 @@
 #include "engine/checkpoint/sha256.h"
 
 #include "absl/strings/escaping.h"
-#include "absl/strings/string_view.h"
 
 namespace vernier {
 
@@ -12,6 +11,14 @@ absl::StatusOr<Sha256> Sha256::Create() {
     return absl::InternalError("OpenSSL has no SHA-256");
   }
   return hash;
+}
+
+absl::StatusOr<std::string> Sha256::Of(absl::string_view text) {
+  absl::StatusOr<Sha256> hash = Create();
+  if (!hash.ok()) return hash.status();
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(text.data());
+  if (absl::Status status = hash->Update({bytes, text.size()}); !status.ok()) return status;
+  return hash->Finish();
 }
 
 absl::Status Sha256::Update(std::span<const uint8_t> bytes) {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace vernier {
 
@@ -17,6 +18,8 @@ class Sha256 {
  public:
   // INTERNAL where OpenSSL has none: so do the rest.
   static absl::StatusOr<Sha256> Create();
+  // The 64 hex digits of a text.
+  static absl::StatusOr<std::string> Of(absl::string_view text);
   absl::Status Update(std::span<const uint8_t> bytes);
   // 64 lower-case hex digits. Call once, last.
   absl::StatusOr<std::string> Finish();

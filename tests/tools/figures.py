@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from markers import split
+from step_table import cells_of
+
 
 @dataclass
 class Lines:
@@ -50,10 +53,6 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 64, 130, 44, 52
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf")
 
 
-def cells(line):
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
-
-
 def tables(text):
     """[(header, rows)] of the tables of a text."""
     found, current = [], []
@@ -61,20 +60,16 @@ def tables(text):
         if line.startswith("|"):
             current.append(line)
         elif current:
-            found.append((cells(current[0]), current[2:]))
+            found.append((cells_of(current[0]), current[2:]))
             current = []
     return found
 
 
 def series(root, lines):
-    text = (root / lines.readme).read_text()
-    match = re.search(rf"<!-- {lines.marker}:begin -->\n(.*?)<!-- {lines.marker}:end -->", text, re.S)
-    if match is None:
-        sys.exit(f"figures.py: {lines.readme} lacks the markers {lines.marker}")
-    header, rows = tables(match.group(1))[lines.table]
+    header, rows = tables(split(root / lines.readme, lines.marker)[1])[lines.table]
     out = {}
     for row in rows:
-        values = cells(row)
+        values = cells_of(row)
         name = re.match(lines.row, " | ".join(values[:2]) if "geomean" in lines.row else values[0])
         if name is None:
             continue

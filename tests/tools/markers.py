@@ -12,12 +12,9 @@ def has_amx():
 
 
 def split(readme, name):
-    """The text of `readme` before, between and after the markers, which stay with what is around them; ends the program where they are not.
-    On a processor with AMX the markers NAME_amx, where there are such: a table of each kind of processor can stand in one README."""
-    text = Path(readme).read_text()
-    if has_amx() and f"<!-- {name}_amx:begin -->" in text:
-        name += "_amx"
+    """The text of `readme` before, between and after the markers, which stay with what is around them; ends the program where they are not."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    text = Path(readme).read_text()
     if begin not in text or end not in text:
         sys.exit(f"{Path(sys.argv[0]).name}: {readme} lacks {begin} or {end}")
     before, rest = text.split(begin, 1)
@@ -32,6 +29,9 @@ def between(readme, name, table):
 
 
 def write_between(readme, name, table):
+    """On a processor with AMX between NAME_amx, where there are such markers: a table of each kind of processor can stand in one README."""
+    if has_amx() and f"<!-- {name}_amx:begin -->" in Path(readme).read_text():
+        name += "_amx"
     Path(readme).write_text(between(readme, name, table))
 
 
