@@ -8,9 +8,6 @@
 namespace vernier::cuda {
 namespace {
 
-constexpr uint8_t kNf4ZeroPair = 0x77;  // two codes of the value 0
-constexpr uint8_t kInt4ZeroPair = kInt4Zero << 4 | kInt4Zero;
-
 // Calls `visit(record, first_row, first_col)` for every record in storage order.
 template <class Visit>
 void ForEachRecord(int64_t rows, int64_t cols, Visit visit) {

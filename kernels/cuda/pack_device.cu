@@ -7,8 +7,6 @@ namespace vernier::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr uint8_t kNf4ZeroPair = 0x77;  // two codes of the value 0
-constexpr uint8_t kInt4ZeroPair = kInt4Zero << 4 | kInt4Zero;
 
 __global__ void PackFourBits(const uint8_t* codes, const float* scales, int64_t group,
                              uint8_t zero_pair, int64_t rows, int64_t cols, uint8_t* records) {

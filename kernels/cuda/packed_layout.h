@@ -36,6 +36,9 @@ inline constexpr int kFourBitRecordBytes = kFourBitCodeBytes + kRecordRows * 4;
 inline constexpr int kInt8RecordBytes = kTilesPerRecord * kInt8TileBytes;
 inline constexpr uint8_t kInt8Bias = 128;  // stored byte = code + 128
 inline constexpr int kInt4Zero = 8;        // kInt4's code of the value 0
+// Two codes of the value 0: rows that pad a record.
+inline constexpr uint8_t kNf4ZeroPair = 0x77;
+inline constexpr uint8_t kInt4ZeroPair = kInt4Zero << 4 | kInt4Zero;
 
 VERNIER_HOST_DEVICE constexpr int RecordBytes(PackedEncoding encoding) {
   if (encoding == PackedEncoding::kValues) return kRecordRows * kRecordCols * 2;
