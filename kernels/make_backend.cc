@@ -59,8 +59,12 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(const BackendOptions& optio
     Log(LogLevel::kWarning, absl::StrCat("running on the CPU: ", backend.status().message()));
   }
   if (options.kind == "auto" || options.kind == "cpu") {
-    return MakeCpuBackend(options.isa, options.threads,
-                          options.poison_kv ? FreeBlocks::kNan : FreeBlocks::kAsTheyWere);
+    return MakeCpuBackend(
+        {.isa = options.isa,
+         .threads = options.threads,
+         .free_blocks = options.poison_kv ? FreeBlocks::kNan : FreeBlocks::kAsTheyWere,
+         .fast_prefill = options.fast_prefill,
+         .pin_threads = options.pin_threads});
   }
   if (options.kind == "reference") return MakeReferenceBackend();
   return absl::InvalidArgumentError(

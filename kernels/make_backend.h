@@ -20,6 +20,10 @@ struct BackendOptions {
   // prompt is cut, of what was cached. So it always is on the CPU; on CUDA it costs speed
   // (kernels/cuda/README.md).
   bool deterministic = false;
+  // CPU: gives that up where the order of sums that serves decode and prefill alike costs speed,
+  // which is 16-bit and fp32 weights on AMX (kernels/cpu/README.md has the price).
+  bool fast_prefill = false;
+  bool pin_threads = false;  // CPU: each compute thread but the caller has a processor of its own
   // CUDA: as on devices before Hopper, whatever the device. For tests.
   bool portable_cuda = false;
   std::string cuda_module;  // empty: ../lib/libvernier_cuda.so from the program's folder

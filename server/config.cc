@@ -198,6 +198,8 @@ void ReadRoot(ConfigReader* reader, const YAML::Node& root, ServerConfig* config
        {"threads", reader->Whole(&config->threads, 0, 1024)},
        {"isa",
         reader->OneOf(&config->isa, {"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx"})},
+       {"fast_prefill", reader->Bool(&config->fast_prefill)},
+       {"pin_threads", reader->Bool(&config->pin_threads)},
        {"admission",
         section({{"max_requests", reader->Whole(&admission.max_requests, 1, int64_t{1} << 20)},
                  {"max_tokens", reader->Whole(&admission.max_tokens, 1, kMany)},
@@ -324,6 +326,9 @@ void CheckConfig(ParsedConfig* parsed) {
   }
   if (config.default_deadline > config.max_deadline) {
     error("deadlines.default_seconds", "deadlines.default_seconds is above max_seconds");
+  }
+  if (config.fast_prefill && config.deterministic) {
+    error("fast_prefill", "fast_prefill gives up what deterministic asks for: one of them");
   }
   if (engine.kv_blocks > 0 && engine.max_context > 0 &&
       engine.kv_blocks * kBlockTokens < engine.max_context) {

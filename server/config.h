@@ -53,6 +53,8 @@ struct ServerConfig {
   EngineOptions engine;
   int threads = 0;
   std::string isa = "auto";
+  bool fast_prefill = false;
+  bool pin_threads = false;
   absl::Duration default_deadline = absl::Seconds(600);
   absl::Duration max_deadline = absl::Hours(1);
   absl::Duration drain = absl::Seconds(90);

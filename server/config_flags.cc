@@ -12,7 +12,7 @@ struct Flags {
   std::string metrics_compat, healthcheck, random_weights, save, cuda_module;
   int threads = -1;
   int64_t kv_bytes = -1, max_context = -1;
-  bool check = false, behind_proxy = false;
+  bool check = false, behind_proxy = false, fast_prefill = false, pin_threads = false;
 };
 
 void Declare(CLI::App* app, Flags* flags) {
@@ -43,6 +43,11 @@ void Declare(CLI::App* app, Flags* flags) {
       ->check(CLI::Range(0, 1024));
   app->add_option("--isa", flags->isa, "auto, portable, avx2, avx512, avx512_bf16 or amx (isa)")
       ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512", "avx512_bf16", "amx"}));
+  app->add_flag("--fast-prefill", flags->fast_prefill,
+                "CPU with AMX: few rows of fp16, bf16 and fp32 weights by vectors, whatever bits\n"
+                "more rows would get (fast_prefill)");
+  app->add_flag("--pin-threads", flags->pin_threads,
+                "Compute threads stay on a processor each (pin_threads)");
   app->add_option("--backend", flags->backend, "auto, cpu, cuda or reference (backend)")
       ->check(CLI::IsMember({"auto", "cpu", "cuda", "reference"}));
   app->add_option("--cuda-module", flags->cuda_module, "Path of libvernier_cuda.so (cuda_module)");
@@ -90,6 +95,8 @@ void Override(const Flags& flags, ParsedConfig* parsed) {
   }
   if (flags.max_context >= 0) config.engine.max_context = flags.max_context;
   config.behind_proxy = config.behind_proxy || flags.behind_proxy;
+  config.fast_prefill = config.fast_prefill || flags.fast_prefill;
+  config.pin_threads = config.pin_threads || flags.pin_threads;
 }
 
 }  // namespace

@@ -138,6 +138,8 @@ int Serve(const ServerConfig& config, Signals* signals) {
   options.threads = config.threads;
   options.cuda_module = config.cuda_module;
   options.deterministic = config.deterministic;
+  options.fast_prefill = config.fast_prefill;
+  options.pin_threads = config.pin_threads;
   auto backend = MakeBackend(options);
   if (!backend.ok()) return Fail(kExitUsage, backend.status().message());
   Log(LogLevel::kInfo, absl::StrCat("loading ", config.model_path, " on ", (*backend)->Describe()));

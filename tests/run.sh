@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Installs what the tests need, builds, and runs them all: `tests/run.sh [--release|--asan|--tsan|--tidy] [CTEST ARGS]`.
+# Installs what the tests need, builds, and runs them all: `tests/run.sh [--release|--asan|--tsan] [CTEST ARGS]`.
 #   --release  everything, as it is served (default)
-#   --asan     everything but the long end-to-end cases, under AddressSanitizer and UndefinedBehaviorSanitizer
+#   --asan     by clang with thread-safety analysis as errors: everything but the long end-to-end cases under
+#              AddressSanitizer and UndefinedBehaviorSanitizer, and each fuzz target for 30 s
 #   --tsan     kernels and engine under ThreadSanitizer
-#   --tidy     clang with thread-safety analysis as errors, and each fuzz target for 30 s
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 preset=release
 case "${1:-}" in
-  --release|--asan|--tsan|--tidy) preset=${1#--}; shift ;;
-  --help|-h) sed -n '2,7s/^# //p' "$0"; exit 0 ;;
+  --release|--asan|--tsan) preset=${1#--}; shift ;;
+  --help|-h) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
 esac
 
 groups=(build test)
-[ "$preset" = tidy ] && groups+=(analysis)
+[ "$preset" = asan ] && groups+=(analysis)
 deploy/packages.sh "${groups[@]}"
 # Schemas for the tests of manifests, which skip by name without them.
 if [ "$preset" = release ] && [ ! -e build/python/bin/python ]; then
@@ -30,7 +30,6 @@ cmake --build --preset "$preset"
 select=()
 case "$preset" in
   asan) select=(-LE long) ;;
-  tidy) select=(-L "fuzz|tidy") ;;
 esac
 ctest --preset "$preset" "${select[@]}" "$@"
 [ "$preset" = release ] && echo "run.sh: kernels/cuda was neither built nor tested here: preset cuda builds it, a Hopper GPU runs it"

@@ -406,7 +406,7 @@ row_fuzz() { # each target (or those of FUZZ_TARGETS) until it has had FUZZ_SECO
   # FUZZ_TIMEOUT=20 where others work too: an input may take a second of its own
   local want=${FUZZ_SECONDS:-3600} name binary work spent status
   for name in ${FUZZ_TARGETS:-$(ls tests/fuzz/corpus)}; do
-    binary=${FUZZ_BIN:-build/tidy/bin}/${name}_fuzz work=$reports/fuzz/$name
+    binary=${FUZZ_BIN:-build/asan/bin}/${name}_fuzz work=$reports/fuzz/$name
     mkdir -p "$work"
     spent=$(cat "$work/seconds" 2>/dev/null || echo 0)
     while [ "$spent" -lt "$want" ]; do

@@ -40,12 +40,17 @@ const float* ValuesOf(const Vector* vector) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, FreeBlocks free_blocks)
-      : isa_(isa), kernels_(kernels), pool_(threads), free_blocks_(free_blocks) {}
+  CpuBackend(CpuIsa isa, const KernelTable& kernels, int threads, const CpuOptions& options)
+      : isa_(isa),
+        kernels_(kernels),
+        pool_(threads, options.pin_threads ? ThreadPool::Place::kPinned : ThreadPool::Place::kAny),
+        free_blocks_(options.free_blocks),
+        fast_prefill_(options.fast_prefill) {}
 
   std::string Describe() const override {
     return absl::StrCat("cpu ", CpuIsaName(isa_), CpuEmulates(isa_) ? " (emulated)" : "", ", ",
-                        pool_.threads(), pool_.threads() == 1 ? " thread" : " threads");
+                        pool_.threads(), pool_.threads() == 1 ? " thread" : " threads",
+                        fast_prefill_ ? ", fast prefill" : "");
   }
   int Threads() const override { return pool_.threads(); }
 
@@ -91,7 +96,8 @@ class CpuBackend final : public Backend {
             workspace_->linear_scratch.view(),
             workspace_->x_tiles.view(),
             workspace_->x_digits.view(),
-            activations};
+            activations,
+            fast_prefill_};
   }
   KvCache cache() const { return {workspace_->kv.data(), workspace_->kv_block_bytes}; }
 
@@ -126,6 +132,7 @@ class CpuBackend final : public Backend {
   const KernelTable& kernels_;
   ThreadPool pool_;
   const FreeBlocks free_blocks_;
+  const bool fast_prefill_;
   Arena arenas_[kNumFormats];  // of weights, by FormatId: a variant's lie together, and go together
   std::optional<Workspace> workspace_;
 
@@ -448,17 +455,17 @@ constexpr KernelsOf kKernelsByIsa[kNumCpuIsas] = {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const std::string& isa, int threads,
-                                                        FreeBlocks free_blocks) {
+absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options) {
+  int threads = options.threads;
   if (threads < 0 || threads > kMaxThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("threads is ", threads, ", must be 0 (all) to ", kMaxThreads));
   }
-  const absl::StatusOr<CpuIsa> chosen = ChooseCpuIsa(isa);
+  const absl::StatusOr<CpuIsa> chosen = ChooseCpuIsa(options.isa);
   if (!chosen.ok()) return chosen.status();
   if (threads == 0) threads = std::min(UsableProcessors(), kMaxThreads);
   return std::make_unique<CpuBackend>(*chosen, kKernelsByIsa[static_cast<int>(*chosen)](), threads,
-                                      free_blocks);
+                                      options);
 }
 
 }  // namespace vernier

@@ -144,11 +144,19 @@ int ProcessorsOfQuota(const std::string& cpu_max) {
   return static_cast<int>(std::min<int64_t>(whole, 1 << 16));
 }
 
-int UsableProcessors() {
-  int count = 1;
+std::vector<int> AllowedProcessors() {
+  std::vector<int> processors;
   cpu_set_t mask;
   CPU_ZERO(&mask);
-  if (sched_getaffinity(0, sizeof(mask), &mask) == 0) count = std::max(1, CPU_COUNT(&mask));
+  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return processors;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &mask)) processors.push_back(i);
+  }
+  return processors;
+}
+
+int UsableProcessors() {
+  int count = std::max(1, static_cast<int>(AllowedProcessors().size()));
   std::ifstream file("/sys/fs/cgroup/cpu.max");
   std::string line;
   if (file && std::getline(file, line)) {

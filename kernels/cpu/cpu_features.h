@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -29,6 +30,9 @@ bool CpuEmulates(CpuIsa isa);
 // `name` is auto (the best supported that is not emulated) or an isa's name. INVALID_ARGUMENT for
 // an unknown name, FAILED_PRECONDITION for one that is not supported here.
 absl::StatusOr<CpuIsa> ChooseCpuIsa(const std::string& name);
+
+// Processors of the affinity mask, ascending; none where the system does not say.
+std::vector<int> AllowedProcessors();
 
 // Processors that the process may use: the affinity mask, cut by the control group's quota; at
 // least 1.

@@ -30,7 +30,8 @@ inline constexpr int kTileOutputs = 32;  // weight rows of one product: two tile
 inline constexpr int kTileSize = kTileRows * kTileCols;  // elements
 inline constexpr int kTileParts = 2;                     // of x, see TileKernels
 inline constexpr int kMaxWeightParts = 3;
-inline constexpr int kMaxFewRows = 2;  // rows of x up to which vectors are as fast as the unit
+inline constexpr int kMaxFewRows = 2;    // rows of x up to which vectors are as fast as the unit
+inline constexpr int kMaxPlainRows = 8;  // the same of vectors that need not give the unit's bits
 
 // One panel of a packed weight, and what decoding it needs.
 struct Panel {
@@ -67,9 +68,10 @@ struct DotKernels {
 struct TileKernels {
   // kTileOutputs weight rows times up to kMaxFewRows rows of x.
   struct FewRows {
-    const Panel* panels;         // [num_panels]
-    int num_panels;              // 1 or 2
-    const float* x[kTileParts];  // [rows][x_stride], as split_few leaves them; or the first alone
+    const Panel* panels;  // [num_panels]
+    int num_panels;       // 1 or 2
+    // [rows][x_stride], as split_few leaves them, or the first alone; plain: the first, as it was.
+    const float* x[kTileParts];
     int64_t x_stride;
     float* sums;  // [panel][kTileRows rows of x][kTileRows weight rows]; set for the rows there are
   };
@@ -81,6 +83,9 @@ struct TileKernels {
     void (*decode)(const Panel& panel, int64_t first_col, int64_t cols, uint16_t* tiles);
     // By parts of x and rows, each - 1; null where one part is not asked for.
     void (*multiply_few[kTileParts][kMaxFewRows])(const FewRows& product);
+    // By rows - 1: whole products in fp32, faster than multiply_few and to other bits. A lane is a
+    // weight row; it adds inputs in an order that depends on the number of rows.
+    void (*multiply_plain[kMaxPlainRows])(const FewRows& product);
   };
   OfLayout layouts[kNumPanelLayouts];
   // Rows of x, at most kTileRows, to tiles [cols / kTileCols] of each part: [row of x][pair of

@@ -191,6 +191,52 @@ void MultiplyFew(const TileKernels::FewRows& p) {
   }
 }
 
+// ---- Plain products of a few rows ----
+
+template <class Columns, int kXRows, int kTiles>
+inline void MultiplyPlainTiles(const TileKernels::FewRows& p, const Panel* panels, float* sums) {
+  // Sums of either half of a step alone where those of both would not hide an addition's latency.
+  constexpr int kHalves = kXRows * kTiles < 8 ? 2 : 1;
+  __m512 acc[kTiles][kXRows][kHalves];
+  VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+      VERNIER_UNROLL for (int h = 0; h < kHalves; ++h) acc[t][m][h] = _mm512_setzero_ps();
+    }
+  }
+  Columns columns[2] = {Columns(panels[0]), Columns(panels[kTiles - 1])};
+  const int64_t steps = panels[0].padded_cols / kTileCols;
+  const float* x = p.x[0];
+  for (int64_t step = 0; step < steps; ++step, x += kTileCols) {
+    VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) columns[t].Begin(step);
+    VERNIER_UNROLL for (int pair = 0; pair < kPairs; ++pair) {
+      VERNIER_UNROLL for (int half = 0; half < 2; ++half) {
+        __m512 w[kTiles];
+        VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) w[t] = columns[t].Get(pair, half);
+        VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+          const __m512 xv = _mm512_set1_ps(x[m * p.x_stride + pair + half * kPairs]);
+          VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+            __m512& sum = acc[t][m][half % kHalves];
+            sum = _mm512_fmadd_ps(w[t], xv, sum);
+          }
+        }
+      }
+    }
+  }
+  VERNIER_UNROLL for (int t = 0; t < kTiles; ++t) {
+    VERNIER_UNROLL for (int m = 0; m < kXRows; ++m) {
+      __m512 sum = acc[t][m][0];
+      if constexpr (kHalves == 2) sum = _mm512_add_ps(sum, acc[t][m][kHalves - 1]);
+      _mm512_storeu_ps(sums + (t * kTileRows + m) * kTileRows, sum);
+    }
+  }
+}
+
+template <class Columns, int kXRows>
+void MultiplyPlain(const TileKernels::FewRows& p) {
+  if (p.num_panels == 2) return MultiplyPlainTiles<Columns, kXRows, 2>(p, p.panels, p.sums);
+  MultiplyPlainTiles<Columns, kXRows, 1>(p, p.panels, p.sums);
+}
+
 // ---- Products of tiles ----
 
 // Adds the products of one part of a group's x, in tile kX, with both tiles of weights, 4 and 5:
@@ -282,10 +328,14 @@ using BF16Columns = ElementColumns<ElementBF16, 1>;
 
 template <class Columns>
 constexpr TileKernels::OfLayout LayoutKernels() {
-  static_assert(kMaxFewRows == 2 && kTileParts == 2);
-  TileKernels::OfLayout kernels = {Columns::kParts,
-                                   DecodeTiles<Columns>,
-                                   {{}, {MultiplyFew<Columns, 2, 1>, MultiplyFew<Columns, 2, 2>}}};
+  static_assert(kMaxFewRows == 2 && kTileParts == 2 && kMaxPlainRows == 8);
+  TileKernels::OfLayout kernels = {
+      Columns::kParts,
+      DecodeTiles<Columns>,
+      {{}, {MultiplyFew<Columns, 2, 1>, MultiplyFew<Columns, 2, 2>}},
+      {MultiplyPlain<Columns, 1>, MultiplyPlain<Columns, 2>, MultiplyPlain<Columns, 3>,
+       MultiplyPlain<Columns, 4>, MultiplyPlain<Columns, 5>, MultiplyPlain<Columns, 6>,
+       MultiplyPlain<Columns, 7>, MultiplyPlain<Columns, 8>}};
   if constexpr (Columns::kParts == 1) {
     kernels.multiply_few[0][0] = MultiplyFew<Columns, 1, 1>;
     kernels.multiply_few[0][1] = MultiplyFew<Columns, 1, 2>;

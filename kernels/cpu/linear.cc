@@ -188,11 +188,13 @@ void ForUnits(const LinearRuntime& runtime, std::span<const PackedWeight* const>
     digits |= weight->order == PanelOrder::kQuads;
     call.rounded &= weight->layout == PanelLayout::kBF16;
   }
+  const bool rounded = call.rounded && !tiles;
+  if (runtime.fast && num_rows <= kMaxPlainRows && !call.rounded) tiles = false;
   DigitRows digit_rows = {};
   RoundedRows rounded_rows;
   if (tiles) SplitIntoTiles(runtime, x, call);
   if (digits) digit_rows = SplitIntoDigits(runtime, x, num_rows, cols);
-  if (call.rounded && !tiles) rounded_rows = RoundRows(runtime, x, call);
+  if (rounded) rounded_rows = RoundRows(runtime, x, call);
   const int64_t run_rows =
       digits && !tiles && digit_rows.by_vectors ? VectorRunRows(digit_rows) : kBatchRows;
   runtime.pool->ParallelFor(units, [&](int thread, int64_t begin, int64_t end) {

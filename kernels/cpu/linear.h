@@ -36,6 +36,7 @@ struct LinearRuntime {
   // bf16.
   Rows x_digits;
   Activations activations = Activations::kFull;  // of the call
+  bool fast = false;  // few rows need not give the bits that the matrix unit gives many
 };
 
 // Floats of one thread's scratch for weights of at most `cols` columns and x of at most `rows`

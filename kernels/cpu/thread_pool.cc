@@ -1,7 +1,13 @@
 #include "kernels/cpu/thread_pool.h"
 
+#include <pthread.h>
+#include <sched.h>
+
+#include <cstddef>
+
 #include "kernels/base/check.h"
 #include "kernels/base/thread_role.h"
+#include "kernels/cpu/cpu_features.h"
 
 namespace vernier {
 namespace {
@@ -16,12 +22,26 @@ inline void Pause() {
 #endif
 }
 
+// Worker i goes to processor i + 1 of those that the process may use.
+void Pin(std::vector<std::thread>* workers) {
+  const std::vector<int> processors = AllowedProcessors();
+  if (processors.size() <= workers->size()) return;
+  for (size_t i = 0; i < workers->size(); ++i) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(processors[i + 1], &one);
+    // Refused where the process lost the processor meanwhile: then it stays free.
+    pthread_setaffinity_np((*workers)[i].native_handle(), sizeof(one), &one);
+  }
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, Place place) {
   VERNIER_CHECK(threads >= 1);
   workers_.reserve(threads - 1);
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+  if (place == Place::kPinned) Pin(&workers_);
 }
 
 ThreadPool::~ThreadPool() {

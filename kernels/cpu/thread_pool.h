@@ -20,8 +20,13 @@ class ThreadPool {
   // `thread` in [0, threads()); 0 is the calling thread.
   using Body = absl::FunctionRef<void(int thread, int64_t begin, int64_t end)>;
 
+  // Where the workers run: on any processor that the process may use, or each on its own of those,
+  // the first being left to the caller. Where there are fewer processors than threads, or the
+  // system refuses, on any.
+  enum class Place : uint8_t { kAny, kPinned };
+
   // REQUIRES: threads >= 1. Starts threads - 1 workers.
-  explicit ThreadPool(int threads);
+  explicit ThreadPool(int threads, Place place = Place::kAny);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();

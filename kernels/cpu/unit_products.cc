@@ -144,6 +144,18 @@ void MultiplyFewByTiles(const TileKernels& kernels, const WeightUnit& unit, cons
                                              .sums = sums});
 }
 
+void MultiplyPlain(const TileKernels& kernels, const WeightUnit& unit, const RowRun& run,
+                   float* sums) {
+  Panel panels[kMaxUnitPanels];
+  const int num_panels = unit.Panels(panels);
+  const auto& own = kernels.layouts[static_cast<int>(unit.weight->layout)];
+  own.multiply_plain[run.num_rows - 1]({.panels = panels,
+                                        .num_panels = num_panels,
+                                        .x = {run.x.data, nullptr},
+                                        .x_stride = run.x.stride,
+                                        .sums = sums});
+}
+
 // Columns of a unit are decoded `most` at a time.
 void MultiplyResident(const TileKernels& kernels, const WeightUnit& unit, const TiledRows& x,
                       uint16_t* tiles, float* sums) {
@@ -237,6 +249,12 @@ void MultiplyUnits(const KernelTable& kernels, std::span<const WeightUnit> units
         }
         break;
       case PanelOrder::kPairs:
+        if (run.tiled.data == nullptr) {
+          for (size_t i = begin; i < end; ++i) {
+            MultiplyPlain(*kernels.tiles, units[i], run, sums[i]);
+          }
+          break;
+        }
         MultiplyByTiles(*kernels.tiles, same, run.tiled, scratch, sums + begin);
         break;
       case PanelOrder::kQuads:

@@ -71,7 +71,7 @@ struct RowRun {
   int64_t first_row;  // of the call's x
   int64_t num_rows;
   Rows x;
-  TiledRows tiled;
+  TiledRows tiled;  // no data: at most kMaxPlainRows rows, multiplied as they are
   DigitRows digits;
   RoundedRows rounded;
 

@@ -62,11 +62,22 @@ struct Options {
   std::vector<int> batches{1, 4, 8, 16, 32};
   std::vector<int> prompts{128, 512, 2048};
   int64_t layers = 4;  // of the random model
+  bool fast_prefill = false;
+  bool pin_threads = false;
   bool skip_validation = false;
   bool csv = false;
   bool skip_memory = false;
   std::string memory_of;  // set in the processes that measure memory: a set of variants
 };
+
+// 0 threads: all.
+BackendOptions BackendOf(const Options& options, int threads = 0) {
+  return {.kind = "cpu",
+          .isa = options.isa,
+          .fast_prefill = options.fast_prefill,
+          .pin_threads = options.pin_threads,
+          .threads = threads};
+}
 
 // One line of the result; what does not apply is 0 and printed empty.
 struct Row {
@@ -163,15 +174,17 @@ double StepBytes(const Model& model, int batch, int64_t context) {
 // conformance test is where tolerances are derived. NF4 on a matrix unit is rounded to bf16.
 absl::Status Validate(const Options& options, const std::string& format) {
   std::vector<float> logits[2];
-  const char* kinds[] = {"reference", "cpu"};
+  // So few that fast_prefill's own kernels take them.
+  const int tokens = options.fast_prefill ? 4 : kValidationTokens;
   for (int k = 0; k < 2; ++k) {
     // The reference multiplies x in full.
-    const BackendOptions backend{.kind = kinds[k], .isa = k == 0 ? "auto" : options.isa};
+    const BackendOptions backend =
+        k == 0 ? BackendOptions{.kind = "reference"} : BackendOf(options);
     absl::StatusOr<Running> running = Start(
         options, {k == 0 ? absl::StrReplaceAll(format, {{"+a8", ""}, {"+abf16", ""}}) : format},
-        backend, {.context = 32, .rows = kValidationTokens, .logit_rows = kValidationTokens});
+        backend, {.context = 32, .rows = tokens, .logit_rows = tokens});
     if (!running.ok()) return running.status();
-    const std::vector<int32_t> ids = SomeIds(*running->model, kValidationTokens);
+    const std::vector<int32_t> ids = SomeIds(*running->model, tokens);
     const SequenceDriver::Input input{0, ids};
     if (absl::Status status =
             running->driver->Step(0, {&input, 1}, SequenceDriver::Logits::kAll, [] {});
@@ -304,7 +317,7 @@ absl::Status TimeFormat(const Options& options, const std::string& format, int t
   const int most = *std::max_element(options.batches.begin(), options.batches.end());
   const int longest = *std::max_element(options.prompts.begin(), options.prompts.end());
   absl::StatusOr<Running> running =
-      Start(options, {format}, {.kind = "cpu", .isa = options.isa, .threads = threads},
+      Start(options, {format}, BackendOf(options, threads),
             {.sequences = most,
              .context = std::max(longest, kDecodeContext + kDecodeSteps),
              .rows = kStepRows,
@@ -341,7 +354,7 @@ absl::Status MeasureMemory(const Options& options) {
   const int64_t peak_before = ProcessBytes("VmHWM");
   const double start = SecondsNow();
   absl::StatusOr<Running> running =
-      Start(options, absl::StrSplit(options.memory_of, ','), {.kind = "cpu", .isa = options.isa},
+      Start(options, absl::StrSplit(options.memory_of, ','), BackendOf(options),
             {.context = kStepRows, .rows = 256, .logit_rows = 32});
   if (!running.ok()) return running.status();
   const double ready = SecondsNow() - start;
@@ -398,8 +411,7 @@ absl::Status Run(const Options& options) {
     validated.layers = 1;
     if (absl::Status status = Validate(validated, format); !status.ok()) return status;
   }
-  const absl::StatusOr<std::unique_ptr<Backend>> backend =
-      MakeBackend({.kind = "cpu", .isa = options.isa});
+  const absl::StatusOr<std::unique_ptr<Backend>> backend = MakeBackend(BackendOf(options));
   if (!backend.ok()) return backend.status();
   std::cout << "# date: " << Today() << "\n# processor: " << ProcessorName() << ", "
             << std::thread::hardware_concurrency()
@@ -446,6 +458,8 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::Range(1, 512));
   app.add_option("--isa", options.isa, vernier::ListCpuIsaChoices());
+  app.add_flag("--fast-prefill", options.fast_prefill, "As vernierd's");
+  app.add_flag("--pin-threads", options.pin_threads, "As vernierd's");
   app.add_option("--lm-head", options.lm_head, "Format of lm_head in every variant");
   app.add_option("--prompts", options.prompts, "Lengths of prompts that are prefilled")
       ->delimiter(',')

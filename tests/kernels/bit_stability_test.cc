@@ -166,8 +166,14 @@ TEST_P(BitStabilityTest, ARowDoesNotDependOnBatchChunksOrThreads) {
   }
 }
 
-std::vector<BackendUnderTest> CpuBackends() {
+std::vector<BackendUnderTest> StableBackends() {
   std::vector<BackendUnderTest> backends = BackendsUnderTest();
+  std::erase_if(backends, [](const auto& backend) { return backend.options.fast_prefill; });
+  return backends;
+}
+
+std::vector<BackendUnderTest> CpuBackends() {
+  std::vector<BackendUnderTest> backends = StableBackends();
   std::erase_if(backends, [](const auto& backend) { return backend.options.kind != "cpu"; });
   return backends;
 }
@@ -194,6 +200,31 @@ TEST_P(RoundedBitStabilityTest, ARowOfBf16ActivationsDoesNotEither) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, RoundedBitStabilityTest, ::testing::ValuesIn(CpuBackends()),
                          [](const auto& param) { return std::string(param.param.name); });
+
+// What fast_prefill gives up, and what not.
+class FastPrefillTest : public ::testing::TestWithParam<FormatId> {};
+
+TEST_P(FastPrefillTest, OnlyFewRowsOfWideWeightsHaveOtherBits) {
+  const BackendOptions stable{.kind = "cpu", .isa = "amx", .threads = 2};
+  if (!MakeBackend(stable).ok()) GTEST_SKIP() << "no AMX";
+  BackendOptions fast = stable;
+  fast.fast_prefill = true;
+  const LayerValues values = MakeLayer(kSpecs[0], GetParam(), kContext);
+  Runner one(stable, values, Activations::kFull), other(fast, values, Activations::kFull);
+  Results expected, actual;
+  one.Step({{0, 0, LengthOf(0)}}, &expected);
+  other.Step({{0, 0, LengthOf(0)}}, &actual);
+  ExpectSameBits(expected, actual, "prefill");
+  const bool wide = FormatOf(GetParam()).bits >= 16;
+  for (int p = 0; p < LengthOf(0); ++p) other.Step({{0, p, p + 1}}, &actual);
+  if (!wide) return ExpectSameBits(expected, actual, "token by token");
+  EXPECT_NE(expected, actual);
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, FastPrefillTest,
+                         ::testing::Values(FormatId::kF32, FormatId::kF16, FormatId::kBF16,
+                                           FormatId::kInt8, FormatId::kNf4),
+                         [](const auto& param) { return FormatOf(param.param).name; });
 
 // A context of several segments of attention, which threads share where one token is decoded.
 class LongContextTest : public ::testing::TestWithParam<BackendUnderTest> {
@@ -251,7 +282,7 @@ TEST_P(LongContextTest, SegmentsAreTheSameBitsWhoeverSumsThem) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, LongContextTest, ::testing::ValuesIn(BackendsUnderTest()),
+INSTANTIATE_TEST_SUITE_P(Cpu, LongContextTest, ::testing::ValuesIn(StableBackends()),
                          [](const auto& param) { return std::string(param.param.name); });
 
 // A key that is no number makes its row's logits no numbers, in every type of the cache, and

@@ -174,7 +174,7 @@ constexpr bool kWithCpu = true;
 std::vector<BackendUnderTest> DeterministicBackends() {
   std::vector<BackendUnderTest> cpu, others;
   for (const BackendUnderTest& backend : BackendsUnderTest()) {
-    if (backend.options.kind == "cpu" && kWithCpu) cpu = {backend};
+    if (backend.options.kind == "cpu" && !backend.options.fast_prefill && kWithCpu) cpu = {backend};
     if (backend.options.deterministic) others.push_back(backend);
   }
   cpu.insert(cpu.end(), others.begin(), others.end());

@@ -207,6 +207,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"listen: 127.0.0.1:70000\n", 5, "HOST:PORT"},
         BadCase{"isa: sse9\n", 5, "isa must be one of"},
         BadCase{"deterministic: 1\n", 5, "true or false"},
+        BadCase{"fast_prefill: true\ndeterministic: true\n", 5, "gives up what deterministic"},
         BadCase{"max_message_bytes: 99999999\n", 5, "max_message_bytes"},
         BadCase{"---\na: b\n", 5, "second document"},
         BadCase{"deadlines:\n  default_seconds: 20\n  max_seconds: 10\n", 6, "above max_seconds"},

@@ -75,7 +75,8 @@ def limits(header, threads):
 
 def backend_of(header):
     """"amx" of "cpu amx, 2 threads"."""
-    return header["backend"].split(", ")[0].removeprefix("cpu ")
+    fast = ", fast prefill" if header["backend"].endswith("fast prefill") else ""
+    return header["backend"].split(", ")[0].removeprefix("cpu ") + fast
 
 
 def render(files):

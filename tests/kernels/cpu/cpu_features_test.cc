@@ -29,7 +29,8 @@ TEST(CpuFeaturesTest, OnlyAmxIsEmulatedAndOnlyWhereItIsSupportedSo) {
     const CpuIsa isa = static_cast<CpuIsa>(i);
     if (!CpuEmulates(isa)) continue;
     EXPECT_EQ(isa, CpuIsa::kAmx);
-    const absl::StatusOr<std::unique_ptr<Backend>> backend = MakeCpuBackend(CpuIsaName(isa), 1);
+    const absl::StatusOr<std::unique_ptr<Backend>> backend =
+        MakeCpuBackend({.isa = CpuIsaName(isa), .threads = 1});
     ASSERT_TRUE(backend.ok()) << backend.status();
     EXPECT_EQ((*backend)->Describe(), "cpu amx (emulated), 1 thread");
   }
@@ -52,7 +53,8 @@ TEST(CpuFeaturesTest, AnIsaIsChosenByNameOrRefusedWithTheProcessor) {
 
 TEST(CpuFeaturesTest, UnknownIsaIsInvalidArgument) {
   EXPECT_EQ(ChooseCpuIsa("sse9").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(MakeCpuBackend("", 1).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeCpuBackend({.isa = "", .threads = 1}).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(CpuFeaturesTest, QuotaIsRoundedUpAndNonsenseIsNone) {
@@ -67,21 +69,24 @@ TEST(CpuFeaturesTest, QuotaIsRoundedUpAndNonsenseIsNone) {
 }
 
 TEST(CpuBackendTest, SaysWhatItIs) {
-  const absl::StatusOr<std::unique_ptr<Backend>> backend = MakeCpuBackend("portable", 2);
+  const absl::StatusOr<std::unique_ptr<Backend>> backend =
+      MakeCpuBackend({.isa = "portable", .threads = 2});
   ASSERT_TRUE(backend.ok()) << backend.status();
   EXPECT_EQ((*backend)->Describe(), "cpu portable, 2 threads");
   EXPECT_EQ((*backend)->Threads(), 2);
 }
 
 TEST(CpuBackendTest, ZeroThreadsTakesEveryUsableProcessor) {
-  const absl::StatusOr<std::unique_ptr<Backend>> backend = MakeCpuBackend("auto", 0);
+  const absl::StatusOr<std::unique_ptr<Backend>> backend =
+      MakeCpuBackend({.isa = "auto", .threads = 0});
   ASSERT_TRUE(backend.ok()) << backend.status();
   EXPECT_EQ((*backend)->Threads(), UsableProcessors());
 }
 
 TEST(CpuBackendTest, ImpossibleThreadsAreInvalidArgument) {
   for (const int threads : {-1, 1 << 20}) {
-    EXPECT_EQ(MakeCpuBackend("auto", threads).status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(MakeCpuBackend({.isa = "auto", .threads = threads}).status().code(),
+              absl::StatusCode::kInvalidArgument);
   }
 }
 
@@ -99,7 +104,7 @@ WorkspacePlan SmallPlan() {
 }
 
 TEST(CpuBackendTest, MemoryIsWhatThePlanNeeds) {
-  const std::unique_ptr<Backend> backend = *MakeCpuBackend("portable", 1);
+  const std::unique_ptr<Backend> backend = *MakeCpuBackend({.isa = "portable", .threads = 1});
   EXPECT_EQ(backend->Memory().kv_bytes, 0);
   ASSERT_TRUE(backend->CreateWorkspace(SmallPlan()).ok());
   const int64_t kv_bytes = 3 * KvBlockBytes(2, SmallPlan().attention, KvType::kF32);
@@ -109,7 +114,7 @@ TEST(CpuBackendTest, MemoryIsWhatThePlanNeeds) {
 }
 
 TEST(CpuBackendTest, ImpossiblePlansAreRefusedAndAGoodOneStillWorks) {
-  const std::unique_ptr<Backend> backend = *MakeCpuBackend("portable", 1);
+  const std::unique_ptr<Backend> backend = *MakeCpuBackend({.isa = "portable", .threads = 1});
   WorkspacePlan plan = SmallPlan();
   plan.kv_blocks = int64_t{1} << 62;
   EXPECT_EQ(backend->CreateWorkspace(plan).code(), absl::StatusCode::kResourceExhausted);
@@ -128,7 +133,7 @@ TEST(CpuBackendTest, ImpossiblePlansAreRefusedAndAGoodOneStillWorks) {
 }
 
 TEST(CpuBackendTest, CopyNeedsTheActivationsSize) {
-  const std::unique_ptr<Backend> backend = *MakeCpuBackend("portable", 1);
+  const std::unique_ptr<Backend> backend = *MakeCpuBackend({.isa = "portable", .threads = 1});
   std::vector<float> out(7);
   EXPECT_EQ(backend->CopyActivation(Activation::kResidual, out).code(),
             absl::StatusCode::kFailedPrecondition);

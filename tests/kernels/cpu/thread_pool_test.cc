@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/cpu/cpu_features.h"
 
 namespace vernier {
 namespace {
@@ -24,6 +25,26 @@ TEST(ThreadPoolTest, EveryIndexRunsExactlyOnce) {
       EXPECT_EQ(runs, std::vector<int>(count, 1)) << threads << " threads, " << count;
     }
   }
+}
+
+TEST(ThreadPoolTest, PinnedWorkersHaveAProcessorEachAndTheCallerKeepsItsOwn) {
+  const std::vector<int> allowed = AllowedProcessors();
+  const int threads = static_cast<int>(allowed.size());
+  if (threads < 2) GTEST_SKIP() << "one processor";
+  ThreadPool pool(threads, ThreadPool::Place::kPinned);
+  std::vector<std::vector<int>> places(threads);
+  pool.ParallelFor(threads,
+                   [&](int thread, int64_t, int64_t) { places[thread] = AllowedProcessors(); });
+  EXPECT_EQ(places[0], allowed);
+  for (int i = 1; i < threads; ++i) EXPECT_EQ(places[i], std::vector<int>{allowed[i]});
+}
+
+TEST(ThreadPoolTest, MoreThreadsThanProcessorsStayFree) {
+  const std::vector<int> allowed = AllowedProcessors();
+  const int threads = static_cast<int>(allowed.size()) + 1;
+  ThreadPool pool(threads, ThreadPool::Place::kPinned);
+  pool.ParallelFor(threads,
+                   [&](int, int64_t, int64_t) { EXPECT_EQ(AllowedProcessors(), allowed); });
 }
 
 TEST(ThreadPoolTest, RangesAreTheSameEachTime) {
