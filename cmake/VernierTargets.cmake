@@ -19,12 +19,16 @@ if(VERNIER_SANITIZE)
     $<$<CXX_COMPILER_ID:Clang>:-Wno-pass-failed>)
   target_link_options(vernier_options INTERFACE -fsanitize=${VERNIER_SANITIZE})
 endif()
-if(VERNIER_BUILD_FUZZ)
-  # Coverage for libFuzzer in the libraries under test; VERNIER_SANITIZE is what turns a wrong access into a crash.
-  target_compile_options(vernier_options INTERFACE -fsanitize=fuzzer-no-link)
-endif()
 target_link_options(vernier_options INTERFACE -Wl,-z,relro,-z,now)
 target_link_libraries(vernier_options INTERFACE Threads::Threads)
+
+# vernier_fuzzed(): what this folder and those below it compile tells libFuzzer which way it went. Not for all: counting
+# makes the tests of the kernels ten times as slow.
+macro(vernier_fuzzed)
+  if(VERNIER_BUILD_FUZZ)
+    add_compile_options(-fsanitize=fuzzer-no-link)
+  endif()
+endmacro()
 
 # vernier_library(NAME SOURCES... DEPS...): a static library, one a folder.
 function(vernier_library name)

@@ -41,7 +41,7 @@ struct Nvml {
   int (*make_set)(void** set);
   int (*supported)(void* device, unsigned long long* types);
   int (*subscribe)(void* device, unsigned long long types, void* set);
-  int (*wait)(void* set, EventData* data, unsigned milliseconds);
+  int (*wait)(void* set, void* data, unsigned milliseconds);  // EventData
 };
 
 // Never closed: it has threads of its own.

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/base/sanitizer.h"
 
 namespace vernier {
 namespace {
@@ -21,7 +22,7 @@ constexpr int64_t kMapFrom = int64_t{1} << 20;
 // last page of each is huge and written in part, so few slabs are better than many. A sanitizer
 // looks for reads past the end of a buffer, so that there each has memory of its own.
 constexpr int64_t kSlabBytes = int64_t{128} << 20;
-#ifdef __SANITIZE_ADDRESS__
+#if VERNIER_CHECKS_ADDRESSES
 constexpr int64_t kMostSlabBytes = 0;
 #else
 constexpr int64_t kMostSlabBytes = int64_t{4} << 20;  // larger buffers have a map of their own

@@ -80,6 +80,8 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
     row("int8", result.int8);
     row("int8+a8", result.int8_a8);
     if (result.values.us > 0) row("16bit", result.values);
+    if (result.bitsandbytes.us > 0) row("bnb-nf4", result.bitsandbytes);
+    if (result.marlin.us > 0) row("marlin", result.marlin);
     if (result.cublas_int8.us > 0) row("lt-int8", result.cublas_int8);
     log_nf4 += std::log(cublas_us / result.nf4.us);
     log_int8 += std::log(cublas_us / result.int8.us);
@@ -101,6 +103,8 @@ void RunShapes(const std::vector<GemmShape>& shapes, const std::string& model, i
   row("int8", result.int8);
   row("int8+a8", result.int8_a8);
   if (result.values.us > 0) row("16bit", result.values);
+  if (result.bitsandbytes.us > 0) row("bnb-nf4", result.bitsandbytes);
+  if (result.marlin.us > 0) row("marlin", result.marlin);
 }
 
 struct FormatName {
@@ -165,6 +169,10 @@ int Main(int argc, char** argv) {
   app.add_option("--cublaslt-candidates", options.cublas_candidates,
                  "heuristics timed, the fastest is the baseline")
       ->check(CLI::Range(1, 32));
+  app.add_option("--bitsandbytes", options.bitsandbytes,
+                 "also its NF4: path of libbitsandbytes_cuda130.so (gemm_rivals.sh)");
+  app.add_option("--marlin", options.marlin,
+                 "also its int4: path of libmarlin.so (gemm_rivals.sh)");
   app.add_flag("--bf16", options.bf16, "activations and outputs in bf16 instead of fp16");
   app.add_option("--formats", formats,
                  "with --tune or --validate-only: nf4, int4, int8, int8+a8, 16bit")

@@ -25,6 +25,8 @@ struct GemmOptions {
   bool bf16 = false;
   int replays = 30;           // of each graph; the median counts. 0: MeasurePlans only validates
   int cublas_candidates = 8;  // heuristics of cuBLASLt that are timed, the fastest kept
+  std::string bitsandbytes;   // path of its library for CUDA 13; empty: not timed
+  std::string marlin;         // path of the library that gemm_rivals.sh builds; likewise
 };
 
 // One kernel's times over one shape or one layer.
@@ -45,8 +47,10 @@ struct GemmMeasurement {
   GemmTiming int4;
   GemmTiming int8;
   GemmTiming int8_a8;
-  GemmTiming values;       // of 16 bits; us 0: not for so many rows
-  GemmTiming cublas_int8;  // int8 by int8 to int32; us 0: not for so few rows
+  GemmTiming values;        // of 16 bits; us 0: not for so many rows
+  GemmTiming bitsandbytes;  // NF4, the faster of its two ways; us 0: not asked for
+  GemmTiming marlin;        // int4; us 0: not asked for, or not of this shape
+  GemmTiming cublas_int8;   // int8 by int8 to int32; us 0: not for so few rows
 };
 
 // One of the plans that can run a problem.

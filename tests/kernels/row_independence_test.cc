@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/base/sanitizer.h"
 #include "tests/kernels/backends_under_test.h"
 #include "tests/kernels/layer_on_backend.h"
 #include "tests/kernels/layer_values.h"
@@ -166,11 +167,7 @@ TEST_P(RowIndependenceTest, ARowIsTheSameBitsInBatchesOf1To64AndBehindAnyCutOfIt
 
 // Of the CPU's instruction sets the best alone, and none in a sanitizer's build, where it would
 // take minutes: bit_stability_test.cc tries all of them.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kWithCpu = false;
-#else
-constexpr bool kWithCpu = true;
-#endif
+constexpr bool kWithCpu = VERNIER_SANITIZED == 0;
 std::vector<BackendUnderTest> DeterministicBackends() {
   std::vector<BackendUnderTest> cpu, others;
   for (const BackendUnderTest& backend : BackendsUnderTest()) {

@@ -41,7 +41,8 @@ int nvmlDeviceGetSupportedEventTypes(void*, unsigned long long* types) {
 int nvmlDeviceRegisterEvents(void*, unsigned long long types, void*) {
   return types == 0xb ? 0 : 2;
 }
-int nvmlEventSetWait_v2(void* set, nvmlEventData* data, unsigned milliseconds) {
+int nvmlEventSetWait_v2(void* set, void* event, unsigned milliseconds) {
+  auto* const data = static_cast<nvmlEventData*>(event);
   const char*& rest = *static_cast<const char**>(set);
   while (*rest == ' ') ++rest;
   if (*rest == '\0') {

@@ -10,19 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "kernels/base/sanitizer.h"
+
 namespace vernier::testing {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
-#else
-inline constexpr bool kSanitized = false;
-#endif
+inline constexpr bool kSanitized = VERNIER_SANITIZED != 0;
 
 inline std::string PathFrom(const char* variable, const std::string& relative) {
   const char* root = std::getenv(variable);

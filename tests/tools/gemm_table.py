@@ -61,7 +61,7 @@ def main():
     elif values:
         write_between(readme, "gemm_bench_16bit", table(rows, device, ("lt-first", "cublaslt", "16bit"), NOTE) + "\n")
     else:
-        write_between(readme, "gemm_bench", table(rows, device, ("cublaslt", "nf4", "int4", "int8"), NOTE) + "\n")
+        write_between(readme, "gemm_bench", table(rows, device, ("cublaslt", "nf4", "bnb-nf4", "int4", "marlin", "int8"), NOTE) + "\n")
 
 
 if __name__ == "__main__":

@@ -82,19 +82,21 @@ TEST(HostileFileTest, BrokenAddedTokensAndPatternsAreInvalidArgument) {
            },
            "added_tokens"},
           {"added token is a number", [](Json& j) { j["added_tokens"] = {1}; }, "added_tokens[0]"},
-          {"added token is empty", [](Json& j) { j["added_tokens"] = {Added(20, "")}; }, "empty"},
+          {"added token is empty",
+           [](Json& j) { j["added_tokens"] = Json::array({Added(20, "")}); }, "empty"},
           {"added ids twice",
            [](Json& j) {
-             j["added_tokens"] = {Added(20, "<x>"), Added(20, "<y>")};
+             j["added_tokens"] = Json::array({Added(20, "<x>"), Added(20, "<y>")});
            },
            "same id 20"},
-          {"added token takes an id", [](Json& j) { j["added_tokens"] = {Added(0, "<x>")}; },
-           "id 0 is given to"},
-          {"added token has another id", [](Json& j) { j["added_tokens"] = {Added(20, "ab")}; },
+          {"added token takes an id",
+           [](Json& j) { j["added_tokens"] = Json::array({Added(0, "<x>")}); }, "id 0 is given to"},
+          {"added token has another id",
+           [](Json& j) { j["added_tokens"] = Json::array({Added(20, "ab")}); },
            "the vocabulary gives it 8"},
           {"added content twice",
            [](Json& j) {
-             j["added_tokens"] = {Added(20, "<x>"), Added(21, "<x>")};
+             j["added_tokens"] = Json::array({Added(20, "<x>"), Added(21, "<x>")});
            },
            "<x>"},
           {"added flag is text",
@@ -102,7 +104,8 @@ TEST(HostileFileTest, BrokenAddedTokensAndPatternsAreInvalidArgument) {
              j["added_tokens"] = {{{"id", 20}, {"content", "<x>"}, {"special", "no"}}};
            },
            "special"},
-          {"byte is special", [](Json& j) { j["added_tokens"] = {Added(0, "a")}; }, "special"},
+          {"byte is special", [](Json& j) { j["added_tokens"] = Json::array({Added(0, "a")}); },
+           "special"},
           {"pattern is broken",
            [](Json& j) {
              j["pre_tokenizer"] = {

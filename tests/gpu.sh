@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# What only a machine with a Hopper GPU can show: `tests/gpu.sh PART...`, in the project's root there, without a build.
+#
+#   tests      every GPU test, in four processes side by side; tests/data must be there
+#   sanitize   compute-sanitizer: memcheck, initcheck, synccheck over whole layers, memcheck over every plan of the GEMMs
+#   racecheck  the same tool on decode alone, which takes minutes a format
+#   gemm       every plan of the GEMMs against the reference, then their tables (CSV), beside rivals where GPU_RIVALS has gemm_rivals.sh's flags
+#   steps      the 8B model's steps by format and batch
+#   ready      time to ready of a saved 8B folder in three variants (64 GB of memory and 20 of disk)
+#   quality    perplexity of each format beside the CPU's: GPU_MODEL, and GPU_TEXT, plain text
+#
+# GPU_BUNDLE is a folder that deploy/bundle.sh's tarball was unpacked to, with kernels_test, gemm_bench, step_bench, quality_bench and
+# vernierd; files go to GPU_OUT (build/gpu). Each part prints its seconds and says what failed; the last line of each is its verdict.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+[ $# -gt 0 ] && [ "$1" != --help ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0; }
+bin=$(realpath "${GPU_BUNDLE:-build/cuda}/bin")
+out=${GPU_OUT:-build/gpu}
+mkdir -p "$out"
+export VERNIER_TEST_DATA=$PWD/tests/data
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
+failed=0
+
+part_tests() {
+  local shard status=0 pids=()
+  for shard in 0 1 2 3; do
+    GTEST_TOTAL_SHARDS=4 GTEST_SHARD_INDEX=$shard "$bin/kernels_test" --gtest_filter='*cuda*:*Cuda*' >"$out/tests_$shard.log" 2>&1 &
+    pids+=($!)
+  done
+  for shard in "${pids[@]}"; do wait "$shard" || status=1; done
+  cat "$out"/tests_?.log | awk '/^\[       OK/ {ok++} /^\[  FAILED  \].*\(/ {bad++; print} END {print ok + 0 " passed, " bad + 0 " failed"}'
+  return $status
+}
+
+# check TOOL FILTER: fails where the tool names an error or the tests do.
+check() {
+  local log=$out/$1_$RANDOM.log
+  "$sanitizer" --tool "$1" --error-exitcode 86 "$bin/kernels_test" --gtest_filter="$2" >"$log" 2>&1
+  local status=$?
+  echo "$1 $2: $(grep -c '^\[       OK' "$log") tests, $(grep 'ERROR SUMMARY' "$log" | tail -n 1 | sed 's/=* *//'), ended with $status"
+  return $status
+}
+part_sanitize() {
+  local status=0 formats='*ConformanceTest.*/cuda_nf4:*ConformanceTest.*/cuda_int8:*ConformanceTest.*/cuda_bf16'
+  check memcheck "$formats" || status=1
+  check initcheck "$formats" || status=1
+  check synccheck "$formats" || status=1
+  "$sanitizer" --tool memcheck --error-exitcode 86 "$bin/gemm_bench" --validate-only --outputs 576 --inputs 960 --rows 1,16,40,200 >"$out/memcheck_gemm.log" 2>&1 || status=1
+  echo "memcheck of the GEMMs: $(grep 'ERROR SUMMARY' "$out/memcheck_gemm.log" | sed 's/=* *//')"
+  return $status
+}
+
+part_racecheck() {
+  local status=0 format
+  for format in nf4 int8; do check racecheck "*RepeatedDecode*/cuda_$format" || status=1; done
+  return $status
+}
+
+part_gemm() {
+  local status=0
+  "$bin/gemm_bench" --validate-only --rows 1,3,8,16,17,64,130,300 >"$out/gemm_valid.csv" || status=1
+  echo "plans: $(awk -F, 'NR > 1 && $NF == 1' "$out/gemm_valid.csv" | wc -l) right, $(awk -F, 'NR > 1 && $NF != 1' "$out/gemm_valid.csv" | wc -l) wrong"
+  # shellcheck disable=SC2086 # words
+  "$bin/gemm_bench" --csv --rows 1,4,8,16,32,64,128,256,512 ${GPU_RIVALS:-} >"$out/gemm.csv" || status=1
+  # shellcheck disable=SC2086
+  "$bin/gemm_bench" --csv --layer 0 --rows 2048 ${GPU_RIVALS:-} | tail -n +2 >>"$out/gemm.csv" || status=1
+  awk -F, 'NR > 1 && ($13 > $14 || $NF != 1) {print "not right: " $0}' "$out/gemm.csv"
+  return $status
+}
+
+part_steps() {
+  local status=0
+  "$bin/step_bench" --backend cuda --model random-weights:llama-3.1-8b --formats fp16,int8,nf4 --batches 1,8 --context 1024 --rounds 4 | tee "$out/steps.txt" || status=1
+  return $status
+}
+
+part_ready() {
+  local folder begin now pid status=1
+  folder=$(mktemp -d)
+  "$bin/vernierd" --random-weights llama-3.1-8b --save "$folder/model" || return 1
+  for _ in 1 2; do
+    begin=$(date +%s.%N)
+    "$bin/vernierd" --model "$folder/model" --variants fp16,int8,nf4 --listen 127.0.0.1:0 --http 127.0.0.1:0 >"$out/ready.log" 2>&1 &
+    pid=$!
+    until grep -q '^ready' "$out/ready.log" || ! kill -0 $pid 2>/dev/null; do sleep 0.05; done
+    now=$(date +%s.%N)
+    grep -q '^ready' "$out/ready.log" && status=0 || { status=1; tail -n 3 "$out/ready.log"; }
+    echo "ready after $(awk "BEGIN {printf \"%.1f\", $now - $begin}") s"
+    kill $pid; wait $pid 2>/dev/null
+  done
+  grep -i 'load' "$out/ready.log" | tail -n 12
+  rm -rf "$folder"
+  return $status
+}
+
+part_quality() {
+  "$bin/quality_bench" --model "${GPU_MODEL:?a model}" --text "${GPU_TEXT:?a text}" \
+    --rows cuda:fp16,avx512:fp16,cuda:int8,avx512:int8,cuda:nf4,avx512:nf4 --tokens 4096 --window 256 | tee "$out/quality.txt"
+}
+
+for part in "$@"; do
+  declare -F "part_$part" >/dev/null || { echo "gpu.sh: no part $part (--help lists them)" >&2; exit 64; }
+  SECONDS=0
+  if "part_$part"; then verdict=good; else verdict=BAD; failed=1; fi
+  echo "== $part: $verdict, ${SECONDS} s"
+done
+exit $failed
