@@ -44,21 +44,33 @@ function(vernier_program name)
   target_link_libraries(${name} PRIVATE vernier_options ${arg_DEPS})
 endfunction()
 
-# vernier_test(NAME SOURCES... DEPS... [LABELS...] [TIMEOUT seconds] [THREADED FILTER]): one GoogleTest
-# binary a folder, run by ctest as one test. ThreadSanitizer runs the cases of FILTER alone where there
+# vernier_test(NAME SOURCES... DEPS... [LABELS...] [TIMEOUT seconds] [SHARDS n] [THREADED FILTER]): one
+# GoogleTest binary a folder, run by ctest as one test, or under a sanitizer as n. ThreadSanitizer runs the cases of FILTER alone where there
 # is one: what one thread does costs ten times as much there and shows nothing. Tests find their data
 # through VERNIER_TEST_DATA and, where it is there, the larger sets through VERNIER_SHARED_DATA.
 function(vernier_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT;THREADED" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT;SHARDS;THREADED" "SOURCES;DEPS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 900)
   endif()
   add_executable(${name} ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE vernier_options ${arg_DEPS} GTest::gtest GTest::gmock GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-    ENVIRONMENT "VERNIER_TEST_DATA=${CMAKE_SOURCE_DIR}/tests/data;VERNIER_SHARED_DATA=${CMAKE_SOURCE_DIR}/../shared/data;VERNIER_BIN=${CMAKE_BINARY_DIR}/bin;VERNIER_MODELS=${CMAKE_SOURCE_DIR}/models")
+  set(environment "VERNIER_TEST_DATA=${CMAKE_SOURCE_DIR}/tests/data;VERNIER_SHARED_DATA=${CMAKE_SOURCE_DIR}/../shared/data;VERNIER_BIN=${CMAKE_BINARY_DIR}/bin;VERNIER_MODELS=${CMAKE_SOURCE_DIR}/models")
   if(arg_THREADED AND VERNIER_SANITIZE STREQUAL "thread")
-    set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT "GTEST_FILTER=${arg_THREADED}")
+    list(APPEND environment "GTEST_FILTER=${arg_THREADED}")
   endif()
+  set(shards 1)
+  if(arg_SHARDS AND VERNIER_SANITIZE)
+    set(shards ${arg_SHARDS})
+  endif()
+  foreach(shard RANGE 1 ${shards})
+    set(test ${name})
+    if(shards GREATER 1)
+      set(test ${name}_${shard})
+    endif()
+    math(EXPR index "${shard} - 1")
+    add_test(NAME ${test} COMMAND ${name})
+    set_tests_properties(${test} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+      ENVIRONMENT "${environment};GTEST_TOTAL_SHARDS=${shards};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()

@@ -89,10 +89,9 @@ void Multiply(const Linear& linear, const float* x, float* y) {
   const Weight& weight = *linear.weight;
   const float* values = ValuesOf(weight);
   for (int64_t row = 0; row < weight.rows; ++row) {
+    const float* of_row = values + row * weight.cols;
     double sum = 0;
-    for (int64_t i = 0; i < weight.cols; ++i) {
-      sum += static_cast<double>(values[row * weight.cols + i]) * x[i];
-    }
+    for (int64_t i = 0; i < weight.cols; ++i) sum += static_cast<double>(of_row[i]) * x[i];
     if (linear.bias != nullptr) sum += linear.bias->values.get()[row];
     y[row] = static_cast<float>(sum);
   }

@@ -403,7 +403,7 @@ row_simulation() { # R14: the scheduler's simulation over other seeds
 }
 
 row_fuzz() { # each target (or those of FUZZ_TARGETS) until it has had FUZZ_SECONDS of processor time, by rounds that may be interrupted;
-  # FUZZ_TIMEOUT=20 where others work too: an input may take a second of its own
+  # FUZZ_TIMEOUT=20 where others work too
   local want=${FUZZ_SECONDS:-3600} name binary work spent status
   for name in ${FUZZ_TARGETS:-$(ls tests/fuzz/corpus)}; do
     binary=${FUZZ_BIN:-build/asan/bin}/${name}_fuzz work=$reports/fuzz/$name
@@ -411,7 +411,7 @@ row_fuzz() { # each target (or those of FUZZ_TARGETS) until it has had FUZZ_SECO
     spent=$(cat "$work/seconds" 2>/dev/null || echo 0)
     while [ "$spent" -lt "$want" ]; do
       status=0
-      VERNIER_FUZZ_SEED=0 VERNIER_FUZZ_SECONDS=120 VERNIER_FUZZ_TIMEOUT=${FUZZ_TIMEOUT:-1} bash -c 'tests/fuzz/fuzz.sh "$@" 2>"$3/log"; status=$?; times >"$3/times"; exit $status' \
+      VERNIER_FUZZ_SEED=0 VERNIER_FUZZ_SECONDS=120 VERNIER_FUZZ_TIMEOUT=${FUZZ_TIMEOUT:-4} bash -c 'tests/fuzz/fuzz.sh "$@" 2>"$3/log"; status=$?; times >"$3/times"; exit $status' \
         _ "$binary" "tests/fuzz/corpus/$name" "$work" || status=$?
       [ "$status" = 0 ] || { tail -n 40 "$work/log" >&2; echo "soak.sh: $name fuzzing ended with $status; its input is in $work" >&2; return 1; }
       spent=$(awk -v spent="$spent" 'NR == 2 { split($1, part, /[ms]/); print int(spent + 60 * part[1] + part[2] + 0.5) }' "$work/times")

@@ -265,6 +265,13 @@ double MlpInError(const Pair& pair) {
 
 class ConformanceTest : public ::testing::TestWithParam<std::tuple<BackendUnderTest, FormatId>> {
  protected:
+  void SetUp() override {
+    const auto& [under_test, format] = GetParam();
+    if (under_test.options.fast_prefill && FormatOf(format).bits < 16) {
+      GTEST_SKIP() << "multiplied as without fast_prefill";
+    }
+  }
+
   // Runs `body` for every layer and batch; a `window` from 0 replaces the layer's.
   void ForEach(absl::FunctionRef<void(const Pair&)> body, int window = -1) const {
     const auto& [under_test, format] = GetParam();

@@ -21,7 +21,9 @@ bool IsPrintable(char32_t c) {
   return c == ' ' || !IsWhiteSpace(c);
 }
 
+// A quote or a backslash, or what is not printable.
 std::string Escaped(char32_t c) {
+  if (c == '\'' || c == '"' || c == '\\') return {'\\', static_cast<char>(c)};
   if (c == '\n') return "\\n";
   if (c == '\r') return "\\r";
   if (c == '\t') return "\\t";
@@ -39,12 +41,9 @@ void AppendTextRepr(Meter& meter, const MarkedText& text, MarkedText* out) {
   AppendEscaped(
       meter, text,
       [quote](char32_t c) {
-        if (c == static_cast<char32_t>(quote) || c == '\\') {
-          return std::string({'\\', static_cast<char>(c)});
-        }
-        return IsPrintable(c) ? std::string() : Escaped(c);
+        return c == static_cast<char32_t>(quote) || c == '\\' || !IsPrintable(c);
       },
-      out);
+      Escaped, out);
   out->Append(quotes);
 }
 

@@ -84,10 +84,9 @@ void Writer::WriteText(const MarkedText& text) {
   AppendEscaped(
       meter_, text,
       [this](char32_t c) {
-        const bool escaped = c < 0x20 || c == '"' || c == '\\' || (style_.ascii && c >= 0x7F);
-        return escaped ? Escape(c) : std::string();
+        return c < 0x20 || c == '"' || c == '\\' || (style_.ascii && c >= 0x7F);
       },
-      &out_);
+      Escape, &out_);
   out_.Append("\"");
 }
 
