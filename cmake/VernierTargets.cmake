@@ -14,9 +14,7 @@ if(VERNIER_SANITIZE)
   target_compile_options(vernier_options INTERFACE
     -fsanitize=${VERNIER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all
     # GCC 12 takes what its sanitizers insert for reads of uninitialized memory.
-    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
-    # The checks inserted keep clang from unrolling some loops that ask for it (VERNIER_UNROLL), which costs speed alone.
-    $<$<CXX_COMPILER_ID:Clang>:-Wno-pass-failed>)
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   target_link_options(vernier_options INTERFACE -fsanitize=${VERNIER_SANITIZE})
 endif()
 target_link_options(vernier_options INTERFACE -Wl,-z,relro,-z,now)
@@ -45,9 +43,10 @@ function(vernier_program name)
 endfunction()
 
 # vernier_test(NAME SOURCES... DEPS... [LABELS...] [TIMEOUT seconds] [SHARDS n] [THREADED FILTER]): one
-# GoogleTest binary a folder, run by ctest as one test, or under a sanitizer as n. ThreadSanitizer runs the cases of FILTER alone where there
-# is one: what one thread does costs ten times as much there and shows nothing. Tests find their data
-# through VERNIER_TEST_DATA and, where it is there, the larger sets through VERNIER_SHARED_DATA.
+# GoogleTest binary a folder, run by ctest as one test, or under a sanitizer as n. ThreadSanitizer runs
+# the cases of FILTER alone where there is one: what one thread does costs ten times as much there and
+# shows nothing. Tests find their data through VERNIER_TEST_DATA and, where it is there, the larger sets
+# through VERNIER_SHARED_DATA.
 function(vernier_test name)
   cmake_parse_arguments(arg "" "TIMEOUT;SHARDS;THREADED" "SOURCES;DEPS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)

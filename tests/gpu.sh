@@ -19,7 +19,7 @@ out=${GPU_OUT:-build/gpu}
 mkdir -p "$out"
 export VERNIER_TEST_DATA=$PWD/tests/data
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | tail -n 1)
-failed=0
+failed=0 checks=0
 
 part_tests() {
   local shard status=0 pids=()
@@ -32,27 +32,26 @@ part_tests() {
   return $status
 }
 
-# check TOOL FILTER: fails where the tool names an error or the tests do.
+# check TOOL PROGRAM ARGUMENT...: fails where the tool names an error or the program does.
 check() {
-  local log=$out/$1_$RANDOM.log
-  "$sanitizer" --tool "$1" --error-exitcode 86 "$bin/kernels_test" --gtest_filter="$2" >"$log" 2>&1
-  local status=$?
-  echo "$1 $2: $(grep -c '^\[       OK' "$log") tests, $(grep 'ERROR SUMMARY' "$log" | tail -n 1 | sed 's/=* *//'), ended with $status"
+  local tool=$1 log=$out/$1_$2_$((++checks)).log status=0
+  shift
+  "$sanitizer" --tool "$tool" --error-exitcode 86 "$bin/$1" "${@:2}" >"$log" 2>&1 || status=$?
+  echo "$tool $*: $(grep -c '^\[       OK' "$log") tests, $(grep 'ERROR SUMMARY' "$log" | tail -n 1 | sed 's/=* *//'), ended with $status"
   return $status
 }
 part_sanitize() {
-  local status=0 formats='*ConformanceTest.*/cuda_nf4:*ConformanceTest.*/cuda_int8:*ConformanceTest.*/cuda_bf16'
-  check memcheck "$formats" || status=1
-  check initcheck "$formats" || status=1
-  check synccheck "$formats" || status=1
-  "$sanitizer" --tool memcheck --error-exitcode 86 "$bin/gemm_bench" --validate-only --outputs 576 --inputs 960 --rows 1,16,40,200 >"$out/memcheck_gemm.log" 2>&1 || status=1
-  echo "memcheck of the GEMMs: $(grep 'ERROR SUMMARY' "$out/memcheck_gemm.log" | sed 's/=* *//')"
+  local status=0 formats='--gtest_filter=*ConformanceTest.*/cuda_nf4:*ConformanceTest.*/cuda_int8:*ConformanceTest.*/cuda_bf16'
+  check memcheck kernels_test "$formats" || status=1
+  check initcheck kernels_test "$formats" || status=1
+  check synccheck kernels_test "$formats" || status=1
+  check memcheck gemm_bench --validate-only --outputs 576 --inputs 960 --rows 1,16,40,200 || status=1
   return $status
 }
 
 part_racecheck() {
   local status=0 format
-  for format in nf4 int8; do check racecheck "*RepeatedDecode*/cuda_$format" || status=1; done
+  for format in nf4 int8; do check racecheck kernels_test "--gtest_filter=*RepeatedDecode*/cuda_$format" || status=1; done
   return $status
 }
 

@@ -132,28 +132,27 @@ void MultiplyBlock(const TileKernels& kernels, const WeightUnit& unit, const Til
   }
 }
 
+// `product` with the unit's panels.
+void MultiplyFew(const WeightUnit& unit, void (*multiply)(const TileKernels::FewRows&),
+                 TileKernels::FewRows product) {
+  Panel panels[kMaxUnitPanels];
+  product.num_panels = unit.Panels(panels);
+  product.panels = panels;
+  multiply(product);
+}
+
 void MultiplyFewByTiles(const TileKernels& kernels, const WeightUnit& unit, const TiledRows& x,
                         float* sums) {
-  Panel panels[kMaxUnitPanels];
-  const int num_panels = unit.Panels(panels);
   const auto& own = kernels.layouts[static_cast<int>(unit.weight->layout)];
-  own.multiply_few[x.parts - 1][x.rows - 1]({.panels = panels,
-                                             .num_panels = num_panels,
-                                             .x = {x.Few(0), x.Few(x.parts - 1)},
-                                             .x_stride = x.cols,
-                                             .sums = sums});
+  MultiplyFew(unit, own.multiply_few[x.parts - 1][x.rows - 1],
+              {.x = {x.Few(0), x.Few(x.parts - 1)}, .x_stride = x.cols, .sums = sums});
 }
 
 void MultiplyPlain(const TileKernels& kernels, const WeightUnit& unit, const RowRun& run,
                    float* sums) {
-  Panel panels[kMaxUnitPanels];
-  const int num_panels = unit.Panels(panels);
   const auto& own = kernels.layouts[static_cast<int>(unit.weight->layout)];
-  own.multiply_plain[run.num_rows - 1]({.panels = panels,
-                                        .num_panels = num_panels,
-                                        .x = {run.x.data, nullptr},
-                                        .x_stride = run.x.stride,
-                                        .sums = sums});
+  MultiplyFew(unit, own.multiply_plain[run.num_rows - 1],
+              {.x = {run.x.data, nullptr}, .x_stride = run.x.stride, .sums = sums});
 }
 
 // Columns of a unit are decoded `most` at a time.

@@ -8,7 +8,6 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "tests/bench/gemm_bench_graphs.h"
 #include "tests/bench/gemm_bench_kernels.h"
