@@ -46,7 +46,12 @@ int ListGemmPlans(const GemmProblem& problem, GemmPlan* plans, int capacity) {
     for (const int cluster : kRows16Clusters) add(PlanRows16(problem, cluster));
   }
   if (problem.encoding == PackedEncoding::kValues) return count;
-  for (const WideTile& tile : kWideTiles) add(PlanWide(problem, tile));
+  for (const WideTile& tile : kWideTiles) {
+    const GemmPlan even = PlanWide(problem, tile, LineShares::kEven);
+    const GemmPlan cut = PlanWide(problem, tile, LineShares::kCutTiles);
+    add(even);
+    if (ScheduleOf(problem, cut).sharers != ScheduleOf(problem, even).sharers) add(cut);
+  }
   return count;
 }
 

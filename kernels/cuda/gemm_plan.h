@@ -41,6 +41,7 @@ struct GemmPlan {
   int ring = 0;          // kRows16: stages of weights under way a block
   int shared_bytes = 0;  // kRows16
   int slices = 0;        // kWide: of K inside a block
+  int cuts = 0;          // kWide: of each tile of the line; 0: it is shared evenly (WideSchedule)
 };
 
 }  // namespace vernier::cuda

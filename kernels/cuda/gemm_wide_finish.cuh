@@ -76,37 +76,42 @@ struct Finisher {
   // share = what all slices have of this one's tokens, in the order of the slices from this one on.
   __device__ void AddSlices(const Sums& sums, Share& share) const {
     constexpr int kPieces = kStagingPieces / Shape::kGroups;
-    constexpr int kShareChunks = kQuads * kWarpgroupThreads;  // of 16 bytes
     constexpr int kOthers = Shape::kSlices - 1;
-    static_assert(Shape::kSlices * kOthers * kShareChunks * 16 <= kPieces * kStagingPieceBytes);
-    // Where slice `from` leaves a quad for the slice `ahead` after it.
+    // In turns of as many quads as there is room for.
+    constexpr int kQuadBytes = Shape::kSlices * kOthers * kWarpgroupThreads * 16;
+    constexpr int kTurnQuads = std::min(kQuads, kPieces * kStagingPieceBytes / kQuadBytes);
+    static_assert(kTurnQuads > 0 && kQuads % kTurnQuads == 0);
+    // Where slice `from` leaves a quad of a turn for the slice `ahead` after it.
     const auto place = [&](int from, int ahead, int quad) {
       const int chunk =
-          (from * kOthers + ahead - 1) * kShareChunks + quad * kWarpgroupThreads + thread();
+          ((from * kOthers + ahead - 1) * kTurnQuads + quad) * kWarpgroupThreads + thread();
       return reinterpret_cast<Quad*>(
           shared + Places<Shape>::Staging(group * kPieces + chunk / 8, chunk % 8));
     };
-    SyncSlices();  // what was in the staging area has been read
 #pragma unroll
-    for (int to = 0; to < Shape::kSlices; ++to) {
-      const int ahead = (to - slice) & kOthers;
+    for (int first = 0; first < kQuads; first += kTurnQuads) {
+      SyncSlices();  // what was in the staging area has been read
 #pragma unroll
-      for (int i = 0; i < kQuads; ++i) {
-        const Sum* const d = sums + (to * kQuads + i) * 4;
-        if (ahead > 0) {
-          *place(slice, ahead, i) = {d[0], d[1], d[2], d[3]};
-        } else {
+      for (int to = 0; to < Shape::kSlices; ++to) {
+        const int ahead = (to - slice) & kOthers;
 #pragma unroll
-          for (int j = 0; j < 4; ++j) share[4 * i + j] = d[j];
+        for (int i = 0; i < kTurnQuads; ++i) {
+          const Sum* const d = sums + (to * kQuads + first + i) * 4;
+          if (ahead > 0) {
+            *place(slice, ahead, i) = {d[0], d[1], d[2], d[3]};
+          } else {
+#pragma unroll
+            for (int j = 0; j < 4; ++j) share[4 * (first + i) + j] = d[j];
+          }
         }
       }
-    }
-    SyncSlices();
+      SyncSlices();
 #pragma unroll
-    for (int ahead = 1; ahead <= kOthers; ++ahead) {
+      for (int ahead = 1; ahead <= kOthers; ++ahead) {
 #pragma unroll
-      for (int i = 0; i < kQuads; ++i) {
-        Add(*place((slice - ahead) & kOthers, ahead, i), i, share);
+        for (int i = 0; i < kTurnQuads; ++i) {
+          Add(*place((slice - ahead) & kOthers, ahead, i), first + i, share);
+        }
       }
     }
     SyncSlices();  // what follows uses the same area

@@ -1,8 +1,9 @@
 // Which tile gemm_wide multiplies a problem with, and who multiplies what: pure, no CUDA.
 //
 // Pairs of multiprocessors take whole tiles in turns. Of the tiles that are left, fewer than pairs,
-// the columns in blocks of 64 (128 of int8 x) form one line, of which each pair takes an equal run
-// (stream-K), whatever tiles it cuts: WideSchedule.
+// the columns in blocks of 64 (128 of int8 x) form one line. Either each pair takes an equal run of
+// it (stream-K), whatever tiles it cuts; or each tile is cut into the same number of runs, once for
+// the tiles to stay whole, which leaves some pairs idle but nobody with two tiles: WideSchedule.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,9 @@ struct WideTile {
   int slices;      // of K inside a block of threads: 2 halves its outputs, 4 quarters them
   int warpgroups;  // of a block of threads that multiply, 64 outputs and a slice each
 };
-inline constexpr WideTile kWideTiles[] = {{16, 1, 4}, {32, 1, 4}, {32, 2, 4},  {32, 4, 4},
-                                          {64, 1, 4}, {64, 2, 4}, {128, 1, 4}, {256, 1, 2}};
+inline constexpr WideTile kWideTiles[] = {{16, 1, 4},  {32, 1, 4}, {32, 2, 4}, {32, 4, 4},
+                                          {64, 1, 4},  {64, 2, 4}, {64, 4, 4}, {128, 1, 4},
+                                          {128, 2, 4}, {256, 1, 2}};
 
 inline constexpr int kPairBlocks = 2;  // blocks of threads that share a tile of x
 inline constexpr int kMaxPairs = 66;   // of multiprocessors: an H100 or H200 has 132
@@ -54,8 +56,7 @@ struct WidePiece {
 
 // Who multiplies what. Whole tiles go to the pairs in turns, so that all of them read the same
 // columns at about the same time, out of L2. The columns of the tiles that are left, fewer than
-// pairs, form a line of units, a block of a tile each, of which every pair has an equal run. None
-// are left where the last turn keeps nearly all pairs busy.
+// pairs, form a line of units, a block of a tile each, of which every sharer has an equal run.
 struct WideSchedule {
   int row_tiles = 0;
   int token_tiles = 0;
@@ -63,7 +64,7 @@ struct WideSchedule {
   int first_left = 0;  // tile; those before are multiplied whole
   int units = 0;       // of the line
   int pairs = 0;
-  int sharers = 1;  // pairs with a run of the line, the first ones
+  int sharers = 1;  // pairs with a run of the line, the first ones; so many a tile, or all pairs
 
   // Pair `pair` has units [first_unit(pair), first_unit(pair + 1)) of the line.
   VERNIER_HOST_DEVICE constexpr int first_unit(int pair) const {
@@ -129,8 +130,11 @@ class WideRun {
 // REQUIRES: a plan of PlanWide for this problem.
 WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan);
 
-// The plan for one tile of kWideTiles. REQUIRES: a valid problem.
-GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile);
+// The plans for one tile of kWideTiles: the line shared evenly or, where that is another plan, each
+// tile of it cut alike. REQUIRES: a valid problem.
+enum class LineShares : uint8_t { kEven, kCutTiles };
+inline constexpr LineShares kLineShares[] = {LineShares::kEven, LineShares::kCutTiles};
+GemmPlan PlanWide(const GemmProblem& problem, const WideTile& tile, LineShares shares);
 // A plan of which a row's sums do not depend on the number of rows: tiles of one kind, whose
 // columns are cut by the shape of the weight alone. REQUIRES: at most FixedTokens rows.
 GemmPlan PlanFixed(const GemmProblem& problem);

@@ -122,7 +122,8 @@ constexpr FormatName kFormatNames[] = {{"nf4", GemmFormat::kNf4},
 bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
           const std::vector<std::string>& formats, const GemmOptions& options) {
   std::puts(
-      "shape,outputs,inputs,rows,format,kernel,tile_tokens,cluster,slices,us,us_p10,us_p90,error,"
+      "shape,outputs,inputs,rows,format,kernel,tile_tokens,cluster,slices,cuts,us,us_p10,us_p90,"
+      "error,"
       "valid");
   bool valid = true;
   for (const int count : rows) {
@@ -134,9 +135,9 @@ bool Tune(const std::vector<GemmShape>& shapes, const std::vector<int>& rows,
           const GemmTiming& t = plan.timing;
           const bool good = t.error <= t.error_limit && t.bits_equal;
           valid = valid && good;
-          std::printf("%s,%d,%d,%d,%s,%s,%d,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name,
+          std::printf("%s,%d,%d,%d,%s,%s,%d,%d,%d,%d,%.3f,%.3f,%.3f,%.3g,%d\n", shape.name,
                       shape.outputs, shape.inputs, count, name, plan.kernel, plan.tile_tokens,
-                      plan.cluster, plan.slices, t.us, t.us_low, t.us_high, t.error,
+                      plan.cluster, plan.slices, plan.cuts, t.us, t.us_low, t.us_high, t.error,
                       static_cast<int>(good));
           std::fflush(stdout);
         }

@@ -175,6 +175,7 @@ std::vector<PlanTiming> MeasurePlans(const GemmShape& shape, int rows, GemmForma
     result.tile_tokens = plans[i].tile_tokens;
     result.cluster = plans[i].cluster;
     result.slices = plans[i].slices;
+    result.cuts = plans[i].cuts;
     gemm.set_plan(plans[i]);
     gemm.Validate(&result.timing, stream.stream);
     if (!timed) continue;

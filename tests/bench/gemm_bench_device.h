@@ -59,6 +59,7 @@ struct PlanTiming {
   int tile_tokens = 0;
   int cluster = 0;
   int slices = 0;
+  int cuts = 0;
   GemmTiming timing;
 };
 

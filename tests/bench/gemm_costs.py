@@ -3,8 +3,8 @@
 best measured plan the plans are that it chooses.
 
 Usage: gemm_costs.py CSV...
-The model, for a pair of blocks: us = units * unit + ends + (parts - 1) * part + (tiles - 1) * tile, where units is what it multiplies,
-parts how many pairs share a tile of the line, and tiles how many tiles it has a piece of.
+The model, for a pair of blocks: us = units * unit + ends + (parts - 1) * part + (pieces - 1) * piece, where units is what it multiplies,
+parts how many pairs share a tile of the line, and pieces how many it has; times kEvenPercent where the line is shared evenly.
 """
 import csv
 import re
@@ -13,11 +13,11 @@ from pathlib import Path
 
 PLAN = Path(__file__).parents[2] / "kernels/cuda/gemm_wide_plan.h"
 PAIRS = int(re.search(r"kMaxPairs = (\d+)", PLAN.read_text()).group(1))
-LINE_UNITS = int(re.search(r"kLineUnits = (\d+)", PLAN.with_suffix(".cc").read_text()).group(1))
+EVEN = int(re.search(r"kEvenPercent = (\d+)", PLAN.with_suffix(".cc").read_text()).group(1)) / 100
 TILES = re.search(r"kWideTiles\[\] = \{(.*?)\};", PLAN.read_text(), re.S).group(1)
 WARPGROUPS = {(int(t), int(s)): int(w) for t, s, w in re.findall(r"\{(\d+), (\d+), (\d+)\}", TILES)}
 BLOCK_COLS = {"nf4": 64, "int8": 64, "int8+a8": 128}
-OPERANDS = {"nf4": "kNf4", "int8": "kInt8", "int8+a8": "kInt8ByInt8"}
+OPERANDS = {"nf4": "kFourBits", "int8": "kInt8", "int8+a8": "kInt8ByInt8"}
 NEAR = 1.2  # times the best of a problem: what is fitted, as no other plan should be chosen
 
 
@@ -25,18 +25,23 @@ def problem_of(row):
     return int(row["rows"]), row["shape"], row["format"]
 
 
+def kind_of(row):
+    return row["format"], int(row["tile_tokens"]), int(row["slices"])
+
+
 def terms(row):
-    tokens, slices = int(row["tile_tokens"]), int(row["slices"])
+    tokens, slices, cuts = int(row["tile_tokens"]), int(row["slices"]), int(row["cuts"])
     outputs = 2 * 64 * WARPGROUPS[tokens, slices] // slices
     tile_units = -(-int(row["inputs"]) // BLOCK_COLS[row["format"]])
     tiles = -(-int(row["outputs"]) // outputs) * -(-int(row["rows"]) // tokens)
     pairs = min(PAIRS, tiles * tile_units)
-    left = tiles % pairs
-    if (pairs - left if left else 0) * tile_units <= LINE_UNITS * pairs:
-        left = 0
-    turns = -(-(tiles - left) // pairs)
-    run = -(-left * tile_units // min(pairs, max(left * tile_units, 1)))
-    return [turns * tile_units + run, 1, -(-tile_units // run) - 1 if run else 0, turns + (run > 0) - 1]
+    turns, left = divmod(tiles, pairs)
+    if left == 0:
+        return [turns * tile_units, 1, 0, turns - 1]
+    if cuts > 0:
+        return [turns * tile_units + -(-tile_units // cuts), 1, cuts - 1, turns]
+    run = -(-left * tile_units // pairs)
+    return [turns * tile_units + run, 1, -(-tile_units // run), turns + 1]
 
 
 def solve(a, b):
@@ -72,29 +77,70 @@ def fit(rows, known=()):
     return fit(rows, (*known, negative[0])) if negative else [costs.get(i, 0.0) for i in range(4)]
 
 
+class Choice:
+    """Which plan costs choose for each problem, and how much slower than the best it is."""
+
+    def __init__(self, rows):
+        self.best = {}
+        self.plans = {}
+        for row in rows:
+            problem, us = problem_of(row), float(row["us"])
+            self.best[problem] = min(us, self.best.get(problem, us))
+            if int(row["tile_tokens"]) <= 32 or int(row["tile_tokens"]) < 2 * int(row["rows"]):
+                self.plans.setdefault(problem, []).append((kind_of(row), terms(row), us, row))
+
+    def chosen(self, problem, costs):
+        def cost(plan):
+            kind, its_terms, _, row = plan
+            is_even = int(row["cuts"]) == 0 and its_terms[2] > 0
+            return sum(c * t for c, t in zip(costs[kind], its_terms)) * (EVEN if is_even else 1)
+        return min(self.plans[problem], key=cost)
+
+    def share(self, problem, costs):
+        return self.chosen(problem, costs)[2] / self.best[problem]
+
+    def regret(self, costs, operands):
+        return sum(self.share(p, costs) for p in self.plans if p[2] == operands)
+
+
+def refine(costs, choice):
+    """Moves single costs by up to a tenth where that chooses faster plans."""
+    fitted = {kind: list(cost) for kind, cost in costs.items()}
+    for _ in range(2):
+        for kind in costs:
+            for i in range(4):
+                least = choice.regret(costs, kind[0])
+                for factor in (0.9, 0.95, 1.05, 1.1):
+                    before, costs[kind][i] = costs[kind][i], fitted[kind][i] * factor
+                    regret = choice.regret(costs, kind[0])
+                    if regret < least - 0.003:
+                        least = regret
+                    else:
+                        costs[kind][i] = before
+
+
 def main():
     rows = []
     for path in sys.argv[1:]:
         with open(path, newline="") as file:
             rows += [r for r in csv.DictReader(file) if r["kernel"] == "wide"]
-    best = {}
-    for row in rows:
-        best[problem_of(row)] = min(float(row["us"]), best.get(problem_of(row), float("inf")))
+    # Up to 16 rows int8 weights are gemm_rows16's.
+    rows = [r for r in rows if int(r["rows"]) > 16 or r["format"] == "nf4"]
+    choice = Choice(rows)
     costs = {}
-    for kind in sorted({(r["format"], int(r["tile_tokens"]), int(r["slices"])) for r in rows}, reverse=True):
-        mine = [r for r in rows if (r["format"], int(r["tile_tokens"]), int(r["slices"])) == kind]
-        near = [r for r in mine if float(r["us"]) <= NEAR * best[problem_of(r)]]
+    for kind in sorted({kind_of(r) for r in rows}, reverse=True):
+        mine = [r for r in rows if kind_of(r) == kind]
+        near = [r for r in mine if float(r["us"]) <= NEAR * choice.best[problem_of(r)]]
         costs[kind] = fit(near if len(near) > 4 else mine)
-        numbers = ", ".join(str(round(1000 * c)) for c in costs[kind])
+    refine(costs, choice)
+    for kind, cost in costs.items():
+        numbers = ", ".join(str(round(1000 * c)) for c in cost)
         print(f"    {{Operands::{OPERANDS[kind[0]]}, {kind[1]}, {kind[2]}, {numbers}}},")
     worst = 0
-    for problem in sorted(best):
-        cost = lambda r: sum(c * t for c, t in zip(costs[r["format"], int(r["tile_tokens"]), int(r["slices"])], terms(r)))
-        fits = [r for r in rows if problem_of(r) == problem and (int(r["tile_tokens"]) <= 32 or int(r["tile_tokens"]) < 2 * problem[0])]
-        chosen = min(fits, key=cost)
-        share = float(chosen["us"]) / best[problem]
+    for problem in sorted(choice.plans):
+        row, share = choice.chosen(problem, costs)[3], choice.share(problem, costs)
         worst = max(worst, share)
-        print(f"{problem}: tile {chosen['tile_tokens']}, slices {chosen['slices']}: {share:.2f} of the best", file=sys.stderr)
+        print(f"{problem}: tile {row['tile_tokens']}, slices {row['slices']}, cuts {row['cuts']}: {share:.2f} of the best", file=sys.stderr)
     print(f"at worst {worst:.2f} of the best", file=sys.stderr)
 
 

@@ -78,8 +78,10 @@ void ForEachSchedule(Body body) {
             problem.activation = activation;
             SCOPED_TRACE(testing::Message() << rows << " x " << outputs << " x " << inputs << " by "
                                             << tile.tokens << ", " << tile.slices);
-            body(problem, ScheduleOf(problem, PlanWide(problem, tile)));
-            if (testing::Test::HasFatalFailure()) return;
+            for (const LineShares shares : kLineShares) {
+              body(problem, ScheduleOf(problem, PlanWide(problem, tile, shares)));
+              if (testing::Test::HasFatalFailure()) return;
+            }
           }
         }
       }
@@ -155,15 +157,35 @@ TEST(GemmWidePlanTest, RunsOfTheLineAreEven) {
   });
 }
 
-TEST(GemmWidePlanTest, ALastTurnThatKeepsNearlyAllPairsBusyIsOfWholeTiles) {
-  const auto left = [](int rows, int outputs) {
-    const GemmProblem problem = Problem(rows, outputs, 4096, PackedEncoding::kInt8);
-    const WideSchedule schedule = ScheduleOf(problem, PlanWide(problem, {256, 1, 2}));
-    return TilesOf(schedule) - schedule.first_left;
-  };
-  EXPECT_EQ(left(256, 65 * 256), 0);
-  EXPECT_EQ(left(256, 33 * 256), 33);
-  EXPECT_EQ(left(256, (66 + 33) * 256), 33);
+TEST(GemmWidePlanTest, TilesThatAreCutAlikeGiveNobodyTwoOfThem) {
+  for (const WideTile& tile : kWideTiles) {
+    for (const int outputs : {256, 4096, 6144, 28672}) {
+      const GemmProblem problem = Problem(256, outputs, 4096, PackedEncoding::kInt8);
+      const GemmPlan plan = PlanWide(problem, tile, LineShares::kCutTiles);
+      const WideSchedule schedule = ScheduleOf(problem, plan);
+      for (int pair = 0; pair < schedule.pairs; ++pair) {
+        int of_the_line = 0;
+        for (WideRun run(schedule, pair); !run.done();) {
+          if (run.Next().tile >= schedule.first_left) ++of_the_line;
+        }
+        EXPECT_LE(of_the_line, 1);
+      }
+    }
+  }
+}
+
+TEST(GemmWidePlanTest, TilesThatNearlyAllPairsAreBusyWithStayWhole) {
+  for (const int rows : {64, 128}) {
+    const GemmProblem problem = Problem(rows, 4096, 4096, PackedEncoding::kNf4);
+    const WideSchedule schedule =
+        ScheduleOf(problem, PlanWide(problem, {rows / 2, 4, 4}, LineShares::kCutTiles));
+    EXPECT_EQ(schedule.pairs, 64);
+    for (int pair = 0; pair < schedule.pairs; ++pair) {
+      WideRun run(schedule, pair);
+      EXPECT_EQ(run.Next().blocks, schedule.tile_units);
+      EXPECT_TRUE(run.done());
+    }
+  }
 }
 
 TEST(GemmWidePlanTest, ATileGrowsWithTheRows) {
