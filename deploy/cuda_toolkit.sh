@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Installs the part of the CUDA 13 toolkit that preset `cuda` builds with: `deploy/cuda_toolkit.sh [PREFIX]`, default
-# build/cuda-toolkit. Nothing where an nvcc of version 13 is found already; prints the folder whose bin/ has nvcc.
+# Installs the part of the CUDA 13 toolkit that preset `cuda` builds with: `deploy/cuda_toolkit.sh [--found|PREFIX]`, PREFIX
+# being build/cuda-toolkit by default. Nothing where an nvcc of version 13 is found already; prints the folder whose bin/ has nvcc.
+# --found: installs nothing, and fails where none is found.
 # NVIDIA's own packages from PyPI, about 1 GB; running the module needs a driver and libcublasLt.so.13 alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 for nvcc in "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc; do
-  if [ -x "$nvcc" ] && "$nvcc" --version | grep -q 'release 13\.'; then
-    dirname "$(dirname "$(readlink -f "$nvcc")")"
-    exit 0
-  fi
+  [ -x "$nvcc" ] && "$nvcc" --version | grep -q 'release 13\.' || continue
+  root=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
+  # An nvcc may have come without the rest.
+  [ -n "$(find -L "$root" -maxdepth 4 -name cublasLt.h -print -quit)" ] || continue
+  echo "$root"
+  exit 0
 done
+[ "${1:-}" != --found ] || exit 1
 prefix=$(realpath -m "${1:-build/cuda-toolkit}")
 root=$prefix/nvidia/cu13
 if [ ! -x "$root/bin/nvcc" ]; then

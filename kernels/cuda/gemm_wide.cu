@@ -10,9 +10,9 @@
 //           +---------+        copies, so that each has few and computes little.
 // clang-format on
 //
-// Pairs multiply whole tiles in turns, then equal runs of a line of all columns of the tiles that
-// are left (gemm_wide_plan.h): all multiprocessors work, whatever the shape. gemm_wide_finish.cuh
-// adds the parts of a tile.
+// Pairs multiply whole tiles in turns, then runs of a line of all columns of the tiles that are
+// left (gemm_wide_plan.h): nearly all multiprocessors work, whatever the shape.
+// gemm_wide_finish.cuh adds the parts of a tile.
 //
 // To 64 tokens, NF4: the sums of a block of 64 columns are made from the bare codes and multiplied
 // by absmax as they are added (exact, one fused multiply-add a sum). While one warpgroup decodes,

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Writes the tables of kernels/cuda/README.md, between their markers, from what `gemm_bench --csv` printed.
 
-Usage: gemm_table.py [--int8|--16bit] CSV... README DEVICE_LINE. Several files are read one after the other. --int8: the table of int8
-activations; --16bit: of 16-bit weights; else that of quantized weights and 16-bit activations.
+Usage: gemm_table.py [--int8|--16bit|--layer] CSV... README DEVICE_LINE. Several files are read one after the other. --int8: the table of
+int8 activations; --16bit: of 16-bit weights; --layer: a short one of whole layers, for the root's README; else that of quantized weights
+and 16-bit activations.
 """
 import csv
 import math
@@ -48,20 +49,37 @@ def table(rows, device, kernels, note):
     return "\n".join(lines)
 
 
+LAYER_KERNELS = {"cublaslt": "cuBLASLt, fp16", "bnb-nf4": "bitsandbytes 0.50, NF4", "marlin": "Marlin, int4 in groups of 128",
+                 "nf4": "**Vernier, nf4**", "int8": "**Vernier, int8**", "int8+a8": "**Vernier, int8+a8**"}
+
+
+def layer_table(rows, device):
+    times = {(r["kernel"], int(r["rows"])): r for r in rows if r["shape"].endswith(".layer")}
+    counts = sorted({count for _, count in times})
+    lines = [f"{device}: us of a layer's four products of Llama-3.1-8B one after the other; in brackets speed over cuBLASLt. Written by "
+             "`tests/tools/gemm_table.py --layer` from `gemm_bench --csv`, all in one run.", "",
+             "| rows | " + " | ".join(map(str, counts)) + " |", "|---|" + "---:|" * len(counts)]
+    for kernel, name in LAYER_KERNELS.items():
+        cells = [f"{float(row['us']):.0f} ({float(row['ratio_to_cublaslt']):.2f})" if (row := times.get((kernel, count))) else ""
+                 for count in counts]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main():
+    tables = {"--int8": lambda rows, device: ("gemm_bench_int8", table(rows, device, ("cublaslt", "int8", "int8+a8", "lt-int8"), NOTE + INT8_NOTE)),
+              "--16bit": lambda rows, device: ("gemm_bench_16bit", table(rows, device, ("lt-first", "cublaslt", "16bit"), NOTE)),
+              "--layer": lambda rows, device: ("gemm_layer", layer_table(rows, device)),
+              "": lambda rows, device: ("gemm_bench", table(rows, device, ("cublaslt", "nf4", "bnb-nf4", "int4", "marlin", "int8"), NOTE))}
     arguments = sys.argv[1:]
-    int8, values = arguments[:1] == ["--int8"], arguments[:1] == ["--16bit"]
-    *inputs, readme, device = arguments[1:] if int8 or values else arguments
+    which = arguments.pop(0) if arguments[0] in tables else ""
+    *inputs, readme, device = arguments
     rows = []
     for path in inputs:
         with open(path, newline="") as file:
             rows += list(csv.DictReader(file))
-    if int8:
-        write_between(readme, "gemm_bench_int8", table(rows, device, ("cublaslt", "int8", "int8+a8", "lt-int8"), NOTE + INT8_NOTE) + "\n")
-    elif values:
-        write_between(readme, "gemm_bench_16bit", table(rows, device, ("lt-first", "cublaslt", "16bit"), NOTE) + "\n")
-    else:
-        write_between(readme, "gemm_bench", table(rows, device, ("cublaslt", "nf4", "bnb-nf4", "int4", "marlin", "int8"), NOTE) + "\n")
+    marker, text = tables[which](rows, device)
+    write_between(readme, marker, text + "\n")
 
 
 if __name__ == "__main__":
