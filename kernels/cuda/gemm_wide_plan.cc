@@ -17,7 +17,7 @@ Operands OperandsOf(const GemmProblem& problem) {
 // What a tile costs, in ns: a unit; the beginning and the end; each further pair that has a part of
 // a tile; each further piece that a pair has. Written by tests/bench/gemm_costs.py from
 // `gemm_bench --tune` on an H200.
-constexpr int kEvenPercent = 104;  // a line that is shared evenly takes longer than that by as much
+constexpr int kEvenPercent = 108;  // of a unit, what one of an evenly shared line costs
 struct TileCost {
   Operands operands;
   int tokens;
@@ -28,36 +28,36 @@ struct TileCost {
   int piece_ns;
 };
 constexpr TileCost kTileCosts[] = {
-    {Operands::kFourBits, 256, 1, 775, 1927, 1748, 1939},
-    {Operands::kFourBits, 128, 2, 422, 3432, 921, 1859},
-    {Operands::kFourBits, 128, 1, 815, 2349, 1763, 2300},
-    {Operands::kFourBits, 64, 4, 155, 3761, 1286, 558},
-    {Operands::kFourBits, 64, 2, 256, 5033, 449, 1232},
-    {Operands::kFourBits, 64, 1, 503, 5402, 559, 293},
-    {Operands::kFourBits, 32, 4, 97, 4270, 878, 688},
-    {Operands::kFourBits, 32, 2, 184, 4510, 282, 996},
-    {Operands::kFourBits, 32, 1, 365, 5129, 328, 569},
-    {Operands::kFourBits, 16, 1, 335, 4522, 146, 434},
-    {Operands::kInt8ByInt8, 256, 1, 636, 5909, 2339, 2294},
-    {Operands::kInt8ByInt8, 128, 2, 414, 4991, 1592, 2089},
-    {Operands::kInt8ByInt8, 128, 1, 699, 7959, 1512, 2026},
-    {Operands::kInt8ByInt8, 64, 4, 196, 3992, 1080, 1262},
-    {Operands::kInt8ByInt8, 64, 2, 367, 3555, 1104, 2352},
-    {Operands::kInt8ByInt8, 64, 1, 543, 5328, 2136, 10097},
-    {Operands::kInt8ByInt8, 32, 4, 200, 3269, 1173, 1255},
-    {Operands::kInt8ByInt8, 32, 2, 514, 2237, 770, 213},
-    {Operands::kInt8ByInt8, 32, 1, 614, 7572, 389, 2292},
-    {Operands::kInt8ByInt8, 16, 1, 420, 4135, 1193, 1046},
-    {Operands::kInt8, 256, 1, 709, 3666, 957, 3419},
-    {Operands::kInt8, 128, 2, 375, 2937, 1339, 1956},
-    {Operands::kInt8, 128, 1, 705, 3362, 1459, 4168},
-    {Operands::kInt8, 64, 4, 141, 3678, 1583, 0},
-    {Operands::kInt8, 64, 2, 245, 3242, 974, 1245},
-    {Operands::kInt8, 64, 1, 456, 4321, 1051, 780},
-    {Operands::kInt8, 32, 4, 107, 3264, 1174, 1509},
-    {Operands::kInt8, 32, 2, 190, 3579, 905, 4203},
-    {Operands::kInt8, 32, 1, 354, 3941, 651, 762},
-    {Operands::kInt8, 16, 1, 306, 3161, 1293, 560},
+    {Operands::kFourBits, 256, 1, 733, 2232, 1542, 1031},
+    {Operands::kFourBits, 128, 2, 421, 3463, 810, 1381},
+    {Operands::kFourBits, 128, 1, 828, 1810, 1790, 349},
+    {Operands::kFourBits, 64, 4, 143, 4128, 983, 511},
+    {Operands::kFourBits, 64, 2, 254, 5158, 415, 729},
+    {Operands::kFourBits, 64, 1, 479, 5926, 492, 0},
+    {Operands::kFourBits, 32, 4, 95, 4469, 572, 786},
+    {Operands::kFourBits, 32, 2, 182, 4686, 228, 721},
+    {Operands::kFourBits, 32, 1, 356, 5245, 338, 0},
+    {Operands::kFourBits, 16, 1, 293, 4666, 148, 44},
+    {Operands::kInt8ByInt8, 256, 1, 633, 6224, 1988, 1981},
+    {Operands::kInt8ByInt8, 128, 2, 399, 5555, 1379, 1865},
+    {Operands::kInt8ByInt8, 128, 1, 703, 8029, 1193, 1468},
+    {Operands::kInt8ByInt8, 64, 4, 188, 4399, 734, 1470},
+    {Operands::kInt8ByInt8, 64, 2, 361, 3767, 1046, 2011},
+    {Operands::kInt8ByInt8, 64, 1, 552, 5142, 2107, 9080},
+    {Operands::kInt8ByInt8, 32, 4, 197, 3431, 934, 1344},
+    {Operands::kInt8ByInt8, 32, 2, 503, 2631, 643, 0},
+    {Operands::kInt8ByInt8, 32, 1, 643, 6860, 482, 997},
+    {Operands::kInt8ByInt8, 16, 1, 416, 4180, 1082, 1023},
+    {Operands::kInt8, 256, 1, 738, 4206, 429, 2925},
+    {Operands::kInt8, 128, 2, 370, 3284, 1100, 1660},
+    {Operands::kInt8, 128, 1, 707, 3237, 1384, 2654},
+    {Operands::kInt8, 64, 4, 138, 3958, 1284, 0},
+    {Operands::kInt8, 64, 2, 238, 3612, 898, 755},
+    {Operands::kInt8, 64, 1, 407, 4362, 1021, 0},
+    {Operands::kInt8, 32, 4, 106, 3446, 933, 1608},
+    {Operands::kInt8, 32, 2, 188, 3757, 840, 3897},
+    {Operands::kInt8, 32, 1, 371, 3738, 678, 347},
+    {Operands::kInt8, 16, 1, 303, 3296, 1126, 483},
 };
 static_assert(std::size(kTileCosts) == 3 * std::size(kWideTiles));
 
@@ -69,9 +69,13 @@ const WideTile& PlanTile(const GemmPlan& plan) {
   });
 }
 
-// Units of the line that a pair has at most.
+// Whole tiles that a pair has, and units of the line, at most.
+int64_t TurnsOf(const WideSchedule& schedule) { return schedule.first_left / schedule.pairs; }
 int64_t LongestRun(const WideSchedule& schedule) {
   return CeilDivide(schedule.units, schedule.sharers);
+}
+int64_t UnitsOfAPair(const WideSchedule& schedule) {
+  return TurnsOf(schedule) * schedule.tile_units + LongestRun(schedule);
 }
 
 // Of all tiles.
@@ -129,8 +133,8 @@ GemmPlan PlanFixed(const GemmProblem& problem) {
   const GemmPlan even = PlanWide(problem, *chosen, LineShares::kEven);
   // Even shares cost a pair a second tile, about as much as this many units (8B shapes, H200).
   constexpr int64_t kSecondTileUnits = 4;
-  return LongestRun(ScheduleOf(problem, cut)) <=
-                 LongestRun(ScheduleOf(problem, even)) + kSecondTileUnits
+  return UnitsOfAPair(ScheduleOf(problem, cut)) <=
+                 UnitsOfAPair(ScheduleOf(problem, even)) + kSecondTileUnits
              ? cut
              : even;
 }
@@ -145,17 +149,16 @@ int64_t NanosecondsOf(const GemmProblem& problem, const GemmPlan& plan) {
                row.slices == plan.slices;
       });
   const WideSchedule schedule = ScheduleOf(problem, plan);
-  const int64_t turns = schedule.first_left / schedule.pairs;
+  const int64_t turns = TurnsOf(schedule);
   const int64_t run = LongestRun(schedule);
-  const bool has_line = run > 0;
+  const int64_t units_ns = turns * schedule.tile_units * cost.unit_ns;
+  if (run == 0) return units_ns + cost.ends_ns + (turns - 1) * cost.piece_ns;
+  const bool is_even = plan.cuts == 0;
   // Of a tile of the line, beside its last pair's; and of the pieces of a pair, beside the first.
-  const int64_t parts = !has_line       ? 0
-                        : plan.cuts > 0 ? plan.cuts - 1
-                                        : CeilDivide(schedule.tile_units, run);
-  const int64_t pieces = turns + (!has_line ? 0 : plan.cuts > 0 ? 1 : 2) - 1;
-  const int64_t ns = (turns * schedule.tile_units + run) * cost.unit_ns + cost.ends_ns +
-                     parts * cost.part_ns + pieces * cost.piece_ns;
-  return has_line && plan.cuts == 0 ? ns * kEvenPercent / 100 : ns;
+  const int64_t parts = is_even ? CeilDivide(schedule.tile_units, run) : plan.cuts - 1;
+  const int64_t pieces = is_even ? turns + 1 : turns;
+  return units_ns + run * cost.unit_ns * (is_even ? kEvenPercent : 100) / 100 + cost.ends_ns +
+         parts * cost.part_ns + pieces * cost.piece_ns;
 }
 
 }  // namespace

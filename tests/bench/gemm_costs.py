@@ -4,7 +4,7 @@ best measured plan the plans are that it chooses.
 
 Usage: gemm_costs.py CSV...
 The model, for a pair of blocks: us = units * unit + ends + (parts - 1) * part + (pieces - 1) * piece, where units is what it multiplies,
-parts how many pairs share a tile of the line, and pieces how many it has; times kEvenPercent where the line is shared evenly.
+parts how many pairs share a tile of the line, and pieces how many it has. A unit of a line that is shared evenly counts kEvenPercent.
 """
 import csv
 import re
@@ -41,7 +41,7 @@ def terms(row):
     if cuts > 0:
         return [turns * tile_units + -(-tile_units // cuts), 1, cuts - 1, turns]
     run = -(-left * tile_units // pairs)
-    return [turns * tile_units + run, 1, -(-tile_units // run), turns + 1]
+    return [turns * tile_units + run * EVEN, 1, -(-tile_units // run), turns + 1]
 
 
 def solve(a, b):
@@ -90,11 +90,7 @@ class Choice:
                 self.plans.setdefault(problem, []).append((kind_of(row), terms(row), us, row))
 
     def chosen(self, problem, costs):
-        def cost(plan):
-            kind, its_terms, _, row = plan
-            is_even = int(row["cuts"]) == 0 and its_terms[2] > 0
-            return sum(c * t for c, t in zip(costs[kind], its_terms)) * (EVEN if is_even else 1)
-        return min(self.plans[problem], key=cost)
+        return min(self.plans[problem], key=lambda plan: sum(c * t for c, t in zip(costs[plan[0]], plan[1])))
 
     def share(self, problem, costs):
         return self.chosen(problem, costs)[2] / self.best[problem]

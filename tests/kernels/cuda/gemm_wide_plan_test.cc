@@ -188,6 +188,17 @@ TEST(GemmWidePlanTest, TilesThatNearlyAllPairsAreBusyWithStayWhole) {
   }
 }
 
+// 36 tiles of 64 units for 66 pairs: whole, nearly half of the pairs would be idle.
+TEST(GemmWidePlanTest, AFixedPlanKeepsMostPairsBusy) {
+  const GemmProblem problem = Problem(64, 36 * 512, 4096, PackedEncoding::kNf4);
+  const WideSchedule schedule = ScheduleOf(problem, PlanFixed(problem));
+  for (int pair = 0; pair < schedule.pairs; ++pair) {
+    int units = 0;
+    for (WideRun run(schedule, pair); !run.done();) units += run.Next().blocks;
+    EXPECT_LE(units, 36 * 64 / 66 + 1);
+  }
+}
+
 TEST(GemmWidePlanTest, ATileGrowsWithTheRows) {
   int last = 0;
   for (const int rows : {16, 32, 64, 2048}) {
