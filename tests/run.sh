@@ -2,7 +2,7 @@
 # Installs what the tests need, builds, and runs them all: `tests/run.sh [--release|--asan|--tsan] [CTEST ARGS]`.
 #   --release  everything, as it is served (default), and the CUDA module where nvcc 13 is found
 #   --asan     by clang with thread-safety analysis as errors: everything but the long end-to-end cases under
-#              AddressSanitizer and UndefinedBehaviorSanitizer, and each fuzz target for 30 s
+#              AddressSanitizer and UndefinedBehaviorSanitizer, and each fuzz target for 20 s
 #   --tsan     kernels and engine under ThreadSanitizer
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -6,5 +6,5 @@ binary=$1 seeds=$2 work=$3
 mkdir -p "$work/corpus"
 # Debian's Abseil and Protobuf are not instrumented, so a container's bounds differ on the two sides.
 export ASAN_OPTIONS="detect_container_overflow=0:${ASAN_OPTIONS:-}"
-exec "$binary" -max_total_time="${VERNIER_FUZZ_SECONDS:-30}" -timeout="${VERNIER_FUZZ_TIMEOUT:-4}" -malloc_limit_mb=64 -max_len=65536 \
+exec "$binary" -max_total_time="${VERNIER_FUZZ_SECONDS:-20}" -timeout="${VERNIER_FUZZ_TIMEOUT:-4}" -malloc_limit_mb=64 -max_len=65536 \
   -seed="${VERNIER_FUZZ_SEED:-1}" -print_final_stats=1 -verbosity=0 -artifact_prefix="$work/" "$work/corpus" "$seeds"
