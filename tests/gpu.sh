@@ -3,7 +3,7 @@
 #
 #   tests      every GPU test, in four processes side by side; tests/data must be there
 #   sanitize   compute-sanitizer: memcheck, initcheck, synccheck over whole layers, memcheck over every plan of the GEMMs
-#   racecheck  the same tool's racecheck: decode's attention and products in steps, and every plan of the GEMMs
+#   racecheck  the same tool's racecheck over decode's attention and every plan of the GEMMs
 #   gemm       every plan of the GEMMs against the reference, then their tables (CSV), beside rivals where GPU_RIVALS has gemm_rivals.sh's flags
 #   steps      the 8B model's steps by format and batch
 #   ready      time to ready of a saved 8B folder in three variants (64 GB of memory and 20 of disk)
@@ -49,13 +49,11 @@ part_sanitize() {
   return $status
 }
 
-# Not of steps that are replayed: the tool fails in graphs ("failed to handle a hardware exception").
+# Of whole steps the tool of CUDA 13.0 fails by itself ("failed to handle a hardware exception"), also where it looks at one kernel alone.
 part_racecheck() {
-  local status=0 kernel
-  for kernel in DecodeKernel GemmRows16; do
-    check "racecheck --kernel-name kns=$kernel" kernels_test '--gtest_filter=*WholeSteps*/cuda_nf4:*WholeSteps*/cuda_int8:*WholeSteps*/cuda_bf16' || status=1
-  done
-  check racecheck gemm_bench --validate-only --outputs 576 --inputs 960 --rows 20,40,200 || status=1
+  local status=0
+  check "racecheck --kernel-name kns=DecodeKernel" kernels_test '--gtest_filter=*AttentionReads*/cuda_nf4:*AttentionReads*/cuda_bf16' || status=1
+  check racecheck gemm_bench --validate-only --outputs 576 --inputs 960 --rows 1,20,40,200 || status=1
   return $status
 }
 
