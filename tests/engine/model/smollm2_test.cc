@@ -80,7 +80,7 @@ TEST_F(SmolLM2Test, GreedyTextEqualsTransformers) {
                             {.sequences = 20, .context = 128, .rows = rows, .logit_rows = 20});
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->model->weights_sha256,
-            ReadJson(TestDataPath("smollm2/greedy.json"))["model_sha256"]);
+            ReadJson(TestDataPath("smollm2/greedy.json"))["model_sha256"].get<std::string>());
   EXPECT_EQ(loaded->model->source, "q4_1 (dequantized)");
   EXPECT_TRUE(loaded->model->source_is_quantized);
 
