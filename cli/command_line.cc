@@ -4,10 +4,10 @@
 #include <sstream>
 #include <tuple>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "cli/exit_code.h"
 #include "cli/flags.h"
+#include "proto/client_options.h"
 
 namespace vernier::cli {
 namespace {
@@ -18,22 +18,8 @@ constexpr char kExitCodes[] =
     "\nExit codes: 0 good, 64 usage, 65 bad input, 69 no server or it is too busy, 1 anything else."
     "\n`vernier COMMAND --help` tells more, with examples.";
 
-std::string CheckAddress(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  int port = 0;
-  if (colon != std::string::npos && colon > 0 &&
-      absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= 1 && port <= 65535) {
-    return "";
-  }
-  return absl::StrCat("'", address, "' is not HOST:PORT");
-}
-
 void DeclareCommon(CLI::App* app, CommandLine* command) {
-  app->add_option("--server", command->server, "Where vernierd listens")
-      ->envname("VERNIER_SERVER")
-      ->check(CLI::Validator([](std::string& text) { return CheckAddress(text); }, ""))
-      ->capture_default_str()
-      ->type_name("HOST:PORT");
+  AddServerOption(app, &command->server);
   app->add_option("--timeout", command->timeout_seconds,
                   "Give up after so many seconds (default: never)")
       ->check(CLI::PositiveNumber)
@@ -46,10 +32,7 @@ void DeclareCommon(CLI::App* app, CommandLine* command) {
   app->add_option("--key", command->key, "Its key (PEM)")
       ->check(CLI::ExistingFile)
       ->needs("--cert");
-  app->add_option("--api-key", command->api_key,
-                  "Key of the API; better given as VERNIER_API_KEY, which other users do not see")
-      ->envname("VERNIER_API_KEY")
-      ->check(HeaderValue());
+  AddApiKeyOption(app, &command->api_key);
   app->add_flag("--json", command->json, "Print one JSON object instead of text");
 }
 

@@ -6,7 +6,7 @@ set -euo pipefail
 build=(build-essential cmake ninja-build ccache pkg-config curl python3 python3-pip
   libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libssl-dev
   prometheus-cpp-dev libboost-dev libyaml-cpp-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libcli11-dev libxxhash-dev libsqlite3-dev)
-test=(libgtest-dev libgmock-dev jq prometheus bubblewrap nginx-light
+test=(git libgtest-dev libgmock-dev jq prometheus bubblewrap nginx-light
   golang-go golang-github-masterminds-sprig-dev python3-yaml python3-venv)
 analysis=(clang clang-tidy clang-format libclang-rt-dev)
 bundle=(patchelf)

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "loadtest/exit_code.h"
 #include "loadtest/trace.h"
+#include "proto/client_options.h"
 #include "proto/metadata_value.h"
 
 namespace vernier::loadtest {
@@ -45,16 +46,7 @@ CLI::Validator Number(double low, double high, const char* text) {
 }
 
 CLI::Validator Address() {
-  return CLI::Validator(
-      [](std::string& text) {
-        const size_t colon = text.rfind(':');
-        int port = 0;
-        const bool good = colon != std::string::npos && colon > 0 &&
-                          absl::SimpleAtoi(text.substr(colon + 1), &port) && port >= 1 &&
-                          port <= 65535;
-        return good ? std::string() : absl::StrCat("'", text, "' is not HOST:PORT");
-      },
-      "");
+  return CLI::Validator([](std::string& text) { return AddressFault(text); }, "");
 }
 
 CLI::Validator Positive() { return Number(1e-6, 1e9, "a number above 0"); }
@@ -62,11 +54,7 @@ CLI::Validator NotNegative() { return Number(0, 1e9, "a number from 0 up"); }
 CLI::Validator Count(double high) { return Number(1, high, "a whole number from 1 up"); }
 
 void DeclareServer(CLI::App* app, CommandLine* command, Pending* pending) {
-  app->add_option("--server", command->server.address, "Where vernierd listens")
-      ->envname("VERNIER_SERVER")
-      ->check(Address())
-      ->capture_default_str()
-      ->type_name("HOST:PORT");
+  AddServerOption(app, &command->server.address);
   app->add_option("--metrics", command->server.metrics, "Its metrics port, for the timeline")
       ->check(Address())
       ->type_name("HOST:PORT");
@@ -88,12 +76,7 @@ void DeclareServer(CLI::App* app, CommandLine* command, Pending* pending) {
                          ->type_name("FILE")
                          ->needs(certificate);
   certificate->needs(key);
-  app->add_option("--api-key", command->server.api_key,
-                  "Key of the API; better given as VERNIER_API_KEY, which other users do not see")
-      ->envname("VERNIER_API_KEY")
-      ->check(
-          CLI::Validator([](std::string& text) -> std::string { return MetadataFault(text); }, ""))
-      ->type_name("KEY");
+  AddApiKeyOption(app, &command->server.api_key)->type_name("KEY");
 }
 
 void DeclareWorkload(CLI::App* app, CommandLine* command, Pending* pending) {

@@ -88,6 +88,10 @@ TEST(CommandLineTest, TheEnvironmentNamesTheServerUnlessAFlagDoes) {
   setenv("VERNIER_SERVER", "elsewhere:7", 1);
   EXPECT_EQ(Parse({"models"}).command.server, "elsewhere:7");
   EXPECT_EQ(Parse({"models", "--server", "here:8"}).command.server, "here:8");
+  setenv("VERNIER_SERVER", "nowhere", 1);
+  EXPECT_EQ(Parse({"models"}).exit_code, kExitUsage);
+  EXPECT_THAT(Parse({"models"}).message, HasSubstr("--server: 'nowhere' is not HOST:PORT"));
+  EXPECT_EQ(Parse({"models", "--server", "here:8"}).command.server, "here:8");
   unsetenv("VERNIER_SERVER");
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -70,6 +71,19 @@ TEST(FlagsTest, BadFlagsAreUsage) {
     EXPECT_EQ(parsed.exit_code, kExitUsage) << ::testing::PrintToString(line);
     EXPECT_THAT(parsed.message, HasSubstr("vernier-loadtest: "));
   }
+}
+
+TEST(FlagsTest, WhatTheEnvironmentGivesIsCheckedAsAFlagIs) {
+  setenv("VERNIER_SERVER", "nowhere", 1);
+  const ParsedCommandLine address = Parse({"run", "--rate", "1"});
+  EXPECT_EQ(address.exit_code, kExitUsage);
+  EXPECT_THAT(address.message, HasSubstr("--server: 'nowhere' is not HOST:PORT"));
+  unsetenv("VERNIER_SERVER");
+  setenv("VERNIER_API_KEY", "secret\n", 1);
+  const ParsedCommandLine key = Parse({"run", "--rate", "1"});
+  EXPECT_EQ(key.exit_code, kExitUsage);
+  EXPECT_THAT(key.message, ::testing::Not(HasSubstr("secret")));
+  unsetenv("VERNIER_API_KEY");
 }
 
 TEST(FlagsTest, BadFilesAndMixesAreBadInput) {

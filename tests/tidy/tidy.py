@@ -67,6 +67,10 @@ LONG_FUNCTIONS = {}
 
 
 def tracked(root):
+    """What git tracks; of an unpacked archive all but what is built and fetched."""
+    if not (root / ".git").exists():
+        paths = (p.relative_to(root) for p in root.rglob("*") if p.is_file())
+        return sorted(str(p) for p in paths if p.parts[0] not in ("build", "models"))
     out = subprocess.run(["git", "-C", str(root), "ls-files"], capture_output=True, text=True, check=True).stdout
     return [p for p in out.splitlines() if (root / p).is_file()]
 
