@@ -103,6 +103,11 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
     const int code = app.exit(error, text, errors);
     out.exit_code = code == 0 ? kExitGood : kExitUsage;
     out.message = code == 0 ? text.str() : absl::StrCat("vernier: ", errors.str());
+    return out;
+  }
+  if (const std::string fault = ClientOptionsFault(app); !fault.empty()) {
+    out.exit_code = kExitUsage;
+    out.message = absl::StrCat("vernier: ", fault, "\n");
   }
   return out;
 }

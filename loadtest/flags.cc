@@ -335,7 +335,12 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
     out.message = code == 0 ? text.str() : absl::StrCat("vernier-loadtest: ", errors.str());
     return out;
   }
-  if (absl::Status status = ReadFiles(pending, &out.command); !status.ok()) {
+  // One subcommand is required.
+  if (const std::string fault = ClientOptionsFault(*app.get_subcommands().front());
+      !fault.empty()) {
+    out.exit_code = kExitUsage;
+    out.message = absl::StrCat("vernier-loadtest: ", fault, "\n");
+  } else if (absl::Status status = ReadFiles(pending, &out.command); !status.ok()) {
     out.exit_code = kExitBadInput;
     out.message = absl::StrCat("vernier-loadtest: ", status.message(), "\n");
   } else if (const std::string wrong = WrongTogether(out.command); !wrong.empty()) {

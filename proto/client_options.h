@@ -19,30 +19,31 @@ inline std::string AddressFault(const std::string& text) {
   return good ? std::string() : absl::StrCat("'", text, "' is not HOST:PORT");
 }
 
-// An option that the environment may give, refused with what `fault` says of a value. Not by a
-// check(): CLI11 passes over a value of the environment that fails one, in some versions.
-template <class Fault>
-CLI::Option* AddCheckedOption(CLI::App* app, const std::string& flag, const char* variable,
-                              std::string* value, const std::string& text, Fault fault) {
-  const auto set = [=](const std::string& given) {
-    const std::string found(fault(given));
-    if (!found.empty()) throw CLI::ValidationError(flag, found);
-    *value = given;
-  };
-  return app->add_option_function<std::string>(flag, set, text)->envname(variable);
-}
-
 inline CLI::Option* AddServerOption(CLI::App* app, std::string* address) {
-  return AddCheckedOption(app, "--server", "VERNIER_SERVER", address, "Where vernierd listens",
-                          AddressFault)
-      ->default_str(*address)
+  return app->add_option("--server", *address, "Where vernierd listens")
+      ->envname("VERNIER_SERVER")
+      ->capture_default_str()
       ->type_name("HOST:PORT");
 }
 inline CLI::Option* AddApiKeyOption(CLI::App* app, std::string* key) {
-  return AddCheckedOption(
-      app, "--api-key", "VERNIER_API_KEY", key,
-      "Key of the API; better given as VERNIER_API_KEY, which other users do not see",
-      MetadataFault);
+  return app
+      ->add_option("--api-key", *key,
+                   "Key of the API; better given as VERNIER_API_KEY, which other users do not see")
+      ->envname("VERNIER_API_KEY");
+}
+
+// What is wrong with what these two options of `app` were given; nothing when empty, or without
+// them. After the parse, not as their check(): some versions of CLI11 pass over a value of the
+// environment that fails one.
+inline std::string ClientOptionsFault(const CLI::App& app) {
+  const auto fault_of = [&](const char* name, const auto& fault_in) -> std::string {
+    const CLI::Option* const option = app.get_option_no_throw(name);
+    if (option == nullptr || option->count() == 0) return "";
+    const std::string fault(fault_in(option->as<std::string>()));
+    return fault.empty() ? "" : absl::StrCat(name, ": ", fault);
+  };
+  const std::string fault = fault_of("--server", AddressFault);
+  return fault.empty() ? fault_of("--api-key", MetadataFault) : fault;
 }
 
 }  // namespace vernier
