@@ -251,8 +251,8 @@ void Evaluator::BindParameters(const Statement& definition, Arguments arguments)
   std::vector<std::pair<Value, Value>> named;
   for (auto& [name, value] : arguments.named) {
     const bool declared = name == "caller" || std::any_of(parameters.begin(), parameters.end(),
-                                                          [&name = name](const Parameter& one) {
-                                                            return one.name == name;
+                                                          [&wanted = name](const Parameter& one) {
+                                                            return one.name == wanted;
                                                           });
     if (declared) {
       names[name] = std::move(value);
