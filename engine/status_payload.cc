@@ -58,7 +58,10 @@ absl::Status Rejected(RejectReason reason, std::string message, absl::Duration r
   status.SetPayload(kReasonUrl, absl::Cord(RejectReasonName(reason)));
   const int64_t milliseconds =
       retry_after < absl::ZeroDuration() ? -1 : absl::ToInt64Milliseconds(retry_after);
-  status.SetPayload(kRetryUrl, absl::Cord(absl::StrCat(milliseconds)));
+  // Not from the string itself: clang 18 and the GCC that built Ubuntu's Abseil name that
+  // constructor, a template, differently.
+  const std::string text = absl::StrCat(milliseconds);
+  status.SetPayload(kRetryUrl, absl::Cord(absl::string_view(text)));
   return status;
 }
 
