@@ -19,8 +19,8 @@ inline std::string AddressFault(const std::string& text) {
   return good ? std::string() : absl::StrCat("'", text, "' is not HOST:PORT");
 }
 
-inline CLI::Option* AddServerOption(CLI::App* app, std::string* address) {
-  return app->add_option("--server", *address, "Where vernierd listens")
+inline void AddServerOption(CLI::App* app, std::string* address) {
+  app->add_option("--server", *address, "Where vernierd listens")
       ->envname("VERNIER_SERVER")
       ->capture_default_str()
       ->type_name("HOST:PORT");

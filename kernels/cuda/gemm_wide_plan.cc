@@ -17,7 +17,6 @@ Operands OperandsOf(const GemmProblem& problem) {
 // What a tile costs, in ns: a unit; the beginning and the end; each further pair that has a part of
 // a tile; each further piece that a pair has. Written by tests/bench/gemm_costs.py from
 // `gemm_bench --tune` on an H200.
-constexpr int kEvenPercent = 108;  // of a unit, what one of an evenly shared line costs
 struct TileCost {
   Operands operands;
   int tokens;
@@ -59,6 +58,8 @@ constexpr TileCost kTileCosts[] = {
     {Operands::kInt8, 32, 1, 371, 3738, 678, 347},
     {Operands::kInt8, 16, 1, 303, 3296, 1126, 483},
 };
+// Of unit_ns, what a unit of an evenly shared line costs.
+constexpr int kEvenPercent = 108;
 static_assert(std::size(kTileCosts) == 3 * std::size(kWideTiles));
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
