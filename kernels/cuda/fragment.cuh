@@ -82,6 +82,9 @@ __device__ inline void BuildPairTable(const Codebook& codebook, uint8_t* table, 
   }
 }
 
+// Has the compiler keep `value` where it would compute it again at each use.
+__device__ inline void HoldRegister(int& value) { asm volatile("" : "+r"(value)); }
+
 __device__ inline uint32_t WordOf(const uint4& v, int index) {
   return index == 0 ? v.x : index == 1 ? v.y : index == 2 ? v.z : v.w;
 }
@@ -125,18 +128,31 @@ struct FourBitDecoder {
   static constexpr int kRecordBytes = kFourBitRecordBytes;
   static constexpr bool kHasTable = true;
 
+  // Where in a record a lane's share of a tile lies.
+  struct Place {
+    int codes;
+    int absmax;
+    __device__ Place(int tile, int lane)
+        : codes(tile * kFourBitTileBytes + lane * 16),
+          absmax(kFourBitCodeBytes + (lane / 4 * 4 + tile * 2) * 4) {}
+    __device__ void Move(int bytes) {
+      codes += bytes;
+      absmax += bytes;
+    }
+  };
+
   // A lane's share of a record.
   struct Record {
     uint4 tiles[kTilesPerRecord];
-    float absmax;  // of row g + 8 (t mod 2) of tile t div 2, for lane 4g + t
+    float4 absmax;  // of rows g and g + 8 of the first tile, and of the second
 
-    // From a record in shared memory.
-    __device__ void Load(const uint8_t* record, int lane) {
+    // From shared memory; `at` is the first tile's place.
+    __device__ void Load(const uint8_t* shared, const Place& at) {
 #pragma unroll
       for (int i = 0; i < kTilesPerRecord; ++i) {
-        tiles[i] = *reinterpret_cast<const uint4*>(record + i * kFourBitTileBytes + lane * 16);
+        tiles[i] = *reinterpret_cast<const uint4*>(shared + at.codes + i * kFourBitTileBytes);
       }
-      absmax = *reinterpret_cast<const float*>(record + kFourBitCodeBytes + lane * 4);
+      absmax = *reinterpret_cast<const float4*>(shared + at.absmax);
     }
 
     // The A registers of k16 `step` of tile `tile`. `lane_offset` is 4 * lane.
@@ -152,10 +168,9 @@ struct FourBitDecoder {
     float2 absmax;
 
     // From a record in shared memory.
-    __device__ void Load(const uint8_t* record, int tile, int lane) {
-      codes = *reinterpret_cast<const uint4*>(record + tile * kFourBitTileBytes + lane * 16);
-      absmax = *reinterpret_cast<const float2*>(record + kFourBitCodeBytes +
-                                                (lane / 4 * 4 + tile * 2) * 4);
+    __device__ void Load(const uint8_t* record, const Place& at) {
+      codes = *reinterpret_cast<const uint4*>(record + at.codes);
+      absmax = *reinterpret_cast<const float2*>(record + at.absmax);
     }
     __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int step,
                            uint32_t (&a)[4]) const {
@@ -172,9 +187,9 @@ struct FourBitDecoder {
     Pair small[2];
 
     // From a record in shared memory.
-    __device__ void Load(const uint8_t* record, int tile, int lane) {
+    __device__ void Load(const uint8_t* record, const Place& at) {
       BareTile bare;
-      bare.Load(record, tile, lane);
+      bare.Load(record, at);
       codes = bare.codes;
       Split(bare.absmax.x, 0);
       Split(bare.absmax.y, 1);
@@ -238,14 +253,21 @@ struct Int8Decoder {
   static constexpr int kRecordBytes = kInt8RecordBytes;
   static constexpr bool kHasTable = false;
 
+  // Where in a record a lane's share of a tile lies.
+  struct Place {
+    int codes;
+    __device__ Place(int tile, int lane) : codes(tile * kInt8TileBytes + lane * 16) {}
+    __device__ void Move(int bytes) { codes += bytes; }
+  };
+
   // A lane's share of one tile; exact, the row's scale comes later.
   struct ScaledTile {
     uint4 words[2];
 
-    __device__ void Load(const uint8_t* record, int tile, int lane) {
+    __device__ void Load(const uint8_t* record, const Place& at) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        words[i] = *reinterpret_cast<const uint4*>(record + (tile * 2 + i) * 512 + lane * 16);
+        words[i] = *reinterpret_cast<const uint4*>(record + at.codes + i * 512);
       }
     }
     __device__ void Decode(const uint8_t*, uint32_t, int step, uint32_t (&a)[4]) const {
@@ -260,9 +282,9 @@ struct Int8Decoder {
   struct Record {
     ScaledTile tiles[kTilesPerRecord];
 
-    __device__ void Load(const uint8_t* record, int lane) {
+    __device__ void Load(const uint8_t* shared, const Place& at) {
 #pragma unroll
-      for (int i = 0; i < kTilesPerRecord; ++i) tiles[i].Load(record, i, lane);
+      for (int i = 0; i < kTilesPerRecord; ++i) tiles[i].Load(shared + i * kInt8TileBytes, at);
     }
     __device__ void Decode(const uint8_t* table, uint32_t lane_offset, int tile, int step,
                            uint32_t (&a)[4]) const {
@@ -285,13 +307,13 @@ struct Int8ByInt8Decoder {
   static constexpr int kWarpTiles = 2;
   static constexpr bool kHasTable = false;
 
+  using Place = Int8Decoder<Scalar>::Place;
+
   // A lane's share of one tile of both records, where it lies in shared memory.
   struct ScaledTile {
     const uint8_t* bytes;
 
-    __device__ void Load(const uint8_t* block, int tile, int lane) {
-      bytes = block + tile * kInt8TileBytes + lane * 16;
-    }
+    __device__ void Load(const uint8_t* block, const Place& at) { bytes = block + at.codes; }
     __device__ void Decode(const uint8_t*, uint32_t, int step, uint32_t (&a)[4]) const {
       ToRegisters(*reinterpret_cast<const uint4*>(StepOf(bytes, step)), a);
     }
@@ -301,11 +323,11 @@ struct Int8ByInt8Decoder {
   struct Record {
     uint4 words[kTilesPerRecord][4];  // [tile][step]
 
-    __device__ void Load(const uint8_t* block, int lane) {
+    __device__ void Load(const uint8_t* shared, const Place& at) {
 #pragma unroll
       for (int i = 0; i < kTilesPerRecord * 4; ++i) {
         words[i / 4][i % 4] = *reinterpret_cast<const uint4*>(
-            StepOf(block + i / 4 * kInt8TileBytes + lane * 16, i % 4));
+            StepOf(shared + at.codes + i / 4 * kInt8TileBytes, i % 4));
       }
     }
     __device__ void Decode(const uint8_t*, uint32_t, int tile, int step, uint32_t (&a)[4]) const {
@@ -340,16 +362,25 @@ struct ValueDecoder {
   static constexpr int kRecordBytes = RecordBytes(kEncoding);
   static constexpr bool kHasTable = false;
 
+  // This lane's row of a tile for ldmatrix, and how its chunks are exchanged.
+  struct Place {
+    int row;
+    int exchange;
+    __device__ Place(int tile, int lane)
+        : row((tile * kTileRows + lane % 16) * kValueRowBytes),
+          exchange((lane / 16 ^ lane % 8) * 16) {}
+    __device__ void Move(int bytes) { row += bytes; }
+  };
+
   // A lane's share of a tile of 16 x 64.
   struct Record {
     uint32_t steps[4][4];
 
-    // From shared memory, where the swizzle begins.
-    __device__ void Load(const uint8_t* tile, int lane) {
-      const uint32_t own = SharedAddress(tile) + lane % 16 * kValueRowBytes;
-      const uint32_t exchange = (lane / 16 ^ lane % 8) * 16;
+    // From shared memory, where the swizzle begins at `at`.
+    __device__ void Load(const uint8_t* shared, const Place& at) {
+      const uint32_t own = SharedAddress(shared) + at.row;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) LoadMatrix4(own + (i * 32 ^ exchange), steps[i]);
+      for (int i = 0; i < 4; ++i) LoadMatrix4(own + (i * 32 ^ at.exchange), steps[i]);
     }
     __device__ void Decode(const uint8_t*, uint32_t, int, int step, uint32_t (&a)[4]) const {
 #pragma unroll

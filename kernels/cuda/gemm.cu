@@ -15,13 +15,17 @@ bool Valid(const GemmProblem& problem) {
 }
 
 // Up to 16 rows the small kernel is the faster one (`gemm_bench --tune`, H200), except for 9 rows
-// and more of long NF4 rows: there the wide one is, by 10 to 19 % for the 70B shapes and 4096 x
-// 14336.
+// and more of large NF4 weights: there the wide one is, by 15 to 24 % for 28672 x 4096 and rows as
+// long as 14336. Fused, only for such long ones: a norm and a gate in kernels of their own take as
+// long as that is faster (`step_bench`, 8B, batch 16: 5,200 tokens/s for 5,250).
 bool ForRows16(const GemmProblem& problem) {
   constexpr int kLongInputs = 8192;
-  const bool is_long =
-      IsFourBits(problem.encoding) && problem.inputs >= kLongInputs && problem.rows > 8;
-  return problem.rows <= kRows16Tokens && !is_long;
+  constexpr int64_t kLargeWeights = 48 << 20;
+  const bool is_long = problem.inputs >= kLongInputs;
+  const bool is_large = int64_t{problem.outputs} * problem.inputs >= kLargeWeights;
+  const bool is_wide =
+      IsFourBits(problem.encoding) && problem.rows > 8 && (is_long || (is_large && !problem.fused));
+  return problem.rows <= kRows16Tokens && !is_wide;
 }
 
 }  // namespace

@@ -98,14 +98,15 @@ __global__ void __launch_bounds__(kThreads) PortableKernel(const Arguments args)
   if constexpr (Decoder::kHasTable) BuildPairTable<__half>(args.codebook, table, kThreads);
   CopyX(args, first_token, 0, stage(0));
   CommitCopies();
+  const typename Decoder::Place place(warp % kTilesPerRecord, lane);
   Tile next;
-  next.Load(records, warp % kTilesPerRecord, lane);
+  next.Load(records, place);
   float sums[kTokenTiles][4] = {};
 #pragma unroll 1
   for (int block = 0; block < blocks; ++block) {
     const Tile tile = next;
     if (block + 1 < blocks) {
-      next.Load(records + (block + 1) * Decoder::kRecordBytes, warp % kTilesPerRecord, lane);
+      next.Load(records + (block + 1) * Decoder::kRecordBytes, place);
       CopyX(args, first_token, (block + 1) * kRecordCols, stage(block + 1));
     }
     CommitCopies();

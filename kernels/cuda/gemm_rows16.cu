@@ -16,6 +16,9 @@
 // a tensor, and the four warps of a k-block have 16 rows each. (Copied row by row, 512 bytes at
 // once, the copy engine's 60 clocks a copy were half of the bandwidth.)
 //
+// Up to eight rows of x that are short enough, a warp's fragments of it stay in registers for all
+// groups: with the table's lookups, reading them is what shared memory would not keep up with.
+//
 // Of int8 x a k-block is two records, 128 columns, and sums are whole numbers (m16n8k32).
 //
 // x may be made here from the residual (gemm_rows16_x.cuh), and the sums may be gated or added to
@@ -43,19 +46,28 @@ constexpr int kBlockCols = Decoder::kBlockRecords* kRecordCols;
 template <class Decoder>
 constexpr bool kInt8X = Decoder::kActivation == Activation::kInt8;
 
-// sums += record * x. `x` is this lane's address of its first 16 bytes for ldmatrix,
-// `column_stride` what lies between column blocks.
+// A lane's share of a k-block of x: the B operand of its four steps.
+template <int kColumnBlocks>
+struct XFragments {
+  uint32_t b[kColumnBlocks][8];  // [column block][step, register]
+
+  // `x` is this lane's address of its first 16 bytes for ldmatrix, `column_stride` what lies
+  // between column blocks.
+  __device__ void Load(uint32_t x, uint32_t column_stride) {
+#pragma unroll
+    for (int n = 0; n < kColumnBlocks; ++n) {
+      LoadMatrix4(x + n * column_stride, &b[n][0]);
+      LoadMatrix4((x + n * column_stride) ^ 64, &b[n][4]);  // the other half of the segment
+    }
+  }
+};
+
+// sums += record * x. `table_offset` is 4 * lane.
 template <class Decoder, int kColumnBlocks>
 __device__ inline void Accumulate(const typename Decoder::Record& record, const uint8_t* table,
-                                  int lane, uint32_t x, uint32_t column_stride,
+                                  int table_offset, const XFragments<kColumnBlocks>& x,
                                   Sums<Decoder, kColumnBlocks>& sums) {
   constexpr int kTiles = Decoder::kWarpTiles;  // multiplied side by side
-  uint32_t b[kColumnBlocks][8];                // [step][register]
-#pragma unroll
-  for (int n = 0; n < kColumnBlocks; ++n) {
-    LoadMatrix4(x + n * column_stride, &b[n][0]);
-    LoadMatrix4((x + n * column_stride) ^ 64, &b[n][4]);  // the other half of the segment
-  }
   typename Decoder::Sum block[kTiles][kColumnBlocks][4];
 #pragma unroll
   for (int i = 0; i < kTiles * kColumnBlocks * 4; ++i) {
@@ -66,13 +78,14 @@ __device__ inline void Accumulate(const typename Decoder::Record& record, const 
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       uint32_t a[4];
-      record.Decode(table, lane * 4, tile, step, a);
+      record.Decode(table, table_offset, tile, step, a);
 #pragma unroll
       for (int n = 0; n < kColumnBlocks; ++n) {
         if constexpr (kInt8X<Decoder>) {
-          MultiplyInt8(a, b[n][step * 2], b[n][step * 2 + 1], block[tile][n]);
+          MultiplyInt8(a, x.b[n][step * 2], x.b[n][step * 2 + 1], block[tile][n]);
         } else {
-          Multiply<typename Decoder::Scalar>(a, b[n][step * 2], b[n][step * 2 + 1], block[tile][n]);
+          Multiply<typename Decoder::Scalar>(a, x.b[n][step * 2], x.b[n][step * 2 + 1],
+                                             block[tile][n]);
         }
       }
     }
@@ -81,8 +94,8 @@ __device__ inline void Accumulate(const typename Decoder::Record& record, const 
   for (int tile = 0; tile < kTiles; ++tile) {
     float low = 1, high = 1;
     if constexpr (Decoder::kHasTable) {
-      low = __shfl_sync(~0u, record.absmax, tile * 2, 4);
-      high = __shfl_sync(~0u, record.absmax, tile * 2 + 1, 4);
+      low = tile == 0 ? record.absmax.x : record.absmax.z;
+      high = tile == 0 ? record.absmax.y : record.absmax.w;
     }
 #pragma unroll
     for (int n = 0; n < kColumnBlocks; ++n) {
@@ -142,6 +155,35 @@ struct FilledStage {
     if (++stage < stages) return;
     stage = 0;
     ++round;
+  }
+};
+
+// A warp's way through the stages, by what it has of each.
+template <class Decoder>
+struct StageReader {
+  static constexpr int kStageBytes = StageBytes(Decoder::kEncoding, Decoder::kActivation);
+
+  typename Decoder::Place place;  // in shared memory
+  uint32_t filled;                // the stage's barrier
+  int to_emptied;                 // from it to the one that says that all warps have read
+  int stages;
+  int stage = 0;
+  int parity = 0;
+
+  __device__ void Load(const uint8_t* shared, int lane, typename Decoder::Record* record) {
+    AwaitPhase(filled, parity);
+    __syncwarp();
+    record->Load(shared, place);
+    __syncwarp();
+    if (lane == 0) Arrive(filled + to_emptied);
+    place.Move(kStageBytes);
+    filled += kBarrierBytes;
+    if (++stage == stages) {
+      stage = 0;
+      parity ^= 1;
+      place.Move(-stages * kStageBytes);
+      filled -= stages * kBarrierBytes;
+    }
   }
 };
 
@@ -216,7 +258,8 @@ __device__ inline void BringX(const Rows16Arguments& args, const Rows16Work& wor
       args.rows);
 }
 
-template <class Decoder, int kColumnBlocks>
+// kHeld: the k-blocks of a warp whose x it holds in registers, all that it has; or 0.
+template <class Decoder, int kColumnBlocks, int kHeld>
 __global__ void __launch_bounds__(kAllThreads, 1)
     GemmRows16(const __grid_constant__ Rows16Arguments args) {
   constexpr int kTokens = kColumnBlocks * kTokensPerColumnBlock;
@@ -273,49 +316,69 @@ __global__ void __launch_bounds__(kAllThreads, 1)
   SyncMultipliers();
 
   const int slice = warp / kRowWarps, part = warp % kRowWarps;
-  const uint8_t* mine =
-      shared + layout.ring_offset +
+  StageReader<Decoder> reader = {typename Decoder::Place(0, lane), filled,
+                                 args.ring * kBarrierBytes, args.ring};
+  reader.place.Move(
+      layout.ring_offset +
       (kValues ? (slice * kGroupTiles + part) * kTileRows * kValueRowBytes
-               : (part * kSlices + slice) * Decoder::kBlockRecords * Decoder::kRecordBytes);
+               : (part * kSlices + slice) * Decoder::kBlockRecords * Decoder::kRecordBytes));
+  int table_offset = 4 * lane;
+  HoldRegister(table_offset);
   // This lane's row of ldmatrix in segment 0, were it in a hole and were it beyond.
   const uint32_t chunk = (lane / 8 ^ lane % 8) * 16;
   const uint32_t x_hole = shared_base + kPairTableHole + lane % 8 * kPairTableRowBytes + chunk;
   const uint32_t x_beyond =
       shared_base + layout.x_offset + (lane % 8 - layout.hole_segments) * kSegmentBytes + chunk;
+  const auto x_of = [&](int block) {
+    const bool hole = block * kTokens < layout.hole_segments;
+    XFragments<kColumnBlocks> fragments;
+    fragments.Load(hole ? x_hole + block * kTokens * kPairTableRowBytes
+                        : x_beyond + block * kTokens * kSegmentBytes,
+                   kTokensPerColumnBlock * (hole ? kPairTableRowBytes : kSegmentBytes));
+    return fragments;
+  };
+  XFragments<kColumnBlocks> held[std::max(kHeld, 1)] = {};
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    const int block = slice + i * kSlices;
+    if (block < work.slice_blocks) held[i] = x_of(block);
+  }
   Sums<Decoder, kColumnBlocks> sums = {};
-  int stage = 0;
-  int parity = 0;
+  // The next stage's k-block of this warp.
+  const auto next_record = [&] {
+    typename Decoder::Record record;
+    reader.Load(shared, lane, &record);
+    return record;
+  };
+  const auto accumulate = [&](const typename Decoder::Record& record,
+                              const XFragments<kColumnBlocks>& of_x) {
+    Accumulate<Decoder, kColumnBlocks>(record, shared, table_offset, of_x, sums);
+  };
 #pragma unroll 1
   for (int group = work.first_group; group < work.last_group; ++group) {
     reducer.AskForScales(group + 1);
-#pragma unroll 1
-    for (int block = slice; block - slice < work.slice_blocks; block += kSlices) {
-      AwaitPhase(filled + stage * kBarrierBytes, parity);
-      __syncwarp();
-      typename Decoder::Record record;
-      record.Load(mine + stage * kStageBytes, lane);
-      __syncwarp();
-      if (lane == 0) Arrive(emptied + stage * kBarrierBytes);
-      if (++stage == args.ring) {
-        stage = 0;
-        parity ^= 1;
+    if constexpr (kHeld > 0) {
+#pragma unroll
+      for (int i = 0; i < kHeld; ++i) {
+        if (i * kSlices >= work.slice_blocks) break;
+        const auto record = next_record();
+        if (slice + i * kSlices < work.slice_blocks) accumulate(record, held[i]);
       }
-      if (block >= work.slice_blocks) continue;
-      const bool hole = block * kTokens < layout.hole_segments;
-      Accumulate<Decoder, kColumnBlocks>(
-          record, shared, lane,
-          hole ? x_hole + block * kTokens * kPairTableRowBytes
-               : x_beyond + block * kTokens * kSegmentBytes,
-          kTokensPerColumnBlock * (hole ? kPairTableRowBytes : kSegmentBytes), sums);
+    } else {
+#pragma unroll 1
+      for (int block = slice; block - slice < work.slice_blocks; block += kSlices) {
+        const auto record = next_record();
+        if (block < work.slice_blocks) accumulate(record, x_of(block));
+      }
     }
     reducer.Finish(group, warp, lane, sums);
   }
   reducer.End();
 }
 
-template <class Decoder, int kColumnBlocks>
+template <class Decoder, int kColumnBlocks, int kHeld = 0>
 cudaError_t Launch(const GemmPlan& plan, const Rows16Arguments& args, cudaStream_t stream) {
-  const auto kernel = GemmRows16<Decoder, kColumnBlocks>;
+  const auto kernel = GemmRows16<Decoder, kColumnBlocks, kHeld>;
   static const cudaError_t prepared =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
   if (prepared != cudaSuccess) return prepared;
@@ -325,8 +388,15 @@ cudaError_t Launch(const GemmPlan& plan, const Rows16Arguments& args, cudaStream
 
 template <class Decoder>
 cudaError_t LaunchTokens(const GemmPlan& plan, const Rows16Arguments& args, cudaStream_t stream) {
-  return plan.tile_tokens == kTokensPerColumnBlock ? Launch<Decoder, 1>(plan, args, stream)
-                                                   : Launch<Decoder, 2>(plan, args, stream);
+  if (plan.tile_tokens != kTokensPerColumnBlock) return Launch<Decoder, 2>(plan, args, stream);
+  if constexpr (Decoder::kHasTable) {
+    constexpr int kHeld = 4;  // 32 registers
+    const int blocks = (args.inputs + kBlockCols<Decoder> - 1) / kBlockCols<Decoder>;
+    if (blocks <= kHeld * SlicesOf(Decoder::kEncoding) << args.cluster_log2) {
+      return Launch<Decoder, 1, kHeld>(plan, args, stream);
+    }
+  }
+  return Launch<Decoder, 1>(plan, args, stream);
 }
 
 template <class Scalar>

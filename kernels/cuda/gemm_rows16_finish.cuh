@@ -66,7 +66,7 @@ class Reducer {
   __device__ void InitBarriers() const {
     for (int group = work_.first_group; group < work_.first_group + 2; ++group) {
       InitBarrier(Barrier(group), 1);
-      ExpectBytes(Barrier(group), kSlotBytes);
+      ExpectBytes(Barrier(group), SentBytes());
     }
     asm volatile("fence.mbarrier_init.release.cluster;");
   }
@@ -123,6 +123,9 @@ class Reducer {
     return SharedAddress(shared_ + barriers_offset_) + Parity(group) * kBarrierBytes;
   }
 
+  // What a block is sent of a group.
+  __device__ uint32_t SentBytes() const { return args_.rows * kGroupRows * sizeof(Sum); }
+
   // Leaves a warp's sums for the block, and clears them.
   __device__ void Leave(int warp, int lane, Sums<Decoder, kColumnBlocks>& sums) const {
     constexpr int kRowWarps = kGroupTiles / Decoder::kWarpTiles;  // of a slice
@@ -136,8 +139,10 @@ class Reducer {
       for (int tile = 0; tile < Decoder::kWarpTiles; ++tile) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          mine[n * kSliceSums + tile * kTileRows + i / 2 * 8 + i % 2 * kSumStride] =
-              sums[tile][n][i];
+          if (n * kTokensPerColumnBlock + lane % 4 * 2 + i % 2 < args_.rows) {
+            mine[n * kSliceSums + tile * kTileRows + i / 2 * 8 + i % 2 * kSumStride] =
+                sums[tile][n][i];
+          }
           sums[tile][n][i] = 0;
         }
       }
@@ -149,7 +154,7 @@ class Reducer {
   __device__ void Send(int group) const {
     const int token = threadIdx.x / kQuads;
     const int row = threadIdx.x % kQuads * 4;
-    if (token >= kTokens) return;
+    if (token >= args_.rows) return;
     const Sum* sums = reinterpret_cast<const Sum*>(shared_ + sums_offset_) +
                       token / kTokensPerColumnBlock * kSliceSums +
                       token % kTokensPerColumnBlock * kSumStride + row;
@@ -184,7 +189,7 @@ class Reducer {
       SyncMultipliers();
     } else {
       AwaitPhase(Barrier(group), (group - work_.first_group) / 2 % 2);
-      if (threadIdx.x == 0) ExpectBytes(Barrier(group), kSlotBytes);
+      if (threadIdx.x == 0) ExpectBytes(Barrier(group), SentBytes());
     }
     return reinterpret_cast<const Sum*>(shared_ + slots_offset_ + Parity(group) * kSlotBytes);
   }

@@ -140,6 +140,7 @@ struct Copier {
 template <class Shape>
 struct Unit {
   uint32_t a[Shape::kUnitSteps][4];
+  float2 absmax;  // of its rows, where sums of blocks are multiplied by it
 
   // Has it decoded by here: the compiler would put some of it off until after the wait.
   __device__ void Hold() {
@@ -155,6 +156,10 @@ template <class Shape>
 struct Multiplier {
   using Product = WarpgroupProduct<typename Shape::Input, Shape::kTokens>;
   static constexpr int kParts = kSteps / Shape::kUnitSteps;  // units of a block
+  static constexpr int kBlocks = Reader<Shape>::kBlocks;
+  // Written out one after the other, so that all of a stage's addresses are its own and a constant:
+  // the units of a stage, or of two, as two units take turns in registers.
+  static constexpr int kTurns = std::max(kBlocks * kParts, 2);
   static constexpr int kNone = -1;
 
   Reader<Shape>& reader;
@@ -163,68 +168,84 @@ struct Multiplier {
   typename Shape::Tile tile;                          // of the block that is being decoded
   int ended = kNone;                                  // stage whose last products may still run
 
-  // Part `part` of the reader's block.
-  __device__ void Decode(int part, Unit<Shape>& unit) {
-    if (part == 0) tile.Load(reader.record(), reader.tile, reader.lane);
-#pragma unroll
-    for (int step = 0; step < Shape::kUnitSteps; ++step) {
-      tile.Decode(reader.shared_bytes, reader.lane * 4, part * Shape::kUnitSteps + step,
-                  unit.a[step]);
-    }
-    unit.Hold();
+  static constexpr int BlockOf(int turn) { return turn / kParts % kBlocks; }  // of its stage
+  static constexpr bool EndsBlock(int turn) { return turn % kParts == kParts - 1; }
+  static constexpr bool EndsStage(int turn) {
+    return EndsBlock(turn) && BlockOf(turn) == kBlocks - 1;
   }
 
-  // Queues the products of `now`, which is part kPart of its block, and moves on.
-  template <int kPart>
+  __device__ void Decode(int turn, Unit<Shape>& unit) {
+    if (turn % kParts == 0) tile.Load(reader.records(BlockOf(turn)), reader.place);
+#pragma unroll
+    for (int step = 0; step < Shape::kUnitSteps; ++step) {
+      tile.Decode(reader.shared_bytes, reader.table_offset,
+                  turn % kParts * Shape::kUnitSteps + step, unit.a[step]);
+    }
+    unit.Hold();
+    if constexpr (Shape::kBlockSums) unit.absmax = tile.absmax;
+  }
+
+  // Queues the products of `now`.
+  template <int kTurn>
   __device__ void Queue(const Unit<Shape>& now) {
-    const uint64_t x = reader.x() + kPart * Shape::kUnitSteps * kDescriptorStep;
+    const uint64_t x =
+        reader.x(BlockOf(kTurn)) + kTurn % kParts * Shape::kUnitSteps * kDescriptorStep;
     WarpgroupFence();
 #pragma unroll
     for (int step = 0; step < Shape::kUnitSteps; ++step) {
       if constexpr (Shape::kBlockSums) {
-        Product::Add(block, now.a[step], x + step * kDescriptorStep, kPart + step != 0);
+        Product::Add(block, now.a[step], x + step * kDescriptorStep, kTurn % kParts + step != 0);
       } else {
         Product::Add(sums, now.a[step], x + step * kDescriptorStep, 1);
       }
     }
     WarpgroupCommit();
-    if (kPart == kParts - 1) reader.Next();
   }
-  // Decodes what follows part kPart.
-  template <int kPart>
+  // Decodes what follows.
+  template <int kTurn>
   __device__ void DecodeNext(Unit<Shape>& next) {
-    constexpr bool kLast = kPart == kParts - 1;
-    if (kLast && reader.begins_stage()) reader.Await();
-    Decode(kLast ? 0 : kPart + 1, next);
+    if (EndsStage(kTurn)) reader.Await();
+    Decode((kTurn + 1) % kTurns, next);
   }
 
-  // Multiplies `now` while `next` is decoded. The products of `now` still run on return where sums
-  // are added straight up; then those before them have ended.
-  template <int kPart>
+  // Multiplies `now` while `next` is decoded, if there are `more`. The products of `now` still run
+  // on return where sums are added straight up; then those before them have ended.
+  template <int kTurn>
   __device__ void Turn(const Unit<Shape>& now, Unit<Shape>& next, bool more) {
     const int stage = reader.stage;
-    const bool ends = kPart == kParts - 1 && (reader.ends_stage() || !more);
+    const bool leaves = EndsStage(kTurn) || !more;
     if constexpr (Shape::kBlockSums) {
-      const float2 absmax = tile.absmax;
       HoldRegisters(block);
-      Queue<kPart>(now);
-      if (kPart > 0) WarpgroupWait<1>();
-      if (more) DecodeNext<kPart>(next);
-      if (kPart < kParts - 1) return;
+      Queue<kTurn>(now);
+      if (EndsStage(kTurn)) reader.NextStage();
+      if (kTurn % kParts > 0) WarpgroupWait<1>();
+      if (more) DecodeNext<kTurn>(next);
+      if (!EndsBlock(kTurn)) return;
       WarpgroupWait<0>();
       HoldRegisters(block);
-      if (ends) reader.Leave(stage);
+      if (leaves) reader.Leave(stage);
 #pragma unroll
       for (int i = 0; i < Shape::kSums; ++i) {
         // Said as one, so that it is for every token.
-        sums[i] = __fmaf_rn(block[i], i % 4 < 2 ? absmax.x : absmax.y, sums[i]);
+        sums[i] = __fmaf_rn(block[i], i % 4 < 2 ? now.absmax.x : now.absmax.y, sums[i]);
       }
     } else {
-      Queue<kPart>(now);
+      Queue<kTurn>(now);
+      if (EndsStage(kTurn)) reader.NextStage();
       WarpgroupWait<1>();
       if (ended != kNone) reader.Leave(ended);
-      ended = ends ? stage : kNone;
-      if (more) DecodeNext<kPart>(next);
+      ended = leaves ? stage : kNone;
+      if (more) DecodeNext<kTurn>(next);
+    }
+  }
+
+  // Turns from kTurn on, of `left` blocks from turn 0 on.
+  template <int kTurn = 0>
+  __device__ void Turns(Unit<Shape>& now, Unit<Shape>& next, int left) {
+    const bool more = !EndsBlock(kTurn) || left > (kTurn + 1) / kParts;
+    Turn<kTurn>(now, next, more);
+    if constexpr (kTurn + 1 < kTurns) {
+      if (more) Turns<kTurn + 1>(next, now, left);
     }
   }
 
@@ -236,17 +257,14 @@ struct Multiplier {
       reader.Await();
       Decode(0, even);
 #pragma unroll 1
-      for (int i = 0; i < mine; i += 2 / kParts) {
-        Turn<0>(even, odd, kParts > 1 || i + 1 < mine);
-        if (kParts > 1 || i + 1 < mine) Turn<kParts - 1>(odd, even, i + 2 / kParts < mine);
-      }
+      for (int left = mine; left > 0; left -= kTurns / kParts) Turns(even, odd, left);
     }
     if constexpr (!Shape::kBlockSums) {
       WarpgroupWait<0>();
       HoldRegisters(sums);
       if (ended != kNone) reader.Leave(ended);
     }
-    if (!reader.begins_stage()) reader.NextStage();
+    if (mine % kBlocks != 0) reader.NextStage();
     // A last stage without columns for this slice.
     if (Shape::kSlices > 1 && (blocks - 1) % Shape::kStageBlocks < reader.slice) {
       reader.Await();
@@ -301,15 +319,9 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     asm volatile("griddepcontrol.wait;" ::: "memory");  // of y and the workspace too
     const int warpgroup = warp / 4;
     const int group = warpgroup % Shape::kGroups;
-    Reader<Shape> reader = {
-        base,
-        shared,
-        RemoteAddress(Places<Shape>::Emptied(base, 0), lane % kPairBlocks),
-        lane,
-        (group * kGroupRows / kRecordRows + warp % 4 / kTilesPerRecord) * Shape::kRowBytes,
-        warp % kTilesPerRecord,
-        warpgroup / Shape::kGroups};
-    reader.block = reader.slice;
+    Reader<Shape> reader(base, shared, lane,
+                         group * kGroupRows / kRecordRows + warp % 4 / kTilesPerRecord,
+                         warp % kTilesPerRecord, warpgroup / Shape::kGroups);
     const Finisher<Shape> finisher = {args, shared, pair, rank, warpgroup, group, reader.slice};
 #pragma unroll 1
     while (!run.done()) {

@@ -66,9 +66,9 @@ struct TileShape {
   static constexpr int kTableBytes = Decoder::kHasTable ? kPairTableBytes : 0;
   static constexpr int kStagingBytes = Decoder::kHasTable ? 0 : kStagingPieces * kStagingPieceBytes;
   // Blocks of columns a stage. More make fewer turns of the ring, and a coarser one.
-  static constexpr int kStageBlocks = std::max(kSlices, kTokens > 64 || kInt8X                 ? 1
-                                                        : kTokens == 64 || !Decoder::kHasTable ? 2
-                                                                                               : 4);
+  static constexpr int kStageBlocks = std::max(kSlices, kTokens > 128 || kInt8X               ? 1
+                                                        : kTokens > 32 || !Decoder::kHasTable ? 2
+                                                                                              : 4);
   static constexpr int kXTileBytes = kTokens * kXRowBytes;      // of a block
   static constexpr int kXBytes = kStageBlocks * kXTileBytes;    // of a stage
   static constexpr int kRowBytes = kStageBlocks * kBlockBytes;  // a row of records
@@ -109,43 +109,60 @@ struct Places {
 // A warp's way through the stages.
 template <class Shape>
 struct Reader {
+  // Of a stage, of each slice.
+  static constexpr int kBlocks = Shape::kStageBlocks / Shape::kSlices;
+
   uint32_t shared;
   const uint8_t* shared_bytes;
   uint32_t
       emptied;  // stage 0's barrier: lane 0 knows that of the pair's first block, lane 1 the other
   int lane;
-  int record_offset;  // of this warp's tile of 16 outputs, in a stage's weights
-  int tile;           // 0 or 1, in its record
-  int slice;          // this warpgroup's
+  // Of this lane, in shared memory, in the slice's first record of the stage.
+  typename Shape::Decoder::Place place;
+  int table_offset;  // of this lane in a row of the pair table
+  int slice;         // this warpgroup's
+  uint32_t x_low;    // low word of the descriptor of the slice's first block of x of the stage
   int stage = 0;
   int parity = 0;
-  int block = 0;  // of the stage; slice, slice + kSlices, and so on
+
+  // `first_row` is that of this warp's records in a stage's weights, `tile` its tile in a record.
+  __device__ Reader(uint32_t shared, const uint8_t* shared_bytes, int lane, int first_row, int tile,
+                    int slice)
+      : shared(shared),
+        shared_bytes(shared_bytes),
+        emptied(RemoteAddress(Places<Shape>::Emptied(shared, 0), lane % kPairBlocks)),
+        lane(lane),
+        place(tile, lane),
+        table_offset(4 * lane),
+        slice(slice),
+        x_low(static_cast<uint32_t>(
+            TileDescriptor(shared + Places<Shape>::kX + slice * Shape::kXTileBytes))) {
+    place.Move(Places<Shape>::kWeights + first_row * Shape::kRowBytes + slice * Shape::kBlockBytes);
+    HoldRegister(table_offset);
+  }
 
   __device__ void Await() const { AwaitPhase(Places<Shape>::Filled(shared, stage), parity); }
-  __device__ const uint8_t* record() const {
-    return shared_bytes + Places<Shape>::kWeights + stage * Shape::kWeightBytes + record_offset +
-           block * Shape::kBlockBytes;
+  // Of the slice's block `block` of the stage: what `place` is added to, and x.
+  __device__ const uint8_t* records(int block) const {
+    return shared_bytes + block * Shape::kSlices * Shape::kBlockBytes;
   }
-  __device__ uint64_t x() const {
-    return TileDescriptor(shared + Places<Shape>::kX + stage * Shape::kXBytes +
-                          block * Shape::kXTileBytes);
+  __device__ uint64_t x(int block) const {
+    constexpr uint64_t kHigh = TileDescriptor(0) >> 32 << 32;
+    return kHigh | (x_low + block * Shape::kSlices * Shape::kXTileBytes / 16);
   }
   // Gives stage `left` back to the warps of both blocks that copy.
   __device__ void Leave(int left) const {
     __syncwarp();
     if (lane < kPairBlocks) ArriveRemote(emptied + left * 2 * kBarrierBytes);
   }
-  __device__ bool begins_stage() const { return block == slice; }
-  __device__ bool ends_stage() const { return block + Shape::kSlices >= Shape::kStageBlocks; }
-  __device__ void Next() {
-    block += Shape::kSlices;
-    if (block >= Shape::kStageBlocks) NextStage();
-  }
   __device__ void NextStage() {
-    block = slice;
+    place.Move(Shape::kWeightBytes);
+    x_low += Shape::kXBytes / 16;
     if (++stage == Shape::kRing) {
       stage = 0;
       parity ^= 1;
+      place.Move(-Shape::kRing * Shape::kWeightBytes);
+      x_low -= Shape::kRing * Shape::kXBytes / 16;
     }
   }
 };

@@ -27,39 +27,39 @@ struct TileCost {
   int piece_ns;
 };
 constexpr TileCost kTileCosts[] = {
-    {Operands::kFourBits, 256, 1, 733, 2232, 1542, 1031},
-    {Operands::kFourBits, 128, 2, 421, 3463, 810, 1381},
-    {Operands::kFourBits, 128, 1, 828, 1810, 1790, 349},
-    {Operands::kFourBits, 64, 4, 143, 4128, 983, 511},
-    {Operands::kFourBits, 64, 2, 254, 5158, 415, 729},
-    {Operands::kFourBits, 64, 1, 479, 5926, 492, 0},
-    {Operands::kFourBits, 32, 4, 95, 4469, 572, 786},
-    {Operands::kFourBits, 32, 2, 182, 4686, 228, 721},
-    {Operands::kFourBits, 32, 1, 356, 5245, 338, 0},
-    {Operands::kFourBits, 16, 1, 293, 4666, 148, 44},
-    {Operands::kInt8ByInt8, 256, 1, 633, 6224, 1988, 1981},
-    {Operands::kInt8ByInt8, 128, 2, 399, 5555, 1379, 1865},
-    {Operands::kInt8ByInt8, 128, 1, 703, 8029, 1193, 1468},
-    {Operands::kInt8ByInt8, 64, 4, 188, 4399, 734, 1470},
-    {Operands::kInt8ByInt8, 64, 2, 361, 3767, 1046, 2011},
-    {Operands::kInt8ByInt8, 64, 1, 552, 5142, 2107, 9080},
-    {Operands::kInt8ByInt8, 32, 4, 197, 3431, 934, 1344},
-    {Operands::kInt8ByInt8, 32, 2, 503, 2631, 643, 0},
-    {Operands::kInt8ByInt8, 32, 1, 643, 6860, 482, 997},
-    {Operands::kInt8ByInt8, 16, 1, 416, 4180, 1082, 1023},
-    {Operands::kInt8, 256, 1, 738, 4206, 429, 2925},
-    {Operands::kInt8, 128, 2, 370, 3284, 1100, 1660},
-    {Operands::kInt8, 128, 1, 707, 3237, 1384, 2654},
-    {Operands::kInt8, 64, 4, 138, 3958, 1284, 0},
-    {Operands::kInt8, 64, 2, 238, 3612, 898, 755},
-    {Operands::kInt8, 64, 1, 407, 4362, 1021, 0},
-    {Operands::kInt8, 32, 4, 106, 3446, 933, 1608},
-    {Operands::kInt8, 32, 2, 188, 3757, 840, 3897},
-    {Operands::kInt8, 32, 1, 371, 3738, 678, 347},
-    {Operands::kInt8, 16, 1, 303, 3296, 1126, 483},
+    {Operands::kFourBits, 256, 1, 676, 3687, 1393, 0},
+    {Operands::kFourBits, 128, 2, 411, 4687, 630, 256},
+    {Operands::kFourBits, 128, 1, 771, 3806, 1568, 0},
+    {Operands::kFourBits, 64, 4, 147, 3247, 1200, 0},
+    {Operands::kFourBits, 64, 2, 246, 5175, 336, 537},
+    {Operands::kFourBits, 64, 1, 436, 6228, 430, 0},
+    {Operands::kFourBits, 32, 4, 93, 4614, 383, 977},
+    {Operands::kFourBits, 32, 2, 182, 4554, 298, 427},
+    {Operands::kFourBits, 32, 1, 297, 5220, 377, 0},
+    {Operands::kFourBits, 16, 1, 273, 4984, 105, 0},
+    {Operands::kInt8ByInt8, 256, 1, 733, 4472, 2143, 2046},
+    {Operands::kInt8ByInt8, 128, 2, 418, 4960, 1581, 1794},
+    {Operands::kInt8ByInt8, 128, 1, 786, 5847, 1516, 1620},
+    {Operands::kInt8ByInt8, 64, 4, 182, 4113, 912, 1327},
+    {Operands::kInt8ByInt8, 64, 2, 363, 3593, 1092, 2135},
+    {Operands::kInt8ByInt8, 64, 1, 533, 5390, 2197, 10051},
+    {Operands::kInt8ByInt8, 32, 4, 169, 3310, 1056, 1231},
+    {Operands::kInt8ByInt8, 32, 2, 473, 0, 1547, 126},
+    {Operands::kInt8ByInt8, 32, 1, 620, 7428, 419, 1629},
+    {Operands::kInt8ByInt8, 16, 1, 404, 4190, 1168, 910},
+    {Operands::kInt8, 256, 1, 796, 2605, 595, 3264},
+    {Operands::kInt8, 128, 2, 408, 1984, 1453, 700},
+    {Operands::kInt8, 128, 1, 794, 1549, 1537, 1420},
+    {Operands::kInt8, 64, 4, 141, 3675, 1302, 0},
+    {Operands::kInt8, 64, 2, 232, 3453, 935, 1084},
+    {Operands::kInt8, 64, 1, 451, 2573, 1347, 907},
+    {Operands::kInt8, 32, 4, 92, 3152, 936, 1534},
+    {Operands::kInt8, 32, 2, 163, 4097, 856, 5264},
+    {Operands::kInt8, 32, 1, 342, 3109, 987, 3343},
+    {Operands::kInt8, 16, 1, 269, 2026, 1686, 194},
 };
 // Of unit_ns, what a unit of an evenly shared line costs.
-constexpr int kEvenPercent = 108;
+constexpr int kEvenPercentFourBits = 116, kEvenPercentInt8 = 104;
 static_assert(std::size(kTileCosts) == 3 * std::size(kWideTiles));
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -158,8 +158,11 @@ int64_t NanosecondsOf(const GemmProblem& problem, const GemmPlan& plan) {
   // Of a tile of the line, beside its last pair's; and of the pieces of a pair, beside the first.
   const int64_t parts = is_even ? CeilDivide(schedule.tile_units, run) : plan.cuts - 1;
   const int64_t pieces = is_even ? turns + 1 : turns;
-  return units_ns + run * cost.unit_ns * (is_even ? kEvenPercent : 100) / 100 + cost.ends_ns +
-         parts * cost.part_ns + pieces * cost.piece_ns;
+  const int percent = !is_even                       ? 100
+                      : IsFourBits(problem.encoding) ? kEvenPercentFourBits
+                                                     : kEvenPercentInt8;
+  return units_ns + run * cost.unit_ns * percent / 100 + cost.ends_ns + parts * cost.part_ns +
+         pieces * cost.piece_ns;
 }
 
 }  // namespace

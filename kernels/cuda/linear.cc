@@ -39,14 +39,21 @@ GemmProblem ProblemOf(const DeviceWeight& weight, Activation activation, int row
           .inputs = static_cast<int>(weight.cols)};
 }
 
-// The plan for few rows; of another kernel, or of no clusters, where there is none.
+// Of few rows, with what the kernel takes over from those beside it.
+GemmProblem FewProblem(const DeviceWeight& weight, int rows) {
+  const bool bf16 = weight.encoding == Encoding::kBF16;
+  GemmProblem problem = ProblemOf(weight, bf16 ? Activation::kBF16 : Activation::kF16, rows);
+  problem.fused = true;
+  return problem;
+}
+
+// The plan for it; of another kernel, or of no clusters, where there is none.
 GemmPlan PlanFew(const DeviceWeight& weight, int rows) {
   GemmPlan plan{.kernel = GemmKernel::kWide};
   if ((IsRecords(weight) || IsDense(weight)) && rows <= kRows16Tokens) {
-    const bool bf16 = weight.encoding == Encoding::kBF16;
-    const GemmProblem problem =
-        ProblemOf(weight, bf16 ? Activation::kBF16 : Activation::kF16, rows);
-    if (PlanGemm(problem, &plan) != cudaSuccess) plan = {.kernel = GemmKernel::kWide};
+    if (PlanGemm(FewProblem(weight, rows), &plan) != cudaSuccess) {
+      plan = {.kernel = GemmKernel::kWide};
+    }
   }
   return plan;
 }
@@ -119,8 +126,8 @@ bool Multiplier::TakesInt8(const DeviceWeight& weight) {
 
 cudaError_t Multiplier::MultiplyInt8(const DeviceWeight& weight, const Int8Rows& x, const Matrix& y,
                                      int rows) {
-  return MultiplyOurs(weight, Activation::kInt8, {.x = x.codes, .x_scales = x.scales, .y = y.data},
-                      rows);
+  return MultiplyOurs(weight, ProblemOf(weight, Activation::kInt8, rows),
+                      {.x = x.codes, .x_scales = x.scales, .y = y.data});
 }
 
 bool Multiplier::TakesFew(const DeviceWeight& weight, int rows) const {
@@ -133,13 +140,11 @@ int Multiplier::SquaresOfFew(const DeviceWeight& weight, int rows) {
 }
 
 cudaError_t Multiplier::MultiplyFew(const DeviceWeight& weight, GemmOperands operands, int rows) {
-  const bool bf16 = weight.encoding == Encoding::kBF16;
-  return MultiplyOurs(weight, bf16 ? Activation::kBF16 : Activation::kF16, operands, rows);
+  return MultiplyOurs(weight, FewProblem(weight, rows), operands);
 }
 
-cudaError_t Multiplier::MultiplyOurs(const DeviceWeight& weight, Activation activation,
-                                     GemmOperands operands, int rows) {
-  const GemmProblem problem = ProblemOf(weight, activation, rows);
+cudaError_t Multiplier::MultiplyOurs(const DeviceWeight& weight, const GemmProblem& problem,
+                                     GemmOperands operands) {
   GemmPlan plan;
   const cudaError_t error = PlanGemm(problem, &plan);
   if (error != cudaSuccess) return error;
@@ -157,7 +162,8 @@ cudaError_t Multiplier::MultiplyRecords(const DeviceWeight& weight, const Matrix
         {.x = x.data, .weight = weight.codes, .row_scales = weight.scales, .y = y.data}, stream_);
   }
   if (!options_.deterministic) {
-    return MultiplyOurs(weight, Activation::kF16, {.x = x.data, .y = y.data}, rows);
+    return MultiplyOurs(weight, ProblemOf(weight, Activation::kF16, rows),
+                        {.x = x.data, .y = y.data});
   }
   GemmProblem problem = ProblemOf(weight, Activation::kF16, rows);
   const int most = FixedTokens(problem);

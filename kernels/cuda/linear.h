@@ -81,8 +81,8 @@ class Multiplier {
   Multiplier(cudaStream_t stream, const CudaOptions& options)
       : stream_(stream), options_(options) {}
   cudaError_t MultiplyDense(const DeviceWeight& weight, const Matrix& x, const Matrix& y, int rows);
-  cudaError_t MultiplyOurs(const DeviceWeight& weight, Activation activation, GemmOperands operands,
-                           int rows);
+  cudaError_t MultiplyOurs(const DeviceWeight& weight, const GemmProblem& problem,
+                           GemmOperands operands);
   cudaError_t MultiplyRecords(const DeviceWeight& weight, const Matrix& x, const Matrix& y,
                               int rows);
   const DensePlan* PlanDense(const DenseKey& key);

@@ -19,7 +19,7 @@ inline constexpr int kWarpgroupThreads = 128;
 // Where wgmma finds a tile in shared memory, [tokens][64] of 16 bits or [tokens][128] of 8,
 // 128-byte rows in the 128-byte swizzle of the copy engine, at an address that 1024 divides. Adding
 // 2 moves on by 32 bytes: one k16, or one k32 of 8 bits.
-__device__ inline uint64_t TileDescriptor(uint32_t address) {
+VERNIER_HOST_DEVICE constexpr uint64_t TileDescriptor(uint32_t address) {
   constexpr uint64_t kSwizzle128 = 1ull << 62;
   constexpr uint64_t kEightRows = static_cast<uint64_t>(1024 / 16) << 32;  // from eight to eight
   return kSwizzle128 | kEightRows | 1ull << 16 | (address & 0x3ffff) >> 4;

@@ -4,7 +4,7 @@ best measured plan the plans are that it chooses.
 
 Usage: gemm_costs.py CSV...
 The model, for a pair of blocks: us = units * unit + ends + (parts - 1) * part + (pieces - 1) * piece, where units is what it multiplies,
-parts how many pairs share a tile of the line, and pieces how many it has. A unit of a line that is shared evenly counts kEvenPercent.
+parts how many pairs share a tile of the line, and pieces how many it has. A unit of a line that is shared evenly counts kEvenPercent*.
 """
 import csv
 import re
@@ -13,7 +13,8 @@ from pathlib import Path
 
 PLAN = Path(__file__).parents[2] / "kernels/cuda/gemm_wide_plan.h"
 PAIRS = int(re.search(r"kMaxPairs = (\d+)", PLAN.read_text()).group(1))
-EVEN = int(re.search(r"kEvenPercent = (\d+)", PLAN.with_suffix(".cc").read_text()).group(1)) / 100
+# Of a unit's cost, what one of an evenly shared line costs: of four-bit weights, of int8.
+EVEN = [int(re.search(rf"kEvenPercent{name} = (\d+)", PLAN.with_suffix(".cc").read_text()).group(1)) / 100 for name in ("FourBits", "Int8")]
 TILES = re.search(r"kWideTiles\[\] = \{(.*?)\};", PLAN.read_text(), re.S).group(1)
 WARPGROUPS = {(int(t), int(s)): int(w) for t, s, w in re.findall(r"\{(\d+), (\d+), (\d+)\}", TILES)}
 BLOCK_COLS = {"nf4": 64, "int8": 64, "int8+a8": 128}
@@ -41,7 +42,7 @@ def terms(row):
     if cuts > 0:
         return [turns * tile_units + -(-tile_units // cuts), 1, cuts - 1, turns]
     run = -(-left * tile_units // pairs)
-    return [turns * tile_units + run * EVEN, 1, -(-tile_units // run), turns + 1]
+    return [turns * tile_units + run * EVEN[row["format"] != "nf4"], 1, -(-tile_units // run), turns + 1]
 
 
 def solve(a, b):
@@ -100,13 +101,13 @@ class Choice:
 
 
 def refine(costs, choice):
-    """Moves single costs by up to a tenth where that chooses faster plans."""
+    """Moves single costs by up to 15 percent where that chooses faster plans."""
     fitted = {kind: list(cost) for kind, cost in costs.items()}
     for _ in range(2):
         for kind in costs:
             for i in range(4):
                 least = choice.regret(costs, kind[0])
-                for factor in (0.9, 0.95, 1.05, 1.1):
+                for factor in (0.85, 0.9, 0.95, 1.05, 1.1, 1.15):
                     before, costs[kind][i] = costs[kind][i], fitted[kind][i] * factor
                     regret = choice.regret(costs, kind[0])
                     if regret < least - 0.003:
