@@ -1,10 +1,11 @@
 // From packed bytes to the registers of the tensor cores' A operand: one row a format.
 //
-// A Decoder has: kEncoding; Tile, the packed registers of a lane's share of a 16 x 64 tile; and
-// Decode(step), the four A registers of one k16. Scalar, the type of y, is __half or __nv_bfloat16;
-// Input is what is multiplied, Sum what products add up to, Quad four of them, kBlockRecords how
-// many records of a row make a block of four steps, and kWarpTiles how many tiles a warp of
-// gemm_rows16 has of a block.
+// A Decoder has: kEncoding; Place, where a lane's share of a 16 x 64 tile lies in shared memory;
+// the registers that it is loaded into, of a tile or of a Record's two; and their Decode(step), the
+// four A registers of one k16. Scalar, the type of y, is __half or __nv_bfloat16; Input is what is
+// multiplied, Sum what products add up to, Quad four of them, kBlockRecords how many records of a
+// row make a block of four steps, and kWarpTiles how many tiles a warp of gemm_rows16 has of a
+// block.
 #pragma once
 
 #include <cuda_bf16.h>
