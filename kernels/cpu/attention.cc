@@ -16,6 +16,9 @@ static_assert(std::extent_v<decltype(KernelTable::load)> == kNumKvTypes &&
               std::extent_v<decltype(KernelTable::store)> == kNumKvTypes);
 
 constexpr int64_t kCacheLine = 64;
+// Queries whose scores are made before their exponentials, which wait for each other less the more
+// there are: multiples of what the kernels take at once.
+constexpr int kSoftenedAtOnce = 24;
 
 // Of types that have none.
 constexpr std::array<float, kKeyBlock> kNoScales = [] {
@@ -58,8 +61,8 @@ class HeadTask {
     values_ = keys_ + kKeyBlock * width_;
     queries_ = values_ + kKeyBlock * width_;
     scores_ = queries_ + queries * width_;
-    keep_ = scores_ + runtime.kernels->max_queries * kKeyBlock;
-    segment_ = Softmax(keep_ + runtime.kernels->max_queries, queries);
+    keep_ = scores_ + kSoftenedAtOnce * kKeyBlock;
+    segment_ = Softmax(keep_ + kSoftenedAtOnce, queries);
     whole_ = Softmax(segment_.maxima + Softmax::Floats(queries, width_), queries);
     // A block that is read once is not loaded before.
     const bool once = queries <= runtime.kernels->max_queries && width_ == shape_.head_dim;
@@ -215,28 +218,40 @@ class HeadTask {
     const KernelTable& kernels = *runtime_.kernels;
     const auto score_keys = kernels.score_keys[static_cast<int>(read_as_)];
     const auto add_values = kernels.add_values[static_cast<int>(read_as_)];
-    for (int64_t i = first; i < first + count; i += kernels.max_queries) {
-      const auto some = static_cast<int>(std::min<int64_t>(kernels.max_queries, first + count - i));
-      score_keys({.count = some,
-                  .q = queries_ + i * width_,
-                  .q_stride = width_,
-                  .n = shape_.head_dim,
-                  .keys = block_keys_,
-                  .scales = key_scales_,
-                  .scale = shape_.scale,
-                  .scores = scores_});
-      for (int j = 0; j < some; ++j) {
-        keep_[j] = kernels.soften(scores_ + j * kKeyBlock, value_scales_, begin, end,
-                                  &state.maxima[i + j], &state.totals[i + j]);
-      }
-      add_values({.count = some,
-                  .p = scores_,
-                  .first = begin,
-                  .last = end,
-                  .values = block_values_,
-                  .n = width_,
-                  .keep = keep_,
-                  .sums = state.sums + i * width_});
+    // body(first query, queries) for each `at_once` of `queries`.
+    const auto by = [](int at_once, int queries, const auto& body) {
+      for (int j = 0; j < queries; j += at_once) body(j, std::min(at_once, queries - j));
+    };
+    for (int64_t i = first; i < first + count; i += kSoftenedAtOnce) {
+      const auto some = static_cast<int>(std::min<int64_t>(kSoftenedAtOnce, first + count - i));
+      by(kernels.max_queries, some, [&](int j, int queries) {
+        score_keys({.count = queries,
+                    .q = queries_ + (i + j) * width_,
+                    .q_stride = width_,
+                    .n = shape_.head_dim,
+                    .keys = block_keys_,
+                    .scales = key_scales_,
+                    .scale = shape_.scale,
+                    .scores = scores_ + j * kKeyBlock});
+      });
+      kernels.soften({.count = some,
+                      .scores = scores_,
+                      .scales = value_scales_,
+                      .first = begin,
+                      .last = end,
+                      .max = state.maxima + i,
+                      .total = state.totals + i,
+                      .keep = keep_});
+      by(kernels.max_queries, some, [&](int j, int queries) {
+        add_values({.count = queries,
+                    .p = scores_ + j * kKeyBlock,
+                    .first = begin,
+                    .last = end,
+                    .values = block_values_,
+                    .n = width_,
+                    .keep = keep_ + j,
+                    .sums = state.sums + (i + j) * width_});
+      });
     }
   }
 
@@ -265,8 +280,8 @@ class HeadTask {
   float* keys_;                                   // [head_dim, kKeyBlock]
   float* values_;                                 // [kKeyBlock, width_]
   float* queries_;                                // [num_rows * group_, width_]
-  float* scores_;                                 // [max_queries, kKeyBlock]
-  float* keep_;                                   // [max_queries]
+  float* scores_;                                 // [kSoftenedAtOnce, kKeyBlock]
+  float* keep_;                                   // [kSoftenedAtOnce]
   KvType read_as_;                                // type of ...
   const void* block_keys_ = nullptr;              // ... [head_dim, kKeyBlock]
   const void* block_values_ = nullptr;            // ... [kKeyBlock, width_]
@@ -293,7 +308,7 @@ int64_t SegmentsToShare(const AttentionRuntime& runtime, const Batch& batch,
 int64_t AttentionScratchFloats(const KernelTable& kernels, const AttentionShape& shape) {
   const int64_t width = PaddedHead(shape);
   const int64_t queries = CheckedMultiply(shape.num_heads / shape.num_kv_heads, kAttentionTaskRows);
-  const int64_t block = int64_t{kernels.max_queries} * (kKeyBlock + 1);
+  constexpr int64_t block = int64_t{kSoftenedAtOnce} * (kKeyBlock + 1);
   const int64_t rows = CheckedMultiply(CheckedAdd(2 * kKeyBlock, queries), width);
   const int64_t states = CheckedMultiply(2, Softmax::Floats(queries, width));
   return CheckedRoundUp(CheckedAdd(CheckedAdd(rows, states), block), kChunk);

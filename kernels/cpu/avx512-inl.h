@@ -46,14 +46,8 @@ inline Vec Min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Mask Less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
 inline Vec Select(Mask m, Vec yes, Vec no) { return {_mm512_mask_blend_ps(m.m, no.v, yes.v)}; }
-inline Vec Round(Vec a) {
-  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-}
-// 2^n for whole n in [-126, 127].
-inline Vec PowerOf2(Vec n) {
-  const __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(n.v), _mm512_set1_epi32(127));
-  return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
-}
+// a 2^n for whole n.
+inline Vec Scale(Vec a, Vec n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 
 inline Vec LoadF16(const uint8_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
@@ -97,23 +91,29 @@ inline Vec Lookup(Table table, Words words, int shift) {
   return {_mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), table.values)};
 }
 
-// Lanes are added l with l + 8, then + 4, + 2, + 1; here for eight vectors at once.
-inline __m512 AddHalves(Vec a, Vec b) {
-  return _mm512_add_ps(_mm512_shuffle_f32x4(a.v, b.v, 0x44), _mm512_shuffle_f32x4(a.v, b.v, 0xee));
+// Lanes are met l with l + 8, then + 4, + 2, + 1; here for eight vectors at once.
+template <Vec (*kMeet)(Vec, Vec)>
+inline Vec MeetHalves(Vec a, Vec b) {
+  return kMeet({_mm512_shuffle_f32x4(a.v, b.v, 0x44)}, {_mm512_shuffle_f32x4(a.v, b.v, 0xee)});
 }
-inline __m512 AddQuarters(__m512 a, __m512 b) {
-  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+template <Vec (*kMeet)(Vec, Vec)>
+inline Vec MeetQuarters(Vec a, Vec b) {
+  return kMeet({_mm512_shuffle_f32x4(a.v, b.v, 0x88)}, {_mm512_shuffle_f32x4(a.v, b.v, 0xdd)});
 }
-inline void Reduce8(const Vec* a, float* out) {
-  const __m512 low = AddQuarters(AddHalves(a[0], a[1]), AddHalves(a[2], a[3]));
-  const __m512 high = AddQuarters(AddHalves(a[4], a[5]), AddHalves(a[6], a[7]));
-  const __m512 pairs =
-      _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xee));
-  const __m512 sums =
-      _mm512_add_ps(_mm512_shuffle_ps(pairs, pairs, 0x88), _mm512_shuffle_ps(pairs, pairs, 0xdd));
+template <Vec (*kMeet)(Vec, Vec)>
+inline void Meet8(const Vec* a, float* out) {
+  const Vec low = MeetQuarters<kMeet>(MeetHalves<kMeet>(a[0], a[1]), MeetHalves<kMeet>(a[2], a[3]));
+  const Vec high =
+      MeetQuarters<kMeet>(MeetHalves<kMeet>(a[4], a[5]), MeetHalves<kMeet>(a[6], a[7]));
+  const Vec pairs =
+      kMeet({_mm512_shuffle_ps(low.v, high.v, 0x44)}, {_mm512_shuffle_ps(low.v, high.v, 0xee)});
+  const Vec all = kMeet({_mm512_shuffle_ps(pairs.v, pairs.v, 0x88)},
+                        {_mm512_shuffle_ps(pairs.v, pairs.v, 0xdd)});
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-  _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)));
+  _mm256_storeu_ps(out, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, all.v)));
 }
+inline void SumLanes8(const Vec* a, float* out) { Meet8<Add>(a, out); }
+inline void LargestLane8(const Vec* a, float* out) { Meet8<Max>(a, out); }
 inline float SumLanes(Vec a) {
   const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   const __m128 quarters =

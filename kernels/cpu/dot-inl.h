@@ -27,7 +27,7 @@ inline void ReduceSums(const Vec* acc, float* sums) {
     VERNIER_UNROLL for (int i = 0; i < 8; ++i) {
       eight[i] = first + i < kSums ? acc[first + i] : Zero();
     }
-    Reduce8(eight, out);
+    SumLanes8(eight, out);
     VERNIER_UNROLL for (int i = 0; i < 8; ++i) {
       const int sum = first + i;
       if (sum < kSums) sums[sum / kRows * kPanelRows + sum % kRows] = out[i];

@@ -196,6 +196,19 @@ struct KeyScores {
   float* scores;  // [count][kKeyBlock]
 };
 
+// A step of the running softmax of each query: scores [first, last) become p * scales, p =
+// exp(score - max), where max has grown to the largest of them; keep is the exponential of what it
+// has grown by, negated; total = total * keep + the sum of p. Other scores become anything.
+struct SoftmaxStep {
+  int count;            // queries
+  float* scores;        // [count][kKeyBlock]
+  const float* scales;  // [kKeyBlock]
+  int first, last;
+  float* max;    // [count], -infinity before the first step
+  float* total;  // [count]
+  float* keep;   // [count]
+};
+
 // sums_i = sums_i * keep_i + sum over j in [first, last), ascending, of p_i[j] * values[j].
 struct WeightedValues {
   int count;       // queries
@@ -240,12 +253,7 @@ struct KernelTable {
   // loaded before (as fp32). By KvType.
   int max_queries;
   void (*score_keys[4])(const KeyScores& args);
-  // One step of the running softmax of one query: scores [first, last) of [kKeyBlock] become p *
-  // scales, p = exp(score - max), where max has grown to the largest of them; total = total * keep
-  // + the sum of p. Other scores become anything. Returns keep, the exponential of what the maximum
-  // has grown by, negated.
-  float (*soften)(float* scores, const float* scales, int first, int last, float* max,
-                  float* total);
+  void (*soften)(const SoftmaxStep& args);
   void (*add_values[4])(const WeightedValues& args);
 };
 

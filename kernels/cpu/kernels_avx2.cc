@@ -45,6 +45,11 @@ inline Vec PowerOf2(Vec n) {
   const __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(n.v), _mm256_set1_epi32(127));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(biased, 23))};
 }
+// a 2^n for whole n, in two factors, so that overflow gives infinity and underflow is gradual.
+inline Vec Scale(Vec a, Vec n) {
+  const Vec half = Round(Mul(n, Set1(0.5f)));
+  return Mul(Mul(a, PowerOf2(half)), PowerOf2(Sub(n, half)));
+}
 
 inline Vec LoadF16(const uint8_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
@@ -102,23 +107,25 @@ inline Vec Lookup(Table table, Words words, int shift) {
                            _mm256_permutevar8x32_ps(table.high, index), high)};
 }
 
-// Lanes are added l with l + 4, then + 2, + 1; here for eight vectors at once.
-inline __m256 AddHalves(Vec a, Vec b) {
-  return _mm256_add_ps(_mm256_permute2f128_ps(a.v, b.v, 0x20),
-                       _mm256_permute2f128_ps(a.v, b.v, 0x31));
-}
-inline __m256 AddPairs(__m256 a, __m256 b) {
-  return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
-}
-inline __m256 AddLast(__m256 a, __m256 b) {
-  return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
-}
-inline void Reduce8(const Vec* a, float* out) {
-  const __m256 low = AddPairs(AddHalves(a[0], a[1]), AddHalves(a[2], a[3]));
-  const __m256 high = AddPairs(AddHalves(a[4], a[5]), AddHalves(a[6], a[7]));
+// Lanes are met l with l + 4, then + 2, + 1; here for eight vectors at once.
+template <Vec (*kMeet)(Vec, Vec)>
+inline void Meet8(const Vec* a, float* out) {
+  const auto halves = [](Vec b, Vec c) {
+    return kMeet({_mm256_permute2f128_ps(b.v, c.v, 0x20)},
+                 {_mm256_permute2f128_ps(b.v, c.v, 0x31)});
+  };
+  const auto pairs = [](Vec b, Vec c) {
+    return kMeet({_mm256_shuffle_ps(b.v, c.v, 0x44)}, {_mm256_shuffle_ps(b.v, c.v, 0xee)});
+  };
+  const Vec low = pairs(halves(a[0], a[1]), halves(a[2], a[3]));
+  const Vec high = pairs(halves(a[4], a[5]), halves(a[6], a[7]));
+  const Vec all =
+      kMeet({_mm256_shuffle_ps(low.v, high.v, 0x88)}, {_mm256_shuffle_ps(low.v, high.v, 0xdd)});
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(AddLast(low, high), order));
+  _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(all.v, order));
 }
+inline void SumLanes8(const Vec* a, float* out) { Meet8<Add>(a, out); }
+inline void LargestLane8(const Vec* a, float* out) { Meet8<Max>(a, out); }
 inline float SumLanes(Vec a) {
   alignas(32) float lane[8];
   _mm256_store_ps(lane, a.v);

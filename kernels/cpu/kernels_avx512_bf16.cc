@@ -20,7 +20,8 @@ inline __m512bh LoadTwice(const uint16_t* x) {
 // What is left of a panel's sums for one row of x when lanes l and l + 4, then l and l + 2 of each
 // eight are added: quarter q has two lanes of row q, then two of row 4 + q.
 inline __m512 AddLanes(const __m512* acc) {
-  const __m512 low = AddQuarters(acc[0], acc[1]), high = AddQuarters(acc[2], acc[3]);
+  const __m512 low = MeetQuarters<Add>({acc[0]}, {acc[1]}).v;
+  const __m512 high = MeetQuarters<Add>({acc[2]}, {acc[3]}).v;
   return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xee));
 }
 

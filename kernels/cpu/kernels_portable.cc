@@ -50,6 +50,11 @@ inline Vec PowerOf2(Vec n) {
   const Mask biased = __builtin_convertvector(safe, Mask) + 127;
   return reinterpret_cast<Vec>(biased << 23);
 }
+// a 2^n for whole n, in two factors, so that overflow gives infinity and underflow is gradual.
+inline Vec Scale(Vec a, Vec n) {
+  const Vec half = Round(n * 0.5f);
+  return a * PowerOf2(half) * PowerOf2(n - half);
+}
 
 inline Words LoadHalves(const uint8_t* p) {
   uint16_t half[4];
@@ -109,8 +114,11 @@ inline float LargestLane(Vec a) {
   for (int i = 1; i < kLanes; ++i) largest = largest < a[i] ? a[i] : largest;
   return largest;
 }
-inline void Reduce8(const Vec* a, float* out) {
+inline void SumLanes8(const Vec* a, float* out) {
   for (int i = 0; i < 8; ++i) out[i] = SumLanes(a[i]);
+}
+inline void LargestLane8(const Vec* a, float* out) {
+  for (int i = 0; i < 8; ++i) out[i] = LargestLane(a[i]);
 }
 
 }  // namespace

@@ -65,11 +65,12 @@ void LayerNorm(const float* x, const float* weight, const float* bias, float eps
 // ---- Exponentials ----
 
 // exp(x) within 2 ulp: x = n ln 2 + r, the Taylor polynomial of degree 7 on |r| <= ln(2) / 2, then
-// 2^n in two factors, so that overflow gives infinity and underflow is gradual. NaN stays NaN: Min
-// and Max return their second argument when they meet one.
+// times 2^n. Added to 1.5 * 2^23 a number is rounded to a whole one. NaN stays NaN: Min and Max
+// return their second argument when they meet one.
 inline Vec Exp(Vec x) {
   const Vec clamped = Max(Set1(-110.0f), Min(Set1(100.0f), x));
-  const Vec n = Round(Mul(clamped, Set1(1.44269504f)));
+  const Vec whole = Set1(0x1.8p23f);
+  const Vec n = Sub(Fma(clamped, Set1(1.44269504f), whole), whole);
   Vec r = Fma(n, Set1(-0.693145752f), clamped);  // ln 2 in two parts; n * the first is exact
   r = Fma(n, Set1(-1.42860677e-6f), r);
   Vec p = Set1(1.0f / 5040);
@@ -80,8 +81,7 @@ inline Vec Exp(Vec x) {
   p = Fma(p, r, Set1(0.5f));
   p = Fma(p, r, Set1(1.0f));
   p = Fma(p, r, Set1(1.0f));
-  const Vec half = Round(Mul(n, Set1(0.5f)));
-  return Mul(Mul(p, PowerOf2(half)), PowerOf2(Sub(n, half)));
+  return Scale(p, n);
 }
 
 // x / (1 + exp(-x)); within 5 ulp.
@@ -220,29 +220,63 @@ void ScoreKeys(const KeyScores& args) {
   }
 }
 
-// A NaN among the scores may or may not become the maximum; the total is NaN either way.
-float Soften(float* scores, const float* scales, int first, int last, float* max, float* total) {
-  for (int j = 0; j < first; ++j) scores[j] = -__builtin_inff();
-  for (int j = last; j < kKeyBlock; ++j) scores[j] = -__builtin_inff();
-  Vec largest = Load(scores);
-  for (int j = kLanes; j < kKeyBlock; j += kLanes) largest = Max(largest, Load(scores + j));
-  const float block_max = LargestLane(largest);
-  float keep = 1;
-  if (*max < block_max) {
-    alignas(64) float lanes[kLanes];
-    Store(lanes, Exp(Set1(*max - block_max)));  // 0 for the first block: nothing was there
-    keep = lanes[0];
-    *max = block_max;
+// exp(x) for x that are not above 0, and 0 below -80: nothing beside the 1 of the largest score,
+// and on the way to 0 lie subnormals, which an instruction makes a hundred times as slowly.
+inline Vec ExpOfScore(Vec x) {
+  const Vec least = Set1(-80.0f);
+  return Select(Less(x, least), Zero(), Exp(Max(least, x)));
+}
+
+// One step for `count` queries, at most eight. A NaN among the scores may or may not become the
+// maximum; the total is NaN either way.
+inline void SoftenSome(const SoftmaxStep& args, int begin, int count) {
+  constexpr int kMost = kLanes > 8 ? kLanes : 8;
+  Vec each[8];  // of its query: the largest scores, then the sum
+  alignas(64) float lanes[kMost], keep[kMost] = {};
+  VERNIER_UNROLL for (int i = 0; i < 8; ++i) each[i] = Zero();
+  float* const scores = args.scores + begin * kKeyBlock;
+  for (int i = 0; i < count; ++i) {
+    each[i] = Load(scores + i * kKeyBlock);
+    for (int j = kLanes; j < kKeyBlock; j += kLanes) {
+      each[i] = Max(each[i], Load(scores + i * kKeyBlock + j));
+    }
   }
-  const Vec top = Set1(*max);
-  Vec sum = Zero();
-  for (int j = 0; j < kKeyBlock; j += kLanes) {
-    const Vec p = Exp(Sub(Load(scores + j), top));
-    Store(scores + j, Mul(p, Load(scales + j)));
-    sum = Add(sum, p);
+  LargestLane8(each, lanes);
+  for (int i = 0; i < count; ++i) {
+    float& max = args.max[begin + i];
+    const float before = max;
+    max = before < lanes[i] ? lanes[i] : before;
+    keep[i] = before - max;  // -infinity for the first block: nothing was there
   }
-  *total = *total * keep + SumLanes(sum);
-  return keep;
+  for (int i = 0; i < 8; i += kLanes) Store(keep + i, ExpOfScore(Load(keep + i)));
+  for (int i = 0; i < count; ++i) {
+    const Vec top = Set1(args.max[begin + i]);
+    each[i] = Zero();
+    for (int j = 0; j < kKeyBlock; j += kLanes) {
+      float* const score = scores + i * kKeyBlock + j;
+      const Vec p = ExpOfScore(Sub(Load(score), top));
+      Store(score, Mul(p, Load(args.scales + j)));
+      each[i] = Add(each[i], p);
+    }
+  }
+  SumLanes8(each, lanes);
+  for (int i = 0; i < count; ++i) {
+    args.keep[begin + i] = keep[i];
+    args.total[begin + i] = args.total[begin + i] * keep[i] + lanes[i];
+  }
+}
+
+void Soften(const SoftmaxStep& args) {
+  if (args.first > 0 || args.last < kKeyBlock) {
+    for (int i = 0; i < args.count; ++i) {
+      float* const scores = args.scores + i * kKeyBlock;
+      for (int j = 0; j < args.first; ++j) scores[j] = -__builtin_inff();
+      for (int j = args.last; j < kKeyBlock; ++j) scores[j] = -__builtin_inff();
+    }
+  }
+  for (int i = 0; i < args.count; i += 8) {
+    SoftenSome(args, i, args.count - i < 8 ? args.count - i : 8);
+  }
 }
 
 template <int kCount, int kVectors, class Element>
