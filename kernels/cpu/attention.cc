@@ -17,7 +17,7 @@ static_assert(std::extent_v<decltype(KernelTable::load)> == kNumKvTypes &&
 
 constexpr int64_t kCacheLine = 64;
 // Queries whose scores are made before their exponentials, which wait for each other less the more
-// there are: multiples of what the kernels take at once.
+// there are: a multiple of what the kernels take at once.
 constexpr int kSoftenedAtOnce = 24;
 
 // Of types that have none.
@@ -305,7 +305,7 @@ int64_t SegmentsToShare(const AttentionRuntime& runtime, const Batch& batch,
 
 }  // namespace
 
-int64_t AttentionScratchFloats(const KernelTable& kernels, const AttentionShape& shape) {
+int64_t AttentionScratchFloats(const AttentionShape& shape) {
   const int64_t width = PaddedHead(shape);
   const int64_t queries = CheckedMultiply(shape.num_heads / shape.num_kv_heads, kAttentionTaskRows);
   constexpr int64_t block = int64_t{kSoftenedAtOnce} * (kKeyBlock + 1);

@@ -60,7 +60,7 @@ struct AttentionRuntime {
 };
 
 // Floats of one thread's scratch; -1 when that overflows.
-int64_t AttentionScratchFloats(const KernelTable& kernels, const AttentionShape& shape);
+int64_t AttentionScratchFloats(const AttentionShape& shape);
 
 // Floats of one segment of one row and kv head, and how many of them a workspace holds for contexts
 // of `max_context` tokens; -1 when that overflows.

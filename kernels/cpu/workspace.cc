@@ -119,7 +119,7 @@ absl::StatusOr<Workspace> NewWorkspace(const WorkspacePlan& plan, const KernelTa
       {&workspace.x_digits, LinearDigitRows(kernels, most_rows), DigitFloats(widest), "digits"},
       {&workspace.linear_scratch, threads, LinearScratchFloats(widest, most_rows),
        "product scratch"},
-      {&workspace.attention_scratch, threads, AttentionScratchFloats(kernels, plan.attention),
+      {&workspace.attention_scratch, threads, AttentionScratchFloats(plan.attention),
        "attention scratch"},
       {&workspace.attention_parts, AttentionParts(threads, plan.max_context),
        AttentionPartFloats(plan.attention), "segments of contexts"},

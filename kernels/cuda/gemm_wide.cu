@@ -157,8 +157,8 @@ struct Multiplier {
   using Product = WarpgroupProduct<typename Shape::Input, Shape::kTokens>;
   static constexpr int kParts = kSteps / Shape::kUnitSteps;  // units of a block
   static constexpr int kBlocks = Reader<Shape>::kBlocks;
-  // Written out one after the other, so that all of a stage's addresses are its own and a constant:
-  // the units of a stage, or of two, as two units take turns in registers.
+  // The units of a stage are written out one after the other, so that an address is the stage's and
+  // a constant; of two stages where one has a single unit, as two take turns in registers.
   static constexpr int kTurns = std::max(kBlocks * kParts, 2);
   static constexpr int kNone = -1;
 
@@ -169,17 +169,18 @@ struct Multiplier {
   int ended = kNone;                                  // stage whose last products may still run
 
   static constexpr int BlockOf(int turn) { return turn / kParts % kBlocks; }  // of its stage
-  static constexpr bool EndsBlock(int turn) { return turn % kParts == kParts - 1; }
+  static constexpr int PartOf(int turn) { return turn % kParts; }             // of its block
+  static constexpr bool EndsBlock(int turn) { return PartOf(turn) == kParts - 1; }
   static constexpr bool EndsStage(int turn) {
     return EndsBlock(turn) && BlockOf(turn) == kBlocks - 1;
   }
 
   __device__ void Decode(int turn, Unit<Shape>& unit) {
-    if (turn % kParts == 0) tile.Load(reader.records(BlockOf(turn)), reader.place);
+    if (PartOf(turn) == 0) tile.Load(reader.records(BlockOf(turn)), reader.place);
 #pragma unroll
     for (int step = 0; step < Shape::kUnitSteps; ++step) {
-      tile.Decode(reader.shared_bytes, reader.table_offset,
-                  turn % kParts * Shape::kUnitSteps + step, unit.a[step]);
+      tile.Decode(reader.shared_bytes, reader.table_offset, PartOf(turn) * Shape::kUnitSteps + step,
+                  unit.a[step]);
     }
     unit.Hold();
     if constexpr (Shape::kBlockSums) unit.absmax = tile.absmax;
@@ -189,12 +190,12 @@ struct Multiplier {
   template <int kTurn>
   __device__ void Queue(const Unit<Shape>& now) {
     const uint64_t x =
-        reader.x(BlockOf(kTurn)) + kTurn % kParts * Shape::kUnitSteps * kDescriptorStep;
+        reader.x(BlockOf(kTurn)) + PartOf(kTurn) * Shape::kUnitSteps * kDescriptorStep;
     WarpgroupFence();
 #pragma unroll
     for (int step = 0; step < Shape::kUnitSteps; ++step) {
       if constexpr (Shape::kBlockSums) {
-        Product::Add(block, now.a[step], x + step * kDescriptorStep, kTurn % kParts + step != 0);
+        Product::Add(block, now.a[step], x + step * kDescriptorStep, PartOf(kTurn) + step != 0);
       } else {
         Product::Add(sums, now.a[step], x + step * kDescriptorStep, 1);
       }
@@ -218,7 +219,7 @@ struct Multiplier {
       HoldRegisters(block);
       Queue<kTurn>(now);
       if (EndsStage(kTurn)) reader.NextStage();
-      if (kTurn % kParts > 0) WarpgroupWait<1>();
+      if (PartOf(kTurn) > 0) WarpgroupWait<1>();
       if (more) DecodeNext<kTurn>(next);
       if (!EndsBlock(kTurn)) return;
       WarpgroupWait<0>();
