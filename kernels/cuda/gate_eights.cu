@@ -15,30 +15,11 @@ namespace vernier::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kEach = 8;
+constexpr int kEach = kEight;
 
 __device__ uint4 LoadEight(const Matrix& from, int64_t row, int64_t i) {
   return *reinterpret_cast<const uint4*>(static_cast<const uint16_t*>(from.data) +
                                          row * from.stride + i);
-}
-template <class Scalar>
-__device__ void WidenEight(const uint4& bits, float (&v)[kEach]) {
-  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 pair = WidenPair<Scalar>(words[i]);
-    v[2 * i] = pair.x;
-    v[2 * i + 1] = pair.y;
-  }
-}
-// By SiLU, or whatever `kind` says: a choice for each value costs as much as the value.
-template <class Scalar, bool kSilu>
-__device__ void GateEight(Gating kind, const uint4& gates, const uint4& ups, float (&h)[kEach]) {
-  float up[kEach];
-  WidenEight<Scalar>(gates, h);
-  WidenEight<Scalar>(ups, up);
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) h[i] = Act(kSilu ? Gating::kSilu : kind, h[i]) * up[i];
 }
 
 template <class Scalar, bool kSilu>
@@ -49,11 +30,8 @@ __global__ void GateEightsKernel(const ActivateParameters p) {
   if (i >= p.width) return;
   float h[kEach];
   GateEight<Scalar, kSilu>(p.kind, LoadEight(p.gate, row, i), LoadEight(p.up, row, i), h);
-  uint32_t words[4];
-#pragma unroll
-  for (int j = 0; j < 4; ++j) words[j] = NarrowPair<Scalar>({h[2 * j], h[2 * j + 1]});
-  *reinterpret_cast<uint4*>(static_cast<uint16_t*>(p.out.data) + row * p.out.stride + i) = {
-      words[0], words[1], words[2], words[3]};
+  *reinterpret_cast<uint4*>(static_cast<uint16_t*>(p.out.data) + row * p.out.stride + i) =
+      NarrowEight<Scalar>(h);
 }
 
 // make(i, v) gives eight i of the row; what a thread has past the last one is zero.

@@ -16,16 +16,14 @@ bool Valid(const GemmProblem& problem) {
 
 // Up to 16 rows the small kernel is the faster one (`gemm_bench --tune`, H200), except for 9 rows
 // and more of large NF4 weights: at 16 rows the wide one takes 21.3 us for 25.3 for 28672 x 4096,
-// 13.9 for 18.2 for 4096 x 14336 and as long for 6144 x 4096. Fused, only for such long rows: a
-// norm and a gate in kernels of their own take what is won (`step_bench`, 8B, batch 16: 5,200
-// tokens/s for 5,250).
+// 13.9 for 18.2 for 4096 x 14336 and as long for 6144 x 4096. A norm before and a residual behind in
+// kernels of their own cost less than that (`step_bench`, 8B, batch 16: 5,460 tokens/s for 5,200).
 bool ForRows16(const GemmProblem& problem) {
   constexpr int kLongInputs = 8192;
   constexpr int64_t kLargeWeights = 48 << 20;
   const bool is_long = problem.inputs >= kLongInputs;
   const bool is_large = int64_t{problem.outputs} * problem.inputs >= kLargeWeights;
-  const bool is_wide =
-      IsFourBits(problem.encoding) && problem.rows > 8 && (is_long || (is_large && !problem.fused));
+  const bool is_wide = IsFourBits(problem.encoding) && problem.rows > 8 && (is_long || is_large);
   return problem.rows <= kRows16Tokens && !is_wide;
 }
 
@@ -33,7 +31,7 @@ bool ForRows16(const GemmProblem& problem) {
 
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan) {
   if (!Valid(problem)) return cudaErrorInvalidValue;
-  *plan = ForRows16(problem) ? PlanRows16(problem) : PlanWide(problem);
+  *plan = ForRows16(problem) && !problem.gated ? PlanRows16(problem) : PlanWide(problem);
   if (plan->cluster > 0) return cudaSuccess;
   // Rows of x too long for shared memory.
   if (problem.encoding == PackedEncoding::kValues) return cudaErrorInvalidValue;

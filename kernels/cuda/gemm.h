@@ -47,10 +47,11 @@ struct GemmOperands {
   const uint8_t* weight = nullptr;    // [PackedBytes(encoding, outputs, inputs)], 16-byte aligned
   const float* row_scales = nullptr;  // int8: [RecordGroups(outputs) * 32]; nf4: unused
   void* y = nullptr;                  // [rows, outputs] 16-bit, 16-byte aligned
-  // For plans of GemmKernel::kRows16 alone.
-  NormedX normed;
+  // kGate: plans of GemmKernel::kRows16, and of kWide for problems that are `gated`.
   GemmResult result = GemmResult::kStore;
-  Gating gating = Gating::kSilu;     // kGate; outputs are a multiple of 128 then
+  Gating gating = Gating::kSilu;  // kGate; outputs are a multiple of 128 then
+  // For plans of GemmKernel::kRows16 alone, as are the other results.
+  NormedX normed;
   const float* next_norm = nullptr;  // kResidual: [outputs]; null: no norm follows
   float* weighted = nullptr;         // kResidual with next_norm: [rows, outputs]
   float* squares = nullptr;  // kResidual: [rows][kMostSquares], the first SquaresOf(plan) used

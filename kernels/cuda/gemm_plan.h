@@ -17,10 +17,10 @@ static_assert(int64_t{kMostInt8Inputs} * 128 * 127 <= INT32_MAX);
 struct GemmProblem {
   PackedEncoding encoding = PackedEncoding::kNf4;
   Activation activation = Activation::kF16;
-  int rows = 0;        // of x: tokens in the step
-  int outputs = 0;     // N, rows of the weight
-  int inputs = 0;      // K, a multiple of 64, at most kMostInputs
-  bool fused = false;  // x is made, or y used, on the way: what kRows16 alone does
+  int rows = 0;     // of x: tokens in the step
+  int outputs = 0;  // N, rows of the weight
+  int inputs = 0;   // K, a multiple of 64, at most kMostInputs
+  bool gated = false;  // kWide: GemmResult::kGate; outputs are a multiple of 128 then
 };
 
 // The most inputs at all: the places of their blocks are counted in 32 bits (gemm_wide_plan.h).

@@ -52,6 +52,7 @@ struct Cursor {
   const WideArguments& args;
   int rank;  // in the pair
   WideRun run;
+  int between;     // rows of records from the gates to what they gate; 0: not gated
   int blocks = 0;  // left of the piece
   int record = 0;  // row of them
   int block = 0;
@@ -61,7 +62,7 @@ struct Cursor {
     const WidePiece piece = run.Next();
     const TilePlace at = args.schedule.PlaceOf(piece.tile);
     blocks = piece.blocks;
-    record = (at.row * kPairBlocks + rank) * Shape::kRecords;
+    record = (at.row * kPairBlocks + rank) * (between > 0 ? Shape::kRecords / 2 : Shape::kRecords);
     block = piece.first_block;
     token = at.token * Shape::kTokens + rank * (Shape::kTokens / kPairBlocks);
   }
@@ -94,8 +95,13 @@ struct Copier {
     if (warp > 0) return;
     const uint32_t barrier = Places<Shape>::Filled(shared, stage);
     ExpectBytes(barrier, Shape::kWeightBytes + cursor.stage_blocks() * Shape::kXTileBytes);
-    CopyRecords(shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes, weight,
-                cursor.block * Shape::Decoder::kBlockRecords, cursor.record, barrier);
+    const uint32_t to = shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes;
+    const int block = cursor.block * Shape::Decoder::kBlockRecords;
+    CopyRecords(to, weight, block, cursor.record, barrier);
+    if (cursor.between > 0) {
+      CopyRecords(to + Shape::kWeightBytes / 2, weight, block, cursor.record + cursor.between,
+                  barrier);
+    }
   }
   // The block of x of a stage that this warp copies.
   __device__ int x_block() const { return (warp + kWarps - 1) % kWarps; }
@@ -301,7 +307,7 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   if (warp >= Shape::kWarpgroups * 4) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Shape::kCopyRegisters));
     const Copier<Shape> copier = {&weight, &x, base, warp % 4};
-    Cursor<Shape> cursor = {args, rank, run};
+    Cursor<Shape> cursor = {args, rank, run, args.gated ? args.outputs / 2 / kRecordRows : 0};
     cursor.Begin();
     if (lane == 0) copier.BeginWeights(cursor);
     __syncwarp();
@@ -365,8 +371,8 @@ cudaError_t DescribeX(const GemmProblem& problem, const void* x, int tokens, CUt
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// The weight as [rows of records][records of a row][words], fetched by a block's share of a stage;
-// what lies past a row is zero.
+// The weight as [rows of records][records of a row][words], fetched by a block's share of a stage,
+// of a gated product by its halves; what lies past a row is zero.
 template <class Shape>
 cudaError_t DescribeWeight(const WideArguments& args, const void* weight, CUtensorMap* map) {
   decltype(&cuTensorMapEncodeTiled) encode = nullptr;
@@ -378,8 +384,9 @@ cudaError_t DescribeWeight(const WideArguments& args, const void* weight, CUtens
                                static_cast<cuuint64_t>(RecordGroups(args.outputs))};
   const cuuint64_t strides[2] = {Shape::Decoder::kRecordBytes,
                                  records * Shape::Decoder::kRecordBytes};
-  const cuuint32_t box[3] = {kWords, Shape::kStageBlocks * Shape::Decoder::kBlockRecords,
-                             Shape::kRecords};
+  const cuuint32_t box[3] = {
+      kWords, Shape::kStageBlocks * Shape::Decoder::kBlockRecords,
+      static_cast<cuuint32_t>(args.gated ? Shape::kRecords / 2 : Shape::kRecords)};
   const cuuint32_t steps[3] = {1, 1, 1};
   const CUresult result =
       encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT64, 3, const_cast<void*>(weight), sizes, strides, box,
@@ -438,6 +445,8 @@ cudaError_t LaunchWide(const GemmProblem& problem, const GemmPlan& plan,
                               problem.rows,
                               problem.outputs,
                               static_cast<int>(RecordBlocks(problem.inputs)),
+                              operands.result == GemmResult::kGate,
+                              operands.gating,
                               ScheduleOf(problem, plan),
                               Codebook(problem.encoding, problem.activation)};
   if (problem.activation == Activation::kInt8) {

@@ -8,6 +8,7 @@
 // what they have of an owner's tile first: no two can wait for each other.
 #pragma once
 
+#include "kernels/cuda/gating.cuh"
 #include "kernels/cuda/gemm_wide_layout.cuh"
 
 namespace vernier::cuda {
@@ -20,12 +21,14 @@ struct WideArguments {
   int rows;
   int outputs;
   int row_records;  // of the weight
+  bool gated;       // GemmResult::kGate
+  Gating gating;
   WideSchedule schedule;
   Codebook codebook;
 };
 
-// Barriers of the block: 0 has all, 1 all that multiply, then one a warpgroup, then one a group of
-// outputs with its slices.
+// Barriers of the block: 0 has all, 1 all that multiply, then one a warpgroup, one a group of
+// outputs with its slices, and one a warpgroup of gates with that of what they gate.
 __device__ inline void SyncSome(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
@@ -48,6 +51,13 @@ struct Finisher {
   int warpgroup;  // of the block
   int group;      // of 64 outputs, in the block
   int slice;
+
+  // Of a gated product the first half of a block's groups are rows of the gate, the second the rows
+  // that these gate.
+  static constexpr bool kGates = Shape::kGroups > 1 && !Shape::kInt8X;
+  static constexpr int kHalf = Shape::kGroups / 2;
+  __device__ bool gated() const { return kGates && args.gated; }
+  __device__ bool is_gate() const { return group < kHalf; }
 
   __device__ int thread() const { return threadIdx.x % kWarpgroupThreads; }
   // Of what this warpgroup ends up with, among those of the block.
@@ -209,6 +219,16 @@ struct Finisher {
     return sum * output_scale;
   }
 
+  // Of those that write one piece of y.
+  __device__ void SyncWriters() const {
+    if (gated()) {
+      SyncSome(2 + 2 * kMaxWarpgroups + group % std::max(kHalf, 1) * Shape::kSlices + slice,
+               2 * kWarpgroupThreads);
+    } else {
+      SyncWarpgroup();
+    }
+  }
+
   // Rounds the sums and writes them: through shared memory, as a lane's lie scattered in y.
   __device__ void Write(int tile, const Share& sums) const {
     // A token's 64 results fill a piece of the staging area.
@@ -216,20 +236,23 @@ struct Finisher {
     constexpr int kTurn = std::min(kShareTokens, kPieces);  // tokens at once
     const int lane = thread() % 32;
     const TilePlace at = args.schedule.PlaceOf(tile);
-    const int first_output = ((at.row * kPairBlocks + rank) * Shape::kGroups + group) * kGroupRows;
+    const int block = at.row * kPairBlocks + rank;
+    const int first_output = gated() ? (block * kHalf + group % std::max(kHalf, 1)) * kGroupRows
+                                     : (block * Shape::kGroups + group) * kGroupRows;
     const int first_token = at.token * Shape::kTokens + slice * kShareTokens;
     XScales x_scales;
     LoadXScales(first_token, x_scales);
     float low = args.codebook.inverse;
     float high = low;
     if constexpr (!Shape::Decoder::kHasTable) {
-      const int output = first_output + thread() / 32 * kTileRows + lane / 4;
-      low = output < args.outputs ? args.row_scales[output] : 0;
-      high = output + 8 < args.outputs ? args.row_scales[output + 8] : 0;
+      const int first_row = first_output + (gated() && !is_gate() ? args.outputs / 2 : 0);
+      const int row = first_row + thread() / 32 * kTileRows + lane / 4;
+      low = row < args.outputs ? args.row_scales[row] : 0;
+      high = row + 8 < args.outputs ? args.row_scales[row + 8] : 0;
     }
 #pragma unroll
     for (int turn = 0; turn < kShareTokens; turn += kTurn) {
-      SyncWarpgroup();  // what was in the staging area has been read
+      SyncWriters();  // what was in the staging area has been read
 #pragma unroll
       for (int token = 0; token < kTurn; token += 8) {
         const Sum* const d = sums + (turn + token) / 2;
@@ -241,8 +264,12 @@ struct Finisher {
             PackPair<Scalar>(Result(d[0], low, scales.x), Result(d[1], low, scales.y)),
             PackPair<Scalar>(Result(d[2], high, scales.x), Result(d[3], high, scales.y)));
       }
-      SyncWarpgroup();
+      SyncWriters();
       const int tokens = min(kTurn, args.rows - first_token - turn);
+      if (gated()) {
+        WriteGated<kPieces>(tokens, first_token + turn, first_output);
+        continue;
+      }
       constexpr int kCopies = (kTurn * 8 + kWarpgroupThreads - 1) / kWarpgroupThreads;
 #pragma unroll
       for (int i = 0; i < kCopies; ++i) {
@@ -253,6 +280,34 @@ struct Finisher {
                     shared + Places<Shape>::Staging(place() * kPieces + row, chunk % 8 ^ row % 8)),
                 first_token + turn + row, first_output + chunk % 8 * 8);
       }
+    }
+    // The next tile's slices are added where another group may still read.
+    if (Shape::kSlices > 1 && gated()) SyncWriters();
+  }
+
+  // act(gate) * up of what both warpgroups left in the staging area, half of it each.
+  template <int kPieces>
+  __device__ void WriteGated(int tokens, int first_token, int first_output) const {
+    const int gates = (group % std::max(kHalf, 1) * Shape::kSlices + slice) * kPieces;
+    const int ups = gates + kHalf * Shape::kSlices * kPieces;
+#pragma unroll 1
+    for (int chunk = (is_gate() ? 0 : kWarpgroupThreads) + thread(); chunk < tokens * 8;
+         chunk += 2 * kWarpgroupThreads) {
+      const int row = chunk / 8, output = first_output + chunk % 8 * 8;
+      if (output >= args.outputs / 2) continue;
+      const auto eight = [&](int piece) {
+        return *reinterpret_cast<const uint4*>(
+            shared + Places<Shape>::Staging(piece + row, chunk % 8 ^ row % 8));
+      };
+      float h[kEight];
+      if (args.gating == Gating::kSilu) {
+        GateEight<Scalar, true>(args.gating, eight(gates), eight(ups), h);
+      } else {
+        GateEight<Scalar, false>(args.gating, eight(gates), eight(ups), h);
+      }
+      Scalar* const y = static_cast<Scalar*>(args.y) +
+                        static_cast<int64_t>(first_token + row) * (args.outputs / 2) + output;
+      *reinterpret_cast<uint4*>(y) = NarrowEight<Scalar>(h);
     }
   }
 

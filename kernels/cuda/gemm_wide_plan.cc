@@ -173,6 +173,8 @@ GemmPlan PlanWide(const GemmProblem& problem) {
   for (const WideTile& tile : kWideTiles) {
     // Half of it would be empty: never the fastest (`gemm_bench --tune`), but near it in the model.
     if (tile.tokens > 32 && tile.tokens / 2 >= problem.rows) continue;
+    // A gate and what it gates are two groups of 64 outputs of one block of threads.
+    if (problem.gated && BlockOutputs(tile) < 2 * kGroupRows) continue;
     for (const LineShares shares : kLineShares) {
       const GemmPlan plan = PlanWide(problem, tile, shares);
       const int64_t ns = NanosecondsOf(problem, plan);

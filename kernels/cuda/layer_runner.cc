@@ -378,7 +378,7 @@ void LayerRunner::Do(const MlpInArgs& args) {
                 width <= workspace_.plan.intermediate);
   hidden_type_ = InputOf(args.up);
   hidden_is_int8_ = false;
-  if (GateFew(args)) return;
+  if (MultiplyGated(args)) return;
   std::array<Matrix, 2> y;
   const Linear* const linears[] = {&args.gate, &args.up};
   const size_t first = args.gate.weight == nullptr ? 1 : 0;
@@ -395,20 +395,25 @@ void LayerRunner::Do(const MlpInArgs& args) {
   Check(LaunchActivate(p, batch_.rows, stream_), "the activation");
 }
 
-bool LayerRunner::GateFew(const MlpInArgs& args) {
+bool LayerRunner::MultiplyGated(const MlpInArgs& args) {
   constexpr int64_t kGatedColumns = 64;
   if (args.gate.weight == nullptr || args.up.weight->rows % kGatedColumns != 0) return false;
+  if (args.gate.bias != nullptr || args.up.bias != nullptr) return false;
   const DeviceWeight weights[] = {DeviceWeightOf(*args.gate.weight),
                                   DeviceWeightOf(*args.up.weight)};
   const std::optional<DeviceWeight> joined = Join(weights);
-  if (!joined.has_value() || args.gate.bias != nullptr || !IsFew(args.up, *joined, batch_.rows)) {
-    return false;
+  if (!joined.has_value() || TakesInt8(args.up, *joined)) return false;
+  const Gating gating = GatingOf(args.activation);
+  void* const hidden = workspace_.hidden.as<void>();
+  if (IsFew(args.up, *joined, batch_.rows)) {
+    MultiplyNormed(args.norm, *joined, {.y = hidden, .result = GemmResult::kGate, .gating = gating},
+                   "a gated product");
+    return true;
   }
-  MultiplyNormed(args.norm, *joined,
-                 {.y = workspace_.hidden.as<void>(),
-                  .result = GemmResult::kGate,
-                  .gating = GatingOf(args.activation)},
-                 "a gated product");
+  // What goes to int8 needs whole rows first.
+  if (!multiplier_.TakesGate(*joined) || HiddenGoesToInt8()) return false;
+  const Matrix x = Normalize(args.norm, Multiplier::InputOf(*joined));
+  Check(multiplier_.MultiplyGate(*joined, gating, x, hidden, batch_.rows), "a gated product");
   return true;
 }
 

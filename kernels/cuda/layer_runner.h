@@ -84,8 +84,8 @@ class LayerRunner {
   // A product on norm(residual). REQUIRES: Multiplier::TakesFew.
   void MultiplyNormed(const Norm& norm, const DeviceWeight& weight, GemmOperands operands,
                       const char* what);
-  // MlpIn of few rows as one product; false where it is none.
-  bool GateFew(const MlpInArgs& args);
+  // MlpIn as one product, whose kernel gates; false where there is none.
+  bool MultiplyGated(const MlpInArgs& args);
   // x of the rows whose logits are wanted.
   void NormalizeChosen(const Norm& norm, const Matrix& x, const Int8Rows& int8);
   // y of each weight on `norm(residual)`; `y` [weights]. One product where they lie together.

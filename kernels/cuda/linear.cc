@@ -39,12 +39,10 @@ GemmProblem ProblemOf(const DeviceWeight& weight, Activation activation, int row
           .inputs = static_cast<int>(weight.cols)};
 }
 
-// Of few rows, with what the kernel takes over from those beside it.
+// Of few rows; x has InputOf's type.
 GemmProblem FewProblem(const DeviceWeight& weight, int rows) {
   const bool bf16 = weight.encoding == Encoding::kBF16;
-  GemmProblem problem = ProblemOf(weight, bf16 ? Activation::kBF16 : Activation::kF16, rows);
-  problem.fused = true;
-  return problem;
+  return ProblemOf(weight, bf16 ? Activation::kBF16 : Activation::kF16, rows);
 }
 
 // The plan for it; of another kernel, or of no clusters, where there is none.
@@ -141,6 +139,19 @@ int Multiplier::SquaresOfFew(const DeviceWeight& weight, int rows) {
 
 cudaError_t Multiplier::MultiplyFew(const DeviceWeight& weight, GemmOperands operands, int rows) {
   return MultiplyOurs(weight, FewProblem(weight, rows), operands);
+}
+
+bool Multiplier::TakesGate(const DeviceWeight& weight) const {
+  return IsRecords(weight) && weight.rows % (2 * kGroupRows) == 0 && !options_.deterministic &&
+         !options_.portable;
+}
+
+cudaError_t Multiplier::MultiplyGate(const DeviceWeight& weight, Gating gating, const Matrix& x,
+                                     void* y, int rows) {
+  GemmProblem problem = ProblemOf(weight, Activation::kF16, rows);
+  problem.gated = true;
+  return MultiplyOurs(weight, problem,
+                      {.x = x.data, .y = y, .result = GemmResult::kGate, .gating = gating});
 }
 
 cudaError_t Multiplier::MultiplyOurs(const DeviceWeight& weight, const GemmProblem& problem,

@@ -62,6 +62,13 @@ class Multiplier {
   // A product with what `operands` says around it (gemm.h); its weight, scales and workspace are
   // filled in here, and x has InputOf's type. REQUIRES: TakesFew.
   cudaError_t MultiplyFew(const DeviceWeight& weight, GemmOperands operands, int rows);
+  // Whether MultiplyGate takes a weight: records, first the gate's rows, then as many that it
+  // gates.
+  bool TakesGate(const DeviceWeight& weight) const;
+  // y [rows, weight.rows / 2], of x's type and without gaps = act(gate) * up, both rounded to that
+  // type before. REQUIRES: TakesGate.
+  cudaError_t MultiplyGate(const DeviceWeight& weight, Gating gating, const Matrix& x, void* y,
+                           int rows);
   // Parts of a row's sum of squares that MultiplyFew leaves with GemmResult::kResidual.
   static int SquaresOfFew(const DeviceWeight& weight, int rows);
 

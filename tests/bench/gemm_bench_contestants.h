@@ -5,6 +5,8 @@
 #pragma once
 
 #include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -70,6 +72,20 @@ struct Activations {
 
 // y is rounded once: half a unit at most.
 inline double RoundingOf(bool bf16) { return bf16 ? 0x1p-8 : 0x1p-11; }
+
+// `count` values of 16 bits, once the stream is done.
+inline std::vector<float> ReadScalars(const void* from, int64_t count, bool bf16,
+                                      cudaStream_t stream) {
+  std::vector<uint16_t> bits(static_cast<size_t>(count));
+  BENCH_CHECK(cudaMemcpyAsync(bits.data(), from, bits.size() * 2, cudaMemcpyDeviceToHost, stream));
+  BENCH_CHECK(cudaStreamSynchronize(stream));
+  std::vector<float> values(bits.size());
+  for (size_t i = 0; i < bits.size(); ++i) {
+    values[i] = bf16 ? __bfloat162float(__ushort_as_bfloat16(bits[i]))
+                     : __half2float(__ushort_as_half(bits[i]));
+  }
+  return values;
+}
 
 // Runs twice over poisoned outputs: the error against the reference, and whether bits repeat.
 template <class Product>
@@ -152,7 +168,7 @@ class OurGemm {
     return static_cast<double>(bytes_) + (row_scales ? 4.0 * shape_.outputs : 0.0);
   }
 
-  void operator()(int copy, cudaStream_t stream) const {
+  cuda::GemmOperands Operands(int copy) const {
     cuda::GemmOperands operands;
     operands.x = int8_x() ? activations_.codes->data : activations_.x->data;
     operands.x_scales = activations_.scales->as<float>();
@@ -160,7 +176,10 @@ class OurGemm {
     operands.row_scales = is_values() ? nullptr : scales_->as<float>();
     operands.y = activations_.y->data;
     operands.workspace = activations_.workspace->data;
-    BENCH_CHECK(cuda::LaunchGemm(problem_, plan_, operands, stream));
+    return operands;
+  }
+  void operator()(int copy, cudaStream_t stream) const {
+    BENCH_CHECK(cuda::LaunchGemm(problem_, plan_, Operands(copy), stream));
   }
 
   CanonicalWeight canonical() const {
@@ -188,6 +207,51 @@ class OurGemm {
     ValidateProduct([this](cudaStream_t s) { (*this)(0, s); }, canonical(), x, activations_, bf16,
                     timing, stream);
     timing->weight_bytes = weight_bytes();
+  }
+
+  // Holds a gated product to a plain one and a gate of its own: the same values, rounded alike, but
+  // that an evenly shared line cuts sums elsewhere. Where the plan takes none, does nothing.
+  void ValidateGate(GemmTiming* timing, cudaStream_t stream) const {
+    const auto* const tile = std::find_if(
+        std::begin(cuda::kWideTiles), std::end(cuda::kWideTiles), [&](const cuda::WideTile& each) {
+          return each.tokens == plan_.tile_tokens && each.slices == plan_.slices;
+        });
+    if (plan_.kernel != cuda::GemmKernel::kWide || int8_x() ||
+        shape_.outputs % (2 * cuda::kGroupRows) != 0 ||
+        cuda::BlockOutputs(*tile) < 2 * cuda::kGroupRows) {
+      return;
+    }
+    const cuda::Scalar type = activations_.bf16 ? cuda::Scalar::kBF16 : cuda::Scalar::kF16;
+    const int64_t width = shape_.outputs / 2;
+    const BufferPointer wanted = NewBuffer(activations_.y_bytes / 2);
+    (*this)(0, stream);
+    auto* const gates = activations_.y->as<uint16_t>();
+    BENCH_CHECK(cuda::LaunchActivate({.kind = cuda::Gating::kSilu,
+                                      .width = width,
+                                      .gate = {gates, type, shape_.outputs},
+                                      .up = {gates + width, type, shape_.outputs},
+                                      .out = {wanted->data, type, width}},
+                                     activations_.rows, stream));
+    const std::vector<float> before =
+        ReadScalars(wanted->data, activations_.y_bytes / 4, activations_.bf16, stream);
+    BENCH_CHECK(cudaMemsetAsync(activations_.y->data, 0xff,
+                                static_cast<size_t>(activations_.y_bytes), stream));
+    cuda::GemmProblem gated = problem_;
+    gated.gated = true;
+    cuda::GemmOperands operands = Operands(0);
+    operands.result = cuda::GemmResult::kGate;
+    BENCH_CHECK(cuda::LaunchGemm(gated, plan_, operands, stream));
+    const std::vector<float> after =
+        ReadScalars(activations_.y->data, activations_.y_bytes / 4, activations_.bf16, stream);
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < before.size(); ++i) {
+      difference += std::pow(double{after[i]} - before[i], 2);
+      size += std::pow(double{before[i]}, 2);
+    }
+    const bool same = plan_.cuts > 0
+                          ? before == after
+                          : std::sqrt(difference / size) < 4 * RoundingOf(activations_.bf16);
+    timing->bits_equal = timing->bits_equal && same;
   }
 
  private:

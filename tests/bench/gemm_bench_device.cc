@@ -178,6 +178,7 @@ std::vector<PlanTiming> MeasurePlans(const GemmShape& shape, int rows, GemmForma
     result.cuts = plans[i].cuts;
     gemm.set_plan(plans[i]);
     gemm.Validate(&result.timing, stream.stream);
+    if (!timed) gemm.ValidateGate(&result.timing, stream.stream);
     if (!timed) continue;
     const std::unique_ptr<Graph> graph =
         Capture(std::cref(gemm), gemm.copies(), LaunchesOf(gemm.copies()), stream.stream);
