@@ -5,6 +5,7 @@
 #   sanitize   compute-sanitizer: memcheck, initcheck, synccheck over whole layers, memcheck over every plan of the GEMMs
 #   racecheck  the same tool's racecheck over decode's attention and every plan of the GEMMs
 #   gemm       every plan of the GEMMs against the reference, then their tables (CSV), beside rivals where GPU_RIVALS has gemm_rivals.sh's flags
+#   launches   every plan of one shape again and again, for GPU_SECONDS (120): each launch must end
 #   steps      the 8B model's steps by format and batch
 #   ready      time to ready of a saved 8B folder in three variants (64 GB of memory and 20 of disk)
 #   quality    perplexity of each format beside the CPU's: GPU_MODEL, and GPU_TEXT, plain text
@@ -13,7 +14,7 @@
 # vernierd; files go to GPU_OUT (build/gpu). Each part prints its seconds and says what failed; the last line of each is its verdict.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] && [ "$1" != --help ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0; }
+[ $# -gt 0 ] && [ "$1" != --help ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0; }
 bin=$(realpath "${GPU_BUNDLE:-build/cuda}/bin")
 out=${GPU_OUT:-build/gpu}
 mkdir -p "$out"
@@ -67,6 +68,17 @@ part_gemm() {
   "$bin/gemm_bench" --csv --layer 0 --rows 2048 ${GPU_RIVALS:-} | tail -n +2 >>"$out/gemm.csv" || status=1
   awk -F, 'NR > 1 && ($13 > $14 || $NF != 1) {print "not right, or not twice the same: " $0}' "$out/gemm.csv"
   return $status
+}
+
+# What a launch waits for can have passed already (kernels/cuda/gemm_wide.cu, Copier): once in some thousands of launches it showed.
+part_launches() {
+  local runs=0
+  while [ $SECONDS -lt "${GPU_SECONDS:-120}" ]; do
+    timeout 40 "$bin/gemm_bench" --tune --formats nf4 --shape 8b.qkv --rows 256,512 --replays 20 >"$out/launches.csv" 2>&1 ||
+      { echo "after $runs runs: ended with $? (124: a launch never ended)"; return 1; }
+    runs=$((runs + 1))
+  done
+  echo "$runs runs ended"
 }
 
 part_steps() {

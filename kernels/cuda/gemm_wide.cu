@@ -92,7 +92,6 @@ struct Copier {
 
   // A stage's columns past the piece are copied too, and not used.
   __device__ void CopyWeight(const Cursor<Shape>& cursor, int stage) const {
-    if (warp > 0) return;
     const uint32_t barrier = Places<Shape>::Filled(shared, stage);
     ExpectBytes(barrier, Shape::kWeightBytes + cursor.stage_blocks() * Shape::kXTileBytes);
     const uint32_t to = shared + Places<Shape>::kWeights + stage * Shape::kWeightBytes;
@@ -108,7 +107,6 @@ struct Copier {
   // This block's half of the tokens, to both.
   __device__ void CopyX(const Cursor<Shape>& cursor, int stage) const {
     constexpr int kHalfBytes = Shape::kXTileBytes / kPairBlocks;
-    if (x_block() >= cursor.stage_blocks()) return;
     CopyTileToPair(shared + Places<Shape>::kX + stage * Shape::kXBytes +
                        x_block() * Shape::kXTileBytes + cursor.rank * kHalfBytes,
                    x, (cursor.block + x_block()) * Shape::kBlockCols, cursor.token,
@@ -117,21 +115,23 @@ struct Copier {
 
   // What may be read before the kernel ahead on the stream has ended.
   __device__ void BeginWeights(Cursor<Shape> cursor) const {
+    if (warp > 0) return;
 #pragma unroll 1
     for (int i = 0; i < kEager && !cursor.done(); ++i, cursor.Next()) CopyWeight(cursor, i);
   }
-  // The rest. A warp waits for those stages alone to which it copies: the others go on without it,
-  // and one that comes a whole round of the ring late finds the parity it waits for gone, for ever.
+  // The rest. A warp waits for a stage only if it has something to copy there. Else the others go on
+  // without it, and if it comes so late that they have left the stage, the parity it waits for is
+  // gone, for ever: also of the first stages, whose weights BeginWeights has copied.
   __device__ void Run(Cursor<Shape> cursor) const {
     int stage = 0;
     int parity = 1;  // a stage's first filling waits for nobody
 #pragma unroll 1
     for (int i = 0; !cursor.done(); ++i, cursor.Next()) {
-      if (warp == 0 || x_block() < cursor.stage_blocks()) {
-        AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
-      }
-      if (i >= kEager) CopyWeight(cursor, stage);
-      CopyX(cursor, stage);
+      const bool copies_weight = warp == 0 && i >= kEager;
+      const bool copies_x = x_block() < cursor.stage_blocks();
+      if (copies_weight || copies_x) AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
+      if (copies_weight) CopyWeight(cursor, stage);
+      if (copies_x) CopyX(cursor, stage);
       if (++stage == Shape::kRing) {
         stage = 0;
         parity ^= 1;
