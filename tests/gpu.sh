@@ -47,6 +47,7 @@ part_sanitize() {
   check initcheck kernels_test "$formats" || status=1
   check synccheck kernels_test "$formats" || status=1
   check memcheck gemm_bench --validate-only --outputs 576 --inputs 960 --rows 1,16,40,200 || status=1
+  check memcheck gemm_bench --validate-only --outputs 640 --inputs 960 --rows 1,16,40,200 || status=1 # gated ones too
   return $status
 }
 
@@ -54,7 +55,7 @@ part_sanitize() {
 part_racecheck() {
   local status=0
   check "racecheck --kernel-name kns=DecodeKernel" kernels_test '--gtest_filter=*AttentionReads*/cuda_nf4:*AttentionReads*/cuda_bf16' || status=1
-  check racecheck gemm_bench --validate-only --outputs 576 --inputs 960 --rows 1,20,40,200 || status=1
+  check racecheck gemm_bench --validate-only --outputs 640 --inputs 960 --rows 1,20,40,200 || status=1
   return $status
 }
 

@@ -16,8 +16,9 @@ bool Valid(const GemmProblem& problem) {
 
 // Up to 16 rows the small kernel is the faster one (`gemm_bench --tune`, H200), except for 9 rows
 // and more of large NF4 weights: at 16 rows the wide one takes 21.3 us for 25.3 for 28672 x 4096,
-// 13.9 for 18.2 for 4096 x 14336 and as long for 6144 x 4096. A norm before and a residual behind in
-// kernels of their own cost less than that (`step_bench`, 8B, batch 16: 5,460 tokens/s for 5,200).
+// 13.9 for 18.2 for 4096 x 14336 and as long for 6144 x 4096. A norm before and a residual behind
+// in kernels of their own cost less than that (`step_bench`, 8B, batch 16: 5,460 tokens/s for
+// 5,200).
 bool ForRows16(const GemmProblem& problem) {
   constexpr int kLongInputs = 8192;
   constexpr int64_t kLargeWeights = 48 << 20;

@@ -17,9 +17,9 @@ static_assert(int64_t{kMostInt8Inputs} * 128 * 127 <= INT32_MAX);
 struct GemmProblem {
   PackedEncoding encoding = PackedEncoding::kNf4;
   Activation activation = Activation::kF16;
-  int rows = 0;     // of x: tokens in the step
-  int outputs = 0;  // N, rows of the weight
-  int inputs = 0;   // K, a multiple of 64, at most kMostInputs
+  int rows = 0;        // of x: tokens in the step
+  int outputs = 0;     // N, rows of the weight
+  int inputs = 0;      // K, a multiple of 64, at most kMostInputs
   bool gated = false;  // kWide: GemmResult::kGate; outputs are a multiple of 128 then
 };
 

@@ -119,9 +119,9 @@ struct Copier {
 #pragma unroll 1
     for (int i = 0; i < kEager && !cursor.done(); ++i, cursor.Next()) CopyWeight(cursor, i);
   }
-  // The rest. A warp waits for a stage only if it has something to copy there. Else the others go on
-  // without it, and if it comes so late that they have left the stage, the parity it waits for is
-  // gone, for ever: also of the first stages, whose weights BeginWeights has copied.
+  // The rest. A warp waits for a stage only if it has something to copy there. Else the others go
+  // on without it, and if it comes so late that they have left the stage, the parity it waits for
+  // is gone, for ever: also of the first stages, whose weights BeginWeights has copied.
   __device__ void Run(Cursor<Shape> cursor) const {
     int stage = 0;
     int parity = 1;  // a stage's first filling waits for nobody
