@@ -11,7 +11,7 @@
 #   quality    perplexity of each format beside the CPU's: GPU_MODEL, and GPU_TEXT, plain text
 #
 # GPU_BUNDLE is a folder that deploy/bundle.sh's tarball was unpacked to, with kernels_test, gemm_bench, step_bench, quality_bench and
-# vernierd; files go to GPU_OUT (build/gpu). Each part prints its seconds and says what failed; the last line of each is its verdict.
+# vernierd (of a build with -DVERNIER_CUDA_DAWDLE=ON, tests and launches meet orders of events that hardly happen); files go to GPU_OUT (build/gpu). Each part prints its seconds and says what failed; the last line of each is its verdict.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] && [ "$1" != --help ] || { sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0; }

@@ -73,21 +73,34 @@ __device__ inline int ClusterRank() {
 
 // ---- Transaction barriers ----
 
+// Where it is built with VERNIER_CUDA_DAWDLE, a warp sleeps up to some 16 us at one wait or arrival
+// in sixteen, so that warps meet in orders that else come once in millions of launches.
+__device__ inline void Dawdle() {
+#ifdef VERNIER_CUDA_DAWDLE
+  uint32_t draw = static_cast<uint32_t>(clock()) + threadIdx.x / 32 * 0x9e3779b9u + blockIdx.x * 77;
+  draw = (draw ^ draw >> 13) * 0x85ebca6bu;
+  draw = (draw ^ draw >> 13) * 0xc2b2ae35u;
+  if (draw >> 28 == 0) __nanosleep(draw & 16383);
+#endif
+}
 __device__ inline void InitBarrier(uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
 __device__ inline void Arrive(uint32_t barrier) {
+  Dawdle();
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 // At a barrier of any block of the cluster, by its RemoteAddress. Orders reads of shared memory
 // before it; a release at cluster scope would wait for all memory traffic of the warp, about 1 us.
 __device__ inline void ArriveRemote(uint32_t barrier) {
+  Dawdle();
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 __device__ inline void ExpectBytes(uint32_t barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes));
 }
 __device__ inline void AwaitPhase(uint32_t barrier, int parity) {
+  Dawdle();
   uint32_t done = 0;
   while (done == 0) {
     asm volatile(
