@@ -55,7 +55,7 @@ struct Finisher {
   // Of a gated product the first half of a block's groups are rows of the gate, the second the rows
   // that these gate.
   static constexpr bool kGates = Shape::kGroups > 1 && !Shape::kInt8X;
-  static constexpr int kHalf = Shape::kGroups / 2;
+  static constexpr int kHalf = std::max(Shape::kGroups / 2, 1);
   __device__ bool gated() const { return kGates && args.gated; }
   __device__ bool is_gate() const { return group < kHalf; }
 
@@ -222,7 +222,7 @@ struct Finisher {
   // Of those that write one piece of y.
   __device__ void SyncWriters() const {
     if (gated()) {
-      SyncSome(2 + 2 * kMaxWarpgroups + group % std::max(kHalf, 1) * Shape::kSlices + slice,
+      SyncSome(2 + 2 * kMaxWarpgroups + group % kHalf * Shape::kSlices + slice,
                2 * kWarpgroupThreads);
     } else {
       SyncWarpgroup();
@@ -237,7 +237,7 @@ struct Finisher {
     const int lane = thread() % 32;
     const TilePlace at = args.schedule.PlaceOf(tile);
     const int block = at.row * kPairBlocks + rank;
-    const int first_output = gated() ? (block * kHalf + group % std::max(kHalf, 1)) * kGroupRows
+    const int first_output = gated() ? (block * kHalf + group % kHalf) * kGroupRows
                                      : (block * Shape::kGroups + group) * kGroupRows;
     const int first_token = at.token * Shape::kTokens + slice * kShareTokens;
     XScales x_scales;
@@ -288,7 +288,7 @@ struct Finisher {
   // act(gate) * up of what both warpgroups left in the staging area, half of it each.
   template <int kPieces>
   __device__ void WriteGated(int tokens, int first_token, int first_output) const {
-    const int gates = (group % std::max(kHalf, 1) * Shape::kSlices + slice) * kPieces;
+    const int gates = (group % kHalf * Shape::kSlices + slice) * kPieces;
     const int ups = gates + kHalf * Shape::kSlices * kPieces;
 #pragma unroll 1
     for (int chunk = (is_gate() ? 0 : kWarpgroupThreads) + thread(); chunk < tokens * 8;
