@@ -77,11 +77,10 @@ struct Cursor {
 };
 
 // Fills the ring, stage after stage, with its warp's share of the copies, by one thread a warp:
-// warp 0's is the weight, the next ones' a block of x each.
+// CopiesOf says which.
 template <class Shape>
 struct Copier {
-  static constexpr int kWarps = kWarpgroupThreads / 32;
-  static_assert(Shape::kStageBlocks <= kWarps);
+  static_assert(kWarpgroupThreads == kCopyingWarps * 32 && Shape::kStageBlocks <= kCopyingWarps);
   // Stages of weights before the first of x, which would wait behind them.
   static constexpr int kEager = std::clamp(48 * 1024 / Shape::kWeightBytes, 1, Shape::kRing);
 
@@ -102,14 +101,13 @@ struct Copier {
                   barrier);
     }
   }
-  // The block of x of a stage that this warp copies.
-  __device__ int x_block() const { return (warp + kWarps - 1) % kWarps; }
   // This block's half of the tokens, to both.
   __device__ void CopyX(const Cursor<Shape>& cursor, int stage) const {
     constexpr int kHalfBytes = Shape::kXTileBytes / kPairBlocks;
+    const int block = CopiedBlock(warp);
     CopyTileToPair(shared + Places<Shape>::kX + stage * Shape::kXBytes +
-                       x_block() * Shape::kXTileBytes + cursor.rank * kHalfBytes,
-                   x, (cursor.block + x_block()) * Shape::kBlockCols, cursor.token,
+                       block * Shape::kXTileBytes + cursor.rank * kHalfBytes,
+                   x, (cursor.block + block) * Shape::kBlockCols, cursor.token,
                    Places<Shape>::Filled(shared, stage));
   }
 
@@ -119,19 +117,16 @@ struct Copier {
 #pragma unroll 1
     for (int i = 0; i < kEager && !cursor.done(); ++i, cursor.Next()) CopyWeight(cursor, i);
   }
-  // The rest. A warp waits for a stage only if it has something to copy there. Else the others go
-  // on without it, and if it comes so late that they have left the stage, the parity it waits for
-  // is gone, for ever: also of the first stages, whose weights BeginWeights has copied.
+  // The rest.
   __device__ void Run(Cursor<Shape> cursor) const {
     int stage = 0;
     int parity = 1;  // a stage's first filling waits for nobody
 #pragma unroll 1
     for (int i = 0; !cursor.done(); ++i, cursor.Next()) {
-      const bool copies_weight = warp == 0 && i >= kEager;
-      const bool copies_x = x_block() < cursor.stage_blocks();
-      if (copies_weight || copies_x) AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
-      if (copies_weight) CopyWeight(cursor, stage);
-      if (copies_x) CopyX(cursor, stage);
+      const WideCopies copies = CopiesOf(warp, i, kEager, cursor.stage_blocks());
+      if (copies.any()) AwaitPhase(Places<Shape>::Emptied(shared, stage), parity);
+      if (copies.weight) CopyWeight(cursor, stage);
+      if (copies.x) CopyX(cursor, stage);
       if (++stage == Shape::kRing) {
         stage = 0;
         parity ^= 1;

@@ -127,6 +127,25 @@ class WideRun {
   int first_, end_;  // units left of the run
 };
 
+// What a warp of those that copy brings to stage number `i` of all that its block fills in turn, a
+// ring of them: the first one the weight, each a block of columns of x. It waits for the stage to
+// be left only where it brings something. Without that the others go on, and to one that comes when
+// they have left the stage once more the parity it waits for never comes. So it is with the first
+// `eager` stages, whose weights were brought before any of x.
+struct WideCopies {
+  bool weight = false;
+  bool x = false;
+
+  VERNIER_HOST_DEVICE constexpr bool any() const { return weight || x; }
+};
+inline constexpr int kCopyingWarps = 4;
+VERNIER_HOST_DEVICE constexpr int CopiedBlock(int warp) {
+  return (warp + kCopyingWarps - 1) % kCopyingWarps;
+}
+VERNIER_HOST_DEVICE constexpr WideCopies CopiesOf(int warp, int i, int eager, int stage_blocks) {
+  return {warp == 0 && i >= eager, CopiedBlock(warp) < stage_blocks};
+}
+
 // REQUIRES: a plan of PlanWide for this problem.
 WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan);
 

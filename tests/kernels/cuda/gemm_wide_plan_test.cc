@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <iterator>
+#include <random>
+#include <utility>
 #include <vector>
 
 namespace vernier::cuda {
@@ -143,6 +145,120 @@ TEST(GemmWidePlanTest, PartsAreLeftByThePairsThatAreWaitedFor) {
     for (int tile = schedule.first_left; tile < TilesOf(schedule); ++tile) {
       const int pairs = schedule.last_pair_of(tile) - schedule.first_pair_of(tile) + 1;
       ASSERT_EQ(parts[tile], pairs == 1 ? 0 : pairs);
+    }
+  });
+}
+
+// The warps of a block of threads that fill and read a ring of stages, a step of one at a time: the
+// waits of gemm_wide.cu with its barriers, whose phases a wait tells apart by their parity alone.
+class Ring {
+ public:
+  static constexpr int kReaders = 2;
+  static constexpr int kWarps = kCopyingWarps + kReaders;
+
+  // `stage_blocks` of x in each of all stages; the weights of the first `eager` are there.
+  Ring(int ring, int eager, std::vector<int> stage_blocks)
+      : ring_(ring),
+        eager_(eager),
+        stage_blocks_(std::move(stage_blocks)),
+        brought_(stage_blocks_.size()),
+        left_(stage_blocks_.size()),
+        filled_(ring),
+        emptied_(ring) {
+    for (int i = 0; i < std::min(eager_, stages()); ++i) Bring(i);
+  }
+
+  // False where the warp waits or is done.
+  bool Step(int warp) {
+    const int i = at_[warp];
+    return i < stages() && (warp < kCopyingWarps ? Copy(warp, i) : Read(warp, i));
+  }
+  bool done() const {
+    return std::all_of(std::begin(at_), std::end(at_), [&](int i) { return i == stages(); });
+  }
+
+ private:
+  int stages() const { return static_cast<int>(stage_blocks_.size()); }
+  static bool Passed(int phase, int parity) { return phase % 2 != parity; }
+
+  bool Copy(int warp, int i) {
+    const WideCopies copies = CopiesOf(warp, i, eager_, stage_blocks_[i]);
+    if (copies.any() && !Passed(emptied_[i % ring_], (i / ring_ + 1) % 2)) return false;
+    if (copies.weight) Bring(i);
+    if (copies.x) Bring(i);
+    ++at_[warp];
+    return true;
+  }
+  void Bring(int i) {
+    EXPECT_TRUE(i < ring_ || left_[i - ring_] == kReaders) << "over what is still read";
+    if (++brought_[i] == 1 + stage_blocks_[i]) ++filled_[i % ring_];
+  }
+  bool Read(int warp, int i) {
+    if (!Passed(filled_[i % ring_], i / ring_ % 2)) return false;
+    EXPECT_EQ(brought_[i], 1 + stage_blocks_[i]) << "read before it is there";
+    if (++left_[i] == kReaders) ++emptied_[i % ring_];
+    ++at_[warp];
+    return true;
+  }
+
+  int ring_, eager_;
+  std::vector<int> stage_blocks_, brought_, left_;
+  std::vector<int> filled_, emptied_;  // phases that are over
+  int at_[kWarps] = {};
+};
+
+// Rings with stages of one, two and four blocks, pieces with odd ends among them.
+template <class Body>
+void ForEachRing(Body body) {
+  for (const int most : {1, 2, 4}) {
+    for (const std::vector<int>& pieces :
+         {std::vector<int>{1}, {7}, {40}, {5, 9, 3}, {1, 1, 1, 1, 1}}) {
+      std::vector<int> stage_blocks;
+      for (const int blocks : pieces) {
+        for (int left = blocks; left > 0; left -= most)
+          stage_blocks.push_back(std::min(left, most));
+      }
+      for (const int ring : {3, 4, 6}) {
+        for (int eager = 1; eager <= ring; ++eager) {
+          SCOPED_TRACE(testing::Message()
+                       << "ring " << ring << ", eager " << eager << ", stages of " << most << ", "
+                       << stage_blocks.size() << " of them");
+          body([&] { return Ring(ring, eager, stage_blocks); });
+        }
+      }
+    }
+  }
+}
+
+TEST(GemmWidePlanTest, AWarpThatIsAlwaysLateKeepsNobodyWaitingForEver) {
+  ForEachRing([](auto make) {
+    for (int late = 0; late < Ring::kWarps; ++late) {
+      Ring ring = make();
+      for (bool goes_on = true; goes_on;) {
+        goes_on = false;
+        for (int warp = 0; warp < Ring::kWarps; ++warp) {
+          while (warp != late && ring.Step(warp)) goes_on = true;
+        }
+        // The others wait, or are done.
+        if (!goes_on) goes_on = ring.Step(late);
+      }
+      EXPECT_TRUE(ring.done()) << "warp " << late << " late";
+    }
+  });
+}
+
+TEST(GemmWidePlanTest, WarpsInAnyOrderEnd) {
+  ForEachRing([](auto make) {
+    std::mt19937 random(1);
+    for (int order = 0; order < 20; ++order) {
+      Ring ring = make();
+      for (int misses = 0; misses < 100 * Ring::kWarps;) {
+        const auto warp = static_cast<int>(random() % Ring::kWarps);
+        int steps = static_cast<int>(random() % 8);
+        ++misses;
+        while (steps-- > 0 && ring.Step(warp)) misses = 0;
+      }
+      EXPECT_TRUE(ring.done());
     }
   });
 }
