@@ -71,7 +71,7 @@ part_gemm() {
   return $status
 }
 
-# What a launch waits for can have passed already (kernels/cuda/gemm_wide.cu, Copier): once in some thousands of launches it showed.
+# What a launch waits for can have passed already (CopiesOf of kernels/cuda/gemm_wide_plan.h): once in some thousands of launches it showed.
 part_launches() {
   local runs=0
   while [ $SECONDS -lt "${GPU_SECONDS:-120}" ]; do
