@@ -1,5 +1,6 @@
 // Weights of 8 bits and NF4 as the byte products of AVX-512 take them, and scales of their steps.
-// For the files that are compiled for at least VNNI; after avx512-inl.h.
+// For the files that are compiled for at least VNNI; after avx512-inl.h and the file's
+// kWideInt8Ahead.
 #pragma once
 
 #include "kernels/cpu/avx512-inl.h"
@@ -25,7 +26,7 @@ constexpr int64_t kQuadBytes = 64;
 // its way; 0: the processor foresees them better. One row of x from memory, Zen 4: within 15 % of
 // what a loop that only reads is given (NF4 without: 40 % less). Several lines read int8 too slowly
 // for the processor to foresee enough: 1.2 to 1.9 times as fast when asked for as NF4 is.
-constexpr int64_t kWideInt8Ahead = 0;       // one or two lines
+// int8 with two digits, one or two lines: kWideInt8Ahead.
 constexpr int64_t kNarrowInt8Ahead = 2048;  // one line
 constexpr int64_t kFarAhead = 16384;        // more of them; NF4
 
