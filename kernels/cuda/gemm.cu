@@ -32,7 +32,7 @@ bool ForRows16(const GemmProblem& problem) {
 
 cudaError_t PlanGemm(const GemmProblem& problem, GemmPlan* plan) {
   if (!Valid(problem)) return cudaErrorInvalidValue;
-  *plan = ForRows16(problem) && !problem.gated ? PlanRows16(problem) : PlanWide(problem);
+  *plan = ForRows16(problem) ? PlanRows16(problem) : PlanWide(problem);
   if (plan->cluster > 0) return cudaSuccess;
   // Rows of x too long for shared memory.
   if (problem.encoding == PackedEncoding::kValues) return cudaErrorInvalidValue;

@@ -54,7 +54,7 @@ struct Finisher {
 
   // Of a gated product the first half of a block's groups are rows of the gate, the second the rows
   // that these gate.
-  static constexpr bool kGates = Shape::kGroups > 1 && !Shape::kInt8X;
+  static constexpr bool kGates = CanGate(Shape::kTile) && !Shape::kInt8X;
   static constexpr int kHalf = std::max(Shape::kGroups / 2, 1);
   __device__ bool gated() const { return kGates && args.gated; }
   __device__ bool is_gate() const { return group < kHalf; }

@@ -64,12 +64,6 @@ static_assert(std::size(kTileCosts) == 3 * std::size(kWideTiles));
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-const WideTile& PlanTile(const GemmPlan& plan) {
-  return *std::find_if(std::begin(kWideTiles), std::end(kWideTiles), [&](const WideTile& tile) {
-    return tile.tokens == plan.tile_tokens && tile.slices == plan.slices;
-  });
-}
-
 // Whole tiles that a pair has, and units of the line, at most.
 int64_t TurnsOf(const WideSchedule& schedule) { return schedule.first_left / schedule.pairs; }
 int64_t LongestRun(const WideSchedule& schedule) {
@@ -86,9 +80,15 @@ int64_t UnitsOf(const WideSchedule& schedule) {
 
 }  // namespace
 
+const WideTile& WideTileOf(const GemmPlan& plan) {
+  return *std::find_if(std::begin(kWideTiles), std::end(kWideTiles), [&](const WideTile& tile) {
+    return tile.tokens == plan.tile_tokens && tile.slices == plan.slices;
+  });
+}
+
 WideSchedule ScheduleOf(const GemmProblem& problem, const GemmPlan& plan) {
   WideSchedule schedule;
-  schedule.row_tiles = static_cast<int>(CeilDivide(problem.outputs, PairOutputs(PlanTile(plan))));
+  schedule.row_tiles = static_cast<int>(CeilDivide(problem.outputs, PairOutputs(WideTileOf(plan))));
   schedule.token_tiles = static_cast<int>(CeilDivide(problem.rows, plan.tile_tokens));
   schedule.tile_units = static_cast<int>(CeilDivide(problem.inputs, BlockCols(problem.activation)));
   schedule.pairs = plan.clusters;
@@ -173,8 +173,7 @@ GemmPlan PlanWide(const GemmProblem& problem) {
   for (const WideTile& tile : kWideTiles) {
     // Half of it would be empty: never the fastest (`gemm_bench --tune`), but near it in the model.
     if (tile.tokens > 32 && tile.tokens / 2 >= problem.rows) continue;
-    // A gate and what it gates are two groups of 64 outputs of one block of threads.
-    if (problem.gated && BlockOutputs(tile) < 2 * kGroupRows) continue;
+    if (problem.gated && !CanGate(tile)) continue;
     for (const LineShares shares : kLineShares) {
       const GemmPlan plan = PlanWide(problem, tile, shares);
       const int64_t ns = NanosecondsOf(problem, plan);

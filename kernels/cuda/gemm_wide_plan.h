@@ -41,6 +41,13 @@ VERNIER_HOST_DEVICE constexpr int PairOutputs(const WideTile& tile) {
   return kPairBlocks * BlockOutputs(tile);
 }
 
+// Whether it can gate: a gate and what it gates are two groups of 64 outputs of one block.
+VERNIER_HOST_DEVICE constexpr bool CanGate(const WideTile& tile) {
+  return BlockOutputs(tile) >= 2 * kGroupRows;
+}
+// REQUIRES: a plan of kWide.
+const WideTile& WideTileOf(const GemmPlan& plan);
+
 // Where a tile lies in y, in tiles.
 struct TilePlace {
   int row = 0;    // of outputs

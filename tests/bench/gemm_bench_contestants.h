@@ -213,13 +213,8 @@ class OurGemm {
   // that sums are cut elsewhere where not all tiles are cut alike, as theirs are of other outputs.
   // Where the plan takes none, does nothing.
   void ValidateGate(GemmTiming* timing, cudaStream_t stream) const {
-    const auto* const tile = std::find_if(
-        std::begin(cuda::kWideTiles), std::end(cuda::kWideTiles), [&](const cuda::WideTile& each) {
-          return each.tokens == plan_.tile_tokens && each.slices == plan_.slices;
-        });
     if (plan_.kernel != cuda::GemmKernel::kWide || int8_x() ||
-        shape_.outputs % (2 * cuda::kGroupRows) != 0 ||
-        cuda::BlockOutputs(*tile) < 2 * cuda::kGroupRows) {
+        shape_.outputs % (2 * cuda::kGroupRows) != 0 || !cuda::CanGate(cuda::WideTileOf(plan_))) {
       return;
     }
     const cuda::Scalar type = activations_.bf16 ? cuda::Scalar::kBF16 : cuda::Scalar::kF16;

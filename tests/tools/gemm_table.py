@@ -31,7 +31,8 @@ def cell(row):
 
 def table(rows, device, kernels, note):
     times = {(r["shape"], int(r["rows"]), r["kernel"]): r for r in rows}
-    counts = sorted({key[1] for key in times})
+    ours = [k for k in kernels if k not in ("cublaslt", "lt-int8", "lt-first")]
+    counts = sorted({count for _, count, kernel in times if kernel in ours})
     shapes = list(dict.fromkeys(key[0] for key in times))
     lines = [f"{device}. {note}.", "", "| shape | kernel | " + " | ".join(f"{c} rows" for c in counts) + " |",
              "|---|---|" + "---|" * len(counts)]
@@ -39,7 +40,7 @@ def table(rows, device, kernels, note):
         for kernel in kernels:
             if any((shape, count, kernel) in times for count in counts):
                 lines.append(f"| {shape} | {kernel} | " + " | ".join(cell(times.get((shape, count, kernel))) for count in counts) + " |")
-    for kernel in [k for k in kernels if k not in ("cublaslt", "lt-int8", "lt-first")]:
+    for kernel in ours:
         cells = []
         for count in counts:
             ratios = [float(times[(s, count, kernel)]["ratio_to_cublaslt"]) for s in shapes

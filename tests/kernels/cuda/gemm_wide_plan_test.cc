@@ -215,8 +215,9 @@ void ForEachRing(Body body) {
          {std::vector<int>{1}, {7}, {40}, {5, 9, 3}, {1, 1, 1, 1, 1}}) {
       std::vector<int> stage_blocks;
       for (const int blocks : pieces) {
-        for (int left = blocks; left > 0; left -= most)
+        for (int left = blocks; left > 0; left -= most) {
           stage_blocks.push_back(std::min(left, most));
+        }
       }
       for (const int ring : {3, 4, 6}) {
         for (int eager = 1; eager <= ring; ++eager) {
